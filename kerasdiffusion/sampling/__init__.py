@@ -1,1 +1,1 @@
-
+"""Sampling: noise schedules, samplers as tables, guidance and the loop."""

@@ -1,0 +1,111 @@
+"""The one sampling loop: walks a table, whichever sampler it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from kerasdiffusion.sampling.table import COLUMNS, HISTORY, STATES
+
+
+class Carry(NamedTuple):
+    """What passes from row to row.
+
+    Args:
+        x: Latents in sigma space, float32 `(batch, h, w, channels)`.
+        anchor: Latents that a sampler remembers, of the same shape.
+        history: The latest records, newest first: `(HISTORY, batch, h, w, channels)`.
+    """
+
+    x: Any
+    anchor: Any
+    history: Any
+
+
+def start(x) -> Carry:
+    """The carry ahead of the first row.
+
+    Args:
+        x: Noisy latents in sigma space, float32 `(batch, h, w, channels)`: noise times
+            the table's `initial_scale`, plus the clean latents where there are some.
+
+    Returns:
+        A `Carry` of `x`, an empty anchor and an empty history.
+    """
+    x = ops.cast(x, "float32")
+    return Carry(x, ops.zeros_like(x), ops.stack([ops.zeros_like(x)] * HISTORY))
+
+
+def step(denoise: Callable, carry: Carry, row, noise) -> Carry:
+    """One row of a table: one call of the network.
+
+    Args:
+        denoise: A function `(x, row)` to denoised latents, see `denoiser`.
+        carry: A `Carry`.
+        row: float32 of shape `(NUM_COLUMNS,)`, see `table.COLUMNS`.
+        noise: Unit noise of the shape of `carry.x`, float32.
+
+    Returns:
+        The next `Carry`.
+    """
+    x, anchor, history = carry
+    denoised = denoise(x, row)
+    by_x, by_denoised = ops.unstack(row[COLUMNS.record], 2)
+    record = by_x * x + by_denoised * denoised
+    history = ops.concatenate([record[None], history[:-1]], axis=0)
+    states = ops.concatenate([x[None], anchor[None], history], axis=0)
+    return Carry(
+        _weighted(row[COLUMNS.x], states) + row[COLUMNS.noise] * noise,
+        _weighted(row[COLUMNS.anchor], states),
+        history,
+    )
+
+
+def _weighted(weights, states):
+    # No matrix product: accelerators would round its float32 inputs.
+    return ops.sum(ops.reshape(weights, (STATES, 1, 1, 1, 1)) * states, axis=0)
+
+
+def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
+    """Rows `start` to `stop - 1` of a table.
+
+    A program that is compiled once for a capacity of rows serves all tables up to that
+    length: `start` and `stop` may be tensors. `run(0, n)` is the same as `run(0, k)`
+    and then `run(k, n)`, so that a caller can look in between.
+
+    Args:
+        denoise: A function `(x, row)` to denoised latents, see `denoiser`.
+        carry: A `Carry`, for the first row from `loop.start`.
+        rows: float32 of shape `(capacity, NUM_COLUMNS)`, as from `Table.padded`.
+        noise: float32 of shape `(capacity, batch, h, w, channels)`, as from
+            `Table.place_noise`; for a table that adds none, any number of zeros.
+        start: The first row, int32.
+        stop: The row to stop before, int32.
+
+    Returns:
+        The `Carry` after them; after a table's last row its `x` are clean latents.
+
+    Example:
+
+    >>> table = make_table(ScheduleConfig(), "dpmpp_2m_karras", 10)
+    >>> x = ops.convert_to_tensor(initial_noise([7], (8, 8, 4)) * table.initial_scale)
+    >>> denoise = denoiser(lambda inputs: 0.5 * inputs["latents"], {})
+    >>> noise = ops.zeros((1, 1, 8, 8, 4))
+    >>> run(denoise, loop.start(x), table.rows, noise, 0, len(table)).x.shape
+    (1, 8, 8, 4)
+    """
+    rows = ops.convert_to_tensor(rows)
+    noise = ops.convert_to_tensor(noise)
+    last_noise = noise.shape[0] - 1
+
+    def body(i, *carry):
+        row = ops.take(rows, i, axis=0)
+        fresh = ops.take(noise, ops.minimum(i, last_noise), axis=0)
+        return (i + 1, *step(denoise, Carry(*carry), row, fresh))
+
+    first = ops.cast(start, "int32")
+    stop = ops.cast(stop, "int32")
+    _, *carry = ops.while_loop(lambda i, *_: i < stop, body, (first, *carry))
+    return Carry(*carry)

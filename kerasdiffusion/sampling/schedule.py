@@ -1,0 +1,199 @@
+"""Noise levels of the training steps, and how a sampler's steps are spaced over them.
+
+Sigma space throughout (k-diffusion's): noisy latents are `clean + sigma * noise`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kerasdiffusion.config import ScheduleConfig
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+SPACINGS = ("leading", "trailing", "linspace", "karras", "exponential")
+
+_BETAS = {
+    "linear": np.linspace,
+    "scaled_linear": lambda start, end, count: (
+        np.linspace(math.sqrt(start), math.sqrt(end), count) ** 2
+    ),
+}
+
+
+class Schedule:
+    """The noise of every training step, in float64.
+
+    Args:
+        config: The betas, the number of training steps and the offset of `"leading"`
+            spacing.
+
+    Attributes:
+        alphas_cumprod: float64 of shape `(train_steps,)`: the share of the signal's
+            variance that is left at each training step.
+        sigmas: float64 of shape `(train_steps,)`, rising: the standard deviation of
+            the noise when the signal has 1, `sqrt((1 - a) / a)`.
+
+    Raises:
+        ValueError: If the beta schedule is unknown, or the betas are not in (0, 1).
+
+    Example:
+
+    >>> Schedule(ScheduleConfig()).sigmas[-1].round(4)
+    14.6146
+
+    Reference:
+        Ho et al. 2020, "Denoising Diffusion Probabilistic Models", section 2; the
+        `"scaled_linear"` betas are latent diffusion's (Rombach et al. 2022).
+    """
+
+    def __init__(self, config: ScheduleConfig):
+        if config.beta_schedule not in _BETAS:
+            raise ValueError(
+                f"`beta_schedule` must be one of {', '.join(_BETAS)}. "
+                f"Received: {config.beta_schedule!r}"
+            )
+        if not 0 < config.beta_start <= config.beta_end < 1 or config.train_steps < 1:
+            raise ValueError(
+                "A schedule needs 0 < beta_start <= beta_end < 1 and at least one "
+                f"training step. Received: {config}"
+            )
+        self.config = config
+        betas = _BETAS[config.beta_schedule](
+            config.beta_start, config.beta_end, config.train_steps
+        )
+        self.alphas_cumprod = np.cumprod(1.0 - betas)
+        self.sigmas = np.sqrt((1.0 - self.alphas_cumprod) / self.alphas_cumprod)
+
+    def sigma_at(self, timesteps: np.ndarray | float) -> np.ndarray:
+        """Sigma at (fractional) timesteps, linear between training steps.
+
+        Args:
+            timesteps: Values in `[0, train_steps - 1]`; others are clipped.
+
+        Returns:
+            float64 of the same shape.
+
+        Reference:
+            diffusers `scheduling_euler_discrete.py`, `interpolation_type="linear"`.
+        """
+        return np.interp(timesteps, np.arange(len(self.sigmas)), self.sigmas)
+
+    def timestep_at(self, sigmas: np.ndarray | float) -> np.ndarray:
+        """The (fractional) timestep of sigmas, linear in log sigma.
+
+        Args:
+            sigmas: Positive values; those out of the schedule's range are clipped.
+
+        Returns:
+            float64 of the same shape, in `[0, train_steps - 1]`.
+
+        Reference:
+            k-diffusion `external.py`, `DiscreteSchedule.sigma_to_t`.
+        """
+        return np.interp(
+            np.log(sigmas), np.log(self.sigmas), np.arange(len(self.sigmas))
+        )
+
+    def spaced(
+        self,
+        spacing: str,
+        num_steps: int,
+        *,
+        integer_timesteps: bool = False,
+        open_end: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The noise levels that `num_steps` steps start from.
+
+        Args:
+            spacing: One of `SPACINGS`.
+            num_steps: Number of steps, 1 to `train_steps`.
+            integer_timesteps: Whether the network sees whole timesteps only.
+            open_end: Whether `"leading"` and `"linspace"` spread one point more and
+                leave the last one out, as DPM-Solver does.
+
+        Returns:
+            Sigmas and timesteps, float64 of shape `(num_steps,)`, falling.
+
+        Raises:
+            ValueError: If the spacing is unknown.
+
+        Reference:
+            Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps Are
+            Flawed", table 2, for leading, trailing and linspace; Karras et al. 2022,
+            "Elucidating the Design Space of Diffusion-Based Generative Models",
+            equation 5, for karras.
+        """
+        if spacing not in SPACINGS:
+            raise ValueError(
+                f"`spacing` must be one of {', '.join(SPACINGS)}. Received: {spacing!r}"
+            )
+        if spacing in ("karras", "exponential"):
+            sigmas = _karras(self.sigmas[-1], self.sigmas[0], num_steps)
+            if spacing == "exponential":
+                sigmas = np.geomspace(self.sigmas[-1], self.sigmas[0], num_steps)
+            timesteps = self.timestep_at(sigmas)
+            return sigmas, np.round(timesteps) if integer_timesteps else timesteps
+        timesteps = getattr(self, f"_{spacing}")(num_steps, open_end)
+        if integer_timesteps:
+            timesteps = np.round(timesteps)
+        return self.sigma_at(timesteps), timesteps
+
+    def _leading(self, count: int, open_end: bool) -> np.ndarray:
+        stride = max(self.config.train_steps // (count + open_end), 1)
+        timesteps = np.arange(open_end, count + open_end) * float(stride)
+        # The offset would lead past the last training step when all are asked for.
+        room = self.config.train_steps - 1 - timesteps[-1]
+        return timesteps[::-1] + min(self.config.steps_offset, room)
+
+    def _trailing(self, count: int, open_end: bool) -> np.ndarray:
+        stride = self.config.train_steps / count
+        return np.round(self.config.train_steps - np.arange(count) * stride) - 1
+
+    def _linspace(self, count: int, open_end: bool) -> np.ndarray:
+        last = self.config.train_steps - 1
+        if count + open_end == 1:
+            return np.array([float(last)])
+        return np.linspace(0, last, count + open_end)[::-1][:count]
+
+
+def _karras(sigma_max: float, sigma_min: float, count: int, rho: float = 7.0):
+    """Equal steps in sigma^(1/rho)."""
+    ramp = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), count)
+    return ramp**rho
+
+
+def scalings(
+    prediction_type: str, sigmas: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What makes a denoiser of a network: `c_skip * x + c_out * network(c_in * x, t)`.
+
+    Args:
+        prediction_type: One of `PREDICTION_TYPES`.
+        sigmas: The noise levels of `x`.
+
+    Returns:
+        `(c_skip, c_out, c_in)`, float64 of the shape of `sigmas`.
+
+    Raises:
+        ValueError: If the prediction type is unknown.
+
+    Reference:
+        Karras et al. 2022, section 5; k-diffusion `external.py`; Salimans and Ho
+        2022, "Progressive Distillation for Fast Sampling of Diffusion Models",
+        appendix D, for v.
+    """
+    sigmas = np.asarray(sigmas, np.float64)
+    variance = sigmas**2 + 1.0
+    c_in = variance**-0.5
+    if prediction_type == "epsilon":
+        return np.ones_like(sigmas), -sigmas, c_in
+    if prediction_type == "v_prediction":
+        return 1.0 / variance, -sigmas * c_in, c_in
+    if prediction_type == "sample":
+        return np.zeros_like(sigmas), np.ones_like(sigmas), c_in
+    raise ValueError(
+        f"`prediction_type` must be one of {', '.join(PREDICTION_TYPES)}. "
+        f"Received: {prediction_type!r}"
+    )

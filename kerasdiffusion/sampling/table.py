@@ -1,0 +1,167 @@
+"""The table that a sampler is: one row of weights for each network call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+HISTORY = 4
+STATES = 2 + HISTORY
+
+
+class Columns(NamedTuple):
+    """Where a row keeps what. Numbers are scalars, slices are vectors.
+
+    `x` and `anchor` weigh `(x, anchor, history[0], ..., history[3])`, the newest
+    record first; `record` weighs `(x, denoised)`.
+    """
+
+    sigma: int = 0
+    timestep: int = 1
+    c_skip: int = 2
+    c_out: int = 3
+    c_in: int = 4
+    noise: int = 5
+    record: slice = slice(6, 8)
+    x: slice = slice(8, 8 + STATES)
+    anchor: slice = slice(8 + STATES, 8 + 2 * STATES)
+
+
+COLUMNS = Columns()
+NUM_COLUMNS = COLUMNS.anchor.stop
+
+
+class Row(NamedTuple):
+    """One network call, as a sampler's function states it.
+
+    Args:
+        sigma: The noise level of the latents that the network sees.
+        x: The next latents, as weights of `(x, anchor, history...)`; weights left
+            out are 0.
+        record: What joins the history, as weights of `(x, denoised)`.
+        anchor: The next anchor, as weights of `(x, anchor, history...)`; by default
+            it stays.
+        noise: The weight of fresh noise in the next latents.
+        step: The step of the user's that the call belongs to.
+    """
+
+    sigma: float
+    x: Sequence[float]
+    record: tuple[float, float] = (0.0, 1.0)
+    anchor: Sequence[float] = (0.0, 1.0)
+    noise: float = 0.0
+    step: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A sampler, a number of steps and a schedule, as numbers.
+
+    Args:
+        sampler: The sampler's canonical name.
+        values: float64 of shape `(network calls, NUM_COLUMNS)`, see `COLUMNS`.
+        sigmas: float64 of shape `(steps + 1,)`: the noise before each step, and
+            after the last.
+        timesteps: float64 of shape `(steps,)`.
+        steps: int of shape `(network calls,)`: the step of each row, counted from
+            the whole schedule's first.
+        num_steps: The steps of the whole schedule.
+        initial_scale: What unit noise is multiplied by to start with. In a table
+            that starts at a later step, the noise is then added to clean latents.
+    """
+
+    sampler: str
+    values: np.ndarray
+    sigmas: np.ndarray
+    timesteps: np.ndarray
+    steps: np.ndarray
+    num_steps: int
+    initial_scale: float
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """float32 of shape `(network calls, NUM_COLUMNS)`."""
+        return self.values.astype(np.float32)
+
+    @property
+    def noise_rows(self) -> np.ndarray:
+        """Indices of the rows that add noise, in the order in which it is drawn."""
+        return np.flatnonzero(self.values[:, COLUMNS.noise])
+
+    def padded(self, capacity: int) -> np.ndarray:
+        """The rows, with zeros after them up to a fixed number.
+
+        Args:
+            capacity: Number of rows, at least `len(table)`.
+
+        Returns:
+            float32 of shape `(capacity, NUM_COLUMNS)`.
+
+        Raises:
+            ValueError: If the table is longer.
+        """
+        return _pad(self.rows, capacity)
+
+    def place_noise(self, noise: np.ndarray, capacity: int) -> np.ndarray:
+        """Gives each row that adds noise its own.
+
+        Args:
+            noise: Of shape `(len(table.noise_rows), ...)`.
+            capacity: Number of rows, at least `len(table)`.
+
+        Returns:
+            Noise of shape `(capacity, ...)`; zeros where a row adds none.
+
+        Raises:
+            ValueError: If there is not one noise for each of `noise_rows`, or the
+                table is longer than the capacity.
+        """
+        if len(noise) != len(self.noise_rows):
+            raise ValueError(
+                f"This table takes {len(self.noise_rows)} noises. "
+                f"Received: {len(noise)}"
+            )
+        placed = np.zeros((len(self), *noise.shape[1:]), noise.dtype)
+        placed[self.noise_rows] = noise
+        return _pad(placed, capacity)
+
+
+def _pad(values: np.ndarray, capacity: int) -> np.ndarray:
+    if len(values) > capacity:
+        raise ValueError(
+            f"The capacity must be at least the table's {len(values)} rows. "
+            f"Received: {capacity}"
+        )
+    padding = [(0, capacity - len(values))] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, padding)
+
+
+def stack(
+    rows: Sequence[Row], timesteps: Mapping[float, float], scalings: np.ndarray
+) -> np.ndarray:
+    """Rows as an array.
+
+    Args:
+        rows: One for each network call.
+        timesteps: The timestep of each row's sigma.
+        scalings: `c_skip, c_out, c_in` for each row: shape `(3, rows)`.
+
+    Returns:
+        float64 of shape `(rows, NUM_COLUMNS)`.
+    """
+    values = np.zeros((len(rows), NUM_COLUMNS))
+    for value, row in zip(values, rows, strict=True):
+        value[COLUMNS.sigma] = row.sigma
+        value[COLUMNS.timestep] = timesteps[row.sigma]
+        value[COLUMNS.noise] = row.noise
+        value[COLUMNS.record] = row.record
+        for column, weights in ((COLUMNS.x, row.x), (COLUMNS.anchor, row.anchor)):
+            value[column][: len(weights)] = weights
+    values[:, [COLUMNS.c_skip, COLUMNS.c_out, COLUMNS.c_in]] = np.transpose(scalings)
+    return values
