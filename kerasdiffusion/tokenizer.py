@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import heapq
 import html
-import json
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import regex
 
 from kerasdiffusion.config import TokenizerConfig
-
-START = "<|startoftext|>"
-END = "<|endoftext|>"
-WORD_END = "</w>"
+from kerasdiffusion.vocabulary import (
+    END,
+    START,
+    WORD_END,
+    Vocabulary,
+    byte_symbols,
+    clip_vocabulary,
+    read_tokenizer_config,
+    save_tokenizer_config,
+)
 
 # Special tokens, English contractions, runs of letters, single digits, all the rest.
 _WORDS = regex.compile(
@@ -30,124 +32,6 @@ _WORDS = regex.compile(
 )
 _CACHED_WORDS = 2**16
 _SHOWN_CHARACTERS = 1000
-
-
-@functools.cache
-def _byte_symbols() -> tuple[str, ...]:
-    """The visible character that stands for each byte, in the order of its ids."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    symbols = {byte: chr(byte) for byte in visible}
-    symbols |= {byte: chr(256 + index) for index, byte in enumerate(hidden)}
-    return tuple(symbols[byte] for byte in range(256))
-
-
-@functools.cache
-def _symbol_bytes() -> dict[str, int]:
-    """The byte that each visible character stands for."""
-    return {symbol: byte for byte, symbol in enumerate(_byte_symbols())}
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The tokens of a `Tokenizer` and the merges that make them.
-
-    Args:
-        ids: The id of each token. Bytes are written as CLIP's visible characters;
-            a token at the end of a word ends in `"</w>"`.
-        merges: Pairs of tokens in the order in which they are joined.
-
-    Raises:
-        ValueError: If an id is no integer >= 0 or stands for two tokens, if the
-            start or end token is missing, or if a merge makes an unknown token.
-    """
-
-    ids: dict[str, int]
-    merges: tuple[tuple[str, str], ...]
-
-    def __post_init__(self):
-        for token, index in self.ids.items():
-            if type(index) is not int or index < 0:
-                raise ValueError(
-                    "The id of every token must be an integer of at least 0. "
-                    f"Received: {index!r} for {token!r}"
-                )
-        if len(set(self.ids.values())) != len(self.ids):
-            raise ValueError(
-                "Every token must have an id of its own. "
-                f"Received: {len(self.ids)} tokens, {len(set(self.ids.values()))} ids"
-            )
-        for special in (START, END):
-            if special not in self.ids:
-                raise ValueError(
-                    f"A vocabulary must contain {special!r}. "
-                    f"Received: {len(self.ids)} tokens without it"
-                )
-        for first, second in self.merges:
-            if first + second not in self.ids:
-                raise ValueError(
-                    "Every merge must make a token of the vocabulary. "
-                    f"Received: {first!r} + {second!r}"
-                )
-
-    @classmethod
-    def from_merges(cls, merges: Iterable[tuple[str, str]]) -> Vocabulary:
-        """The vocabulary of CLIP's layout: bytes, bytes that end a word, merges,
-        start, end, numbered in this order.
-
-        Args:
-            merges: Pairs of tokens in the order in which they are joined.
-
-        Returns:
-            A `Vocabulary`.
-        """
-        merges = tuple(merges)
-        symbols = sorted(_byte_symbols())
-        # CLIP numbers the visible bytes first, the stand-ins after them.
-        tokens = [*symbols, *(symbol + WORD_END for symbol in symbols)]
-        tokens += [first + second for first, second in merges]
-        tokens += [START, END]
-        return cls({token: index for index, token in enumerate(tokens)}, merges)
-
-    @property
-    def size(self) -> int:
-        """Rows that an embedding of these tokens needs: the largest id and one."""
-        return max(self.ids.values()) + 1
-
-
-@functools.cache
-def clip_vocabulary() -> Vocabulary:
-    """CLIP's own vocabulary of 49,408 tokens, which comes with the package."""
-    asset = resources.files("kerasdiffusion") / "assets" / "clip" / "merges.txt.gz"
-    return Vocabulary.from_merges(
-        _read_merges(gzip.decompress(asset.read_bytes()).decode("utf-8"))
-    )
-
-
-def _read_merges(text: str) -> list[tuple[str, str]]:
-    lines = text.split("\n")
-    if lines[0].startswith("#version"):
-        del lines[0]
-    merges = [tuple(line.split()) for line in lines if line.strip()]
-    for merge in merges:
-        if len(merge) != 2:
-            raise ValueError(
-                "Every line of a merge table must hold two tokens. "
-                f"Received: {' '.join(merge)[:80]!r}"
-            )
-    return merges
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} must be JSON. Received: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{path.name} must hold a JSON object. Received: {type(content).__name__}"
-        )
-    return content
 
 
 def _clean(text: str) -> str:
@@ -222,14 +106,38 @@ class Tokenizer:
             FileNotFoundError: If a file is missing.
             ValueError: If a file is not of that layout.
         """
-        try:
-            merges = Path(merges_txt).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{Path(merges_txt).name} must be UTF-8 text. Received: {error}"
-            ) from error
-        ids = _read_json(Path(vocab_json))
-        return cls(config, Vocabulary(ids, tuple(_read_merges(merges))))
+        return cls(config, Vocabulary.from_files(vocab_json, merges_txt))
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | os.PathLike, config: TokenizerConfig | None = None
+    ) -> Tokenizer:
+        """Reads a `tokenizer` folder of diffusers or transformers.
+
+        Args:
+            folder: A folder with `vocab.json` and `merges.txt`, or `tokenizer.json`.
+            config: The context length and the padding. `None` is the folder's own
+                (`read_tokenizer_config`).
+
+        Returns:
+            A `Tokenizer`.
+
+        Raises:
+            FileNotFoundError: If the folder has neither.
+            ValueError: If a file is not of that layout.
+        """
+        folder = Path(folder)
+        if config is None:
+            config = read_tokenizer_config(folder)
+        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            return cls.from_files(folder / "vocab.json", folder / "merges.txt", config)
+        if (folder / "tokenizer.json").is_file():
+            whole = Vocabulary.from_tokenizer_json(folder / "tokenizer.json")
+            return cls(config, whole)
+        raise FileNotFoundError(
+            "A tokenizer folder must hold vocab.json and merges.txt, or "
+            f"tokenizer.json. Received: {folder}"
+        )
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -341,13 +249,10 @@ class Tokenizer:
                     f"at most {self.vocabulary_size - 1}. Received: {index}"
                 )
             tokens.append(self._tokens_by_id[int(index)])
-        joined = "".join(tokens)
-        # A token added by hand holds characters that stand for no byte.
+        bytes_of = {symbol: bytes([byte]) for byte, symbol in enumerate(byte_symbols())}
+        # A token that was added by hand may hold other characters.
         raw = b"".join(
-            bytes([_symbol_bytes()[symbol]])
-            if symbol in _symbol_bytes()
-            else symbol.encode("utf-8")
-            for symbol in joined
+            bytes_of.get(symbol) or symbol.encode("utf-8") for symbol in "".join(tokens)
         )
         text = raw.decode("utf-8", errors="replace")
         return text.replace(WORD_END, " ").strip()
@@ -380,30 +285,8 @@ class Tokenizer:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        special = {
-            "bos_token": START,
-            "eos_token": END,
-            "pad_token": self.config.pad_token,
-            "unk_token": END,
-        }
-        settings = {
-            "add_prefix_space": False,
-            "do_lower_case": True,
-            "errors": "replace",
-            "model_max_length": self.config.context_length,
-            "tokenizer_class": "CLIPTokenizer",
-            **special,
-        }
-        by_id = dict(sorted(self.vocabulary.ids.items(), key=lambda item: item[1]))
-        merges = [" ".join(merge) for merge in self.vocabulary.merges]
-        files = {
-            "vocab.json": json.dumps(by_id, ensure_ascii=False, separators=(",", ":")),
-            "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
-            "special_tokens_map.json": json.dumps(special, indent=2) + "\n",
-            "tokenizer_config.json": json.dumps(settings, indent=2) + "\n",
-        }
-        for name, content in files.items():
-            (folder / name).write_text(content, encoding="utf-8", newline="\n")
+        self.vocabulary.save(folder)
+        save_tokenizer_config(self.config, folder)
 
     @functools.cached_property
     def _ranks(self) -> dict[tuple[str, str], int]:
@@ -426,7 +309,7 @@ class Tokenizer:
 
     def _merge(self, word: str, used: set[int] | None = None) -> list[str]:
         """Joins the bytes of a word, the earliest merge first; notes those used."""
-        parts = [_byte_symbols()[byte] for byte in word.encode("utf-8")]
+        parts = [byte_symbols()[byte] for byte in word.encode("utf-8")]
         parts[-1] += WORD_END
         size = len(parts)
         after = list(range(1, size + 1))
