@@ -1,0 +1,208 @@
+"""What depends on the Keras backend, the device or the compiler: the only such file.
+
+Everything above is written in `keras.ops` and asks here for attention, for compiled
+programs and for the defaults of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+PRECISIONS = (
+    "auto",
+    "float32",
+    "float16",
+    "bfloat16",
+    "mixed_float16",
+    "mixed_bfloat16",
+)
+
+
+def attention(query, key, value, causal: bool = False):
+    """Scaled dot-product attention with a float32 softmax.
+
+    Args:
+        query: Tensor of shape `(batch, queries, heads, head_width)`.
+        key: Tensor of shape `(batch, keys, heads, head_width)`.
+        value: Tensor of the shape of `key`.
+        causal: Whether a query sees only the keys up to its own position.
+
+    Returns:
+        Tensor of the shape of `query`.
+
+    Reference:
+        Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1.
+    """
+    return ops.dot_product_attention(query, key, value, is_causal=causal)
+
+
+def has_accelerator() -> bool:
+    """Whether the backend sees a GPU or a TPU."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(
+            tf.config.list_physical_devices("GPU")
+            or tf.config.list_physical_devices("TPU")
+        )
+    if backend == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the accelerator has bfloat16 units (TPUs; NVIDIA from Ampere on)."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if not gpus:
+            return True
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return details.get("compute_capability", (8, 0)) >= (8, 0)
+    if backend == "jax":
+        import jax
+
+        capability = getattr(jax.devices()[0], "compute_capability", "8.0")
+        return float(capability) >= 8.0
+    import torch
+
+    return torch.cuda.is_bf16_supported()
+
+
+def resolve_jit_compile(jit_compile: bool | str) -> bool:
+    """Whether to compile by XLA: `"auto"` does on GPUs and TPUs.
+
+    On a CPU, XLA is slower than TensorFlow's own kernels; JAX has no other path.
+    """
+    if jit_compile == "auto":
+        return keras.backend.backend() == "jax" or (
+            keras.backend.backend() == "tensorflow" and has_accelerator()
+        )
+    if isinstance(jit_compile, bool):
+        return jit_compile
+    raise ValueError(
+        f'`jit_compile` must be True, False or "auto". Received: {jit_compile!r}'
+    )
+
+
+def resolve_precision(precision: str | None) -> str:
+    """The name of the dtype policy to build with.
+
+    Args:
+        precision: One of `PRECISIONS`. `None` or `"auto"` takes the global policy
+            where one was set, else float32 on a CPU and, on a GPU or TPU, bfloat16
+            where it is native and float16 where it is not.
+    """
+    if precision is None or precision == "auto":
+        policy = keras.config.dtype_policy().name
+        if policy != "float32" or not has_accelerator():
+            return policy
+        return "bfloat16" if _multiplies_bfloat16() else "float16"
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"`precision` must be one of {', '.join(PRECISIONS)}. "
+            f"Received: {precision!r}"
+        )
+    return precision
+
+
+class Program:
+    """A function of tensors and layers, compiled once for each input signature.
+
+    The layers' weights enter as arguments (JAX) or by reference (TensorFlow), never
+    as constants, so new weights need no new program.
+
+    Args:
+        function: Takes and returns nested structures of tensors.
+        layers: The Keras layers that the function calls.
+        jit_compile: Whether to compile by XLA (on PyTorch: by `torch.compile`).
+
+    Example:
+
+    >>> dense = keras.layers.Dense(2)
+    >>> dense.build((None, 3))
+    >>> Program(dense, [dense])(np.ones((1, 3), "float32")).shape
+    (1, 2)
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        layers: Sequence[keras.layers.Layer],
+        jit_compile: bool = False,
+    ):
+        self.traces = 0
+        self._layers = list(layers)
+
+        def traced(*args):
+            self.traces += 1
+            return function(*args)
+
+        wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
+        wrap = wrap.get(keras.backend.backend(), self._torch)
+        self._run = wrap(traced, jit_compile)
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs on arrays or tensors; returns the backend's tensors."""
+        return self._run(*keras.tree.map_structure(ops.convert_to_tensor, args))
+
+    def _tensorflow(self, function, jit_compile):
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=jit_compile, autograph=False)
+
+    def _jax(self, function, jit_compile):
+        import jax
+
+        @jax.jit
+        def stateless(values, args):
+            mapping = list(zip(self._variables(), values, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                return function(*args)
+
+        return lambda *args: stateless([v.value for v in self._variables()], args)
+
+    def _torch(self, function, jit_compile):
+        import torch
+
+        return torch.no_grad()(torch.compile(function) if jit_compile else function)
+
+    def _variables(self):
+        return [variable for layer in self._layers for variable in layer.variables]
+
+
+def to_numpy(tensor) -> np.ndarray:
+    """The tensor as a numpy array."""
+    return ops.convert_to_numpy(tensor)
+
+
+_empty_weights = False
+
+
+@contextlib.contextmanager
+def empty_weights():
+    """Within it, kernels are made of zeros: for models whose weights are read next."""
+    global _empty_weights
+    before, _empty_weights = _empty_weights, True
+    try:
+        yield
+    finally:
+        _empty_weights = before
+
+
+def kernel_initializer(otherwise: str = "glorot_uniform") -> str:
+    """The initializer of a kernel: `otherwise`, or zeros within `empty_weights()`."""
+    return "zeros" if _empty_weights else otherwise

@@ -1,0 +1,314 @@
+"""The diffusion model: a U-Net with attention to the context."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import ops
+
+from kerasdiffusion.config import DiffusionModelConfig
+from kerasdiffusion.models.layers import (
+    Attention,
+    Block,
+    Conv,
+    Dense,
+    Downsample,
+    GroupNorm,
+    LayerNorm,
+    ResidualBlock,
+    Upsample,
+    flatten_pixels,
+)
+
+RESIDUAL_EPSILON = 1e-5
+TRANSFORMER_EPSILON = 1e-6
+
+
+class DiffusionModel(Block, keras.Model):
+    """The U-Net: noisy latents, a timestep and a context in, a prediction out.
+
+    Args:
+        config: A `DiffusionModelConfig`; SD 1's by default.
+        dtype: A dtype or dtype policy; the global policy by default.
+        name: Name of the model.
+
+    Call arguments:
+        inputs: A dict of `"latents"`, a tensor of shape `(batch, height, width,
+            in_channels)`; `"timestep"`, of shape `(batch,)`, from 0 to 999, fractions
+            allowed; and `"crossattn"`, the context, of shape
+            `(batch, tokens, context_width)`.
+
+    Call returns:
+        The prediction, a tensor of shape `(batch, height, width, out_channels)`.
+
+    Example:
+
+    >>> config = DiffusionModelConfig(
+    ...     block_widths=(32, 64), transformer_depths=(1, 0), heads=(2, 2),
+    ...     context_width=16)
+    >>> DiffusionModel(config)({
+    ...     "latents": np.zeros((1, 8, 8, 4), "float32"),
+    ...     "timestep": np.zeros((1,), "float32"),
+    ...     "crossattn": np.zeros((1, 77, 16), "float32")}).shape
+    (1, 8, 8, 4)
+
+    Reference:
+        Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion
+        Models", figure 3; CompVis `ldm/modules/diffusionmodules/openaimodel.py`.
+    """
+
+    def __init__(
+        self,
+        config: DiffusionModelConfig = DiffusionModelConfig(),
+        dtype=None,
+        name=None,
+    ):
+        # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
+        super().__init__(dtype=dtype, name=name or "diffusion_model", autocast=False)
+        self.config = config
+        dtype, widths = self.dtype_policy, config.block_widths
+        levels = range(len(widths))
+        self.time_embedding = TimeEmbedding(
+            widths[0], name="time_embedding", dtype=dtype
+        )
+        self.conv_in = Conv(widths[0], name="conv_in", dtype=dtype)
+        self.down_blocks = [
+            DownBlock(config, level, name=f"down_blocks-{level}", dtype=dtype)
+            for level in levels
+        ]
+        self.mid_block = MidBlock(config, name="mid_block", dtype=dtype)
+        self.up_blocks = [
+            UpBlock(config, level, name=f"up_blocks-{i}", dtype=dtype)
+            for i, level in enumerate(reversed(levels))
+        ]
+        self.conv_norm_out = GroupNorm(
+            config.norm_groups,
+            RESIDUAL_EPSILON,
+            silu=True,
+            name="conv_norm_out",
+            dtype=dtype,
+        )
+        self.conv_out = Conv(
+            config.out_channels, zero=True, name="conv_out", dtype=dtype
+        )
+        size = 2 ** len(widths)
+        self(
+            {
+                "latents": keras.KerasTensor((1, size, size, config.in_channels)),
+                "timestep": keras.KerasTensor((1,)),
+                "crossattn": keras.KerasTensor((1, 2, config.context_width)),
+            }
+        )
+
+    def call(self, inputs):
+        context = ops.cast(inputs["crossattn"], self.compute_dtype)
+        time = self.time_embedding(inputs["timestep"])
+        x = self.conv_in(ops.cast(inputs["latents"], self.compute_dtype))
+        skips = [x]
+        for block in self.down_blocks:
+            x, block_skips = block(x, time, context)
+            skips += block_skips
+        x = self.mid_block(x, time, context)
+        for block in self.up_blocks:
+            own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
+            x = block(x, time, context, own, skips[-1] if skips else None)
+        return self.conv_out(self.conv_norm_out(x))
+
+    def get_config(self):
+        return {"config": self.config, "name": self.name}
+
+
+class TimeEmbedding(Block):
+    """Sines and cosines of the timestep, through two dense layers.
+
+    Reference:
+        Ho et al. 2020, "Denoising Diffusion Probabilistic Models", appendix B.
+    """
+
+    def __init__(self, width: int, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        dtype = self.dtype_policy
+        self.width = width
+        self.linear_1 = Dense(4 * width, name="linear_1", dtype=dtype)
+        self.linear_2 = Dense(4 * width, name="linear_2", dtype=dtype)
+
+    def call(self, timestep):
+        half = self.width // 2
+        exponents = ops.arange(half, dtype="float32") / half
+        angles = ops.exp(-math.log(10000.0) * exponents)
+        angles = ops.cast(timestep, "float32")[:, None] * angles
+        waves = ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
+        return self.linear_2(ops.silu(self.linear_1(waves)))
+
+
+class _Level(Block):
+    """The residual blocks of one level, a transformer behind each where it has any."""
+
+    def __init__(self, config, level, residual_blocks, depth, **kwargs):
+        super().__init__(**kwargs)
+        dtype, width = self.dtype_policy, config.block_widths[level]
+        self.resnets = [
+            ResidualBlock(
+                width,
+                config.norm_groups,
+                RESIDUAL_EPSILON,
+                time=True,
+                name=f"resnets-{i}",
+                dtype=dtype,
+            )
+            for i in range(residual_blocks)
+        ]
+        self.attentions = [
+            Transformer(config, level, depth, name=f"attentions-{i}", dtype=dtype)
+            for i in range(residual_blocks if depth else 0)
+        ]
+
+    def layer(self, i, x, time, context):
+        """The `i`-th residual block and its transformer."""
+        x = self.resnets[i](x, time)
+        return self.attentions[i](x, context) if self.attentions else x
+
+
+class DownBlock(_Level):
+    """One level on the way down; every intermediate result is kept as a skip."""
+
+    def __init__(self, config: DiffusionModelConfig, level: int, **kwargs):
+        depth = config.transformer_depths[level]
+        super().__init__(config, level, config.blocks_per_level, depth, **kwargs)
+        self.downsamplers = []
+        if level < len(config.block_widths) - 1:
+            width, dtype = config.block_widths[level], self.dtype_policy
+            self.downsamplers = [Downsample(width, name="downsamplers-0", dtype=dtype)]
+
+    def call(self, x, time, context):
+        skips = []
+        for i in range(len(self.resnets)):
+            x = self.layer(i, x, time, context)
+            skips.append(x)
+        for downsample in self.downsamplers:
+            x = downsample(x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(Block):
+    """The bottom: a residual block, a transformer, a residual block."""
+
+    def __init__(self, config: DiffusionModelConfig, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.resnets = [
+            ResidualBlock(
+                config.block_widths[-1],
+                config.norm_groups,
+                RESIDUAL_EPSILON,
+                time=True,
+                name=f"resnets-{i}",
+                dtype=dtype,
+            )
+            for i in range(2)
+        ]
+        self.attention = Transformer(
+            config, -1, config.mid_transformer_depth, name="attentions-0", dtype=dtype
+        )
+
+    def call(self, x, time, context):
+        x = self.attention(self.resnets[0](x, time), context)
+        return self.resnets[1](x, time)
+
+
+class UpBlock(_Level):
+    """One level on the way up; each residual block takes a skip beside its input."""
+
+    def __init__(self, config: DiffusionModelConfig, level: int, **kwargs):
+        depth = config.transformer_depths[level]
+        super().__init__(config, level, config.blocks_per_level + 1, depth, **kwargs)
+        self.upsamplers = []
+        if level > 0:
+            width, dtype = config.block_widths[level], self.dtype_policy
+            self.upsamplers = [Upsample(width, name="upsamplers-0", dtype=dtype)]
+
+    def call(self, x, time, context, skips, next_skip=None):
+        for i, skip in enumerate(reversed(skips)):
+            x = ops.concatenate([x, skip], axis=-1)
+            x = self.layer(i, x, time, context)
+        for upsample in self.upsamplers:
+            x = upsample(x, like=next_skip)
+        return x
+
+
+class Transformer(Block):
+    """Pixels as tokens through transformer blocks, with a residual around all.
+
+    Reference:
+        CompVis `ldm/modules/attention.py`, `SpatialTransformer`.
+    """
+
+    def __init__(self, config: DiffusionModelConfig, level: int, depth: int, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        width, self.linear = config.block_widths[level], config.linear_projection
+        self.norm = GroupNorm(
+            config.norm_groups, TRANSFORMER_EPSILON, name="norm", dtype=dtype
+        )
+        if self.linear:
+            self.proj_in = Dense(width, name="proj_in", dtype=dtype)
+            self.proj_out = Dense(
+                width, kernel_initializer="zeros", name="proj_out", dtype=dtype
+            )
+        else:
+            self.proj_in = Conv(width, 1, name="proj_in", dtype=dtype)
+            self.proj_out = Conv(width, 1, zero=True, name="proj_out", dtype=dtype)
+        self.transformer_blocks = [
+            TransformerBlock(
+                width,
+                config.heads[level],
+                name=f"transformer_blocks-{i}",
+                dtype=dtype,
+            )
+            for i in range(depth)
+        ]
+
+    def call(self, x, context):
+        h = flatten_pixels(self.proj_in(self.norm(x)))
+        for block in self.transformer_blocks:
+            h = block(h, context)
+        return x + self.proj_out(ops.reshape(h, ops.shape(x)))
+
+
+class TransformerBlock(Block):
+    """Attention to each other, attention to the context, a gated perceptron."""
+
+    def __init__(self, width: int, heads: int, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.norm1 = LayerNorm(name="norm1", dtype=dtype)
+        self.attn1 = Attention(width, heads, name="attn1", dtype=dtype)
+        self.norm2 = LayerNorm(name="norm2", dtype=dtype)
+        self.attn2 = Attention(width, heads, name="attn2", dtype=dtype)
+        self.norm3 = LayerNorm(name="norm3", dtype=dtype)
+        self.ff = GatedPerceptron(width, name="ff", dtype=dtype)
+
+    def call(self, x, context):
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
+
+
+class GatedPerceptron(Block):
+    """A perceptron whose hidden units are gated by GELU (GEGLU).
+
+    Reference:
+        Shazeer 2020, "GLU Variants Improve Transformer", section 2.
+    """
+
+    def __init__(self, width: int, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.hidden = Dense(8 * width, name="net-0-proj", dtype=dtype)
+        self.out = Dense(width, name="net-2", dtype=dtype)
+
+    def call(self, x):
+        h, gate = ops.split(self.hidden(x), 2, axis=-1)
+        return self.out(h * ops.gelu(gate, approximate=False))

@@ -1,0 +1,234 @@
+"""The layers that the networks share.
+
+Names are diffusers', with "-" before an index (`to_out-0` for `to_out.0`), so that a
+variable's path is its published name: see `weights/names.py`.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kerasdiffusion import backend
+
+
+class Block(keras.layers.Layer):
+    """A layer made of layers, which build themselves as `call` runs.
+
+    Keras would trace `call` once for each level of nesting to build them: minutes
+    for a U-Net. So `build` does nothing, and the first call builds the leaves.
+    """
+
+    def build(self, **shapes):
+        pass
+
+
+class Dense(keras.layers.Dense):
+    """A dense layer whose kernel is left empty where weights are read next."""
+
+    def __init__(self, units: int, **kwargs):
+        kwargs.setdefault("kernel_initializer", backend.kernel_initializer())
+        super().__init__(units, **kwargs)
+
+
+class Conv(keras.layers.Conv2D):
+    """A square convolution of stride 1 that keeps height and width.
+
+    Args:
+        filters: Output channels.
+        size: Side of the kernel.
+        zero: Whether to begin at zero, as the last layer of a residual branch does.
+    """
+
+    def __init__(self, filters: int, size: int = 3, zero: bool = False, **kwargs):
+        kwargs.setdefault("padding", "same")
+        initializer = "zeros" if zero else backend.kernel_initializer()
+        kwargs.setdefault("kernel_initializer", initializer)
+        super().__init__(filters, size, **kwargs)
+
+
+class GroupNorm(keras.layers.Layer):
+    """Group normalisation in float32, with an optional SiLU behind it.
+
+    Args:
+        groups: Number of groups that the channels fall into.
+        epsilon: Added to the variance.
+        silu: Whether to apply SiLU to the result.
+
+    Reference:
+        Wu and He 2018, "Group Normalization", equation 7.
+    """
+
+    def __init__(self, groups: int, epsilon: float, silu: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.groups, self.epsilon, self.silu = groups, epsilon, silu
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        if width % self.groups:
+            raise ValueError(
+                f"The channels of a group normalisation must be a multiple of its "
+                f"{self.groups} groups. Received: {width} channels"
+            )
+        self.gamma = self.add_weight((width,), "ones", name="gamma")
+        self.beta = self.add_weight((width,), "zeros", name="beta")
+
+    def call(self, x):
+        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        h = ops.cast(x, "float32")
+        h = h - self._over_groups(ops.mean(h, axis=(1, 2), keepdims=True))
+        variance = self._over_groups(ops.mean(h * h, axis=(1, 2), keepdims=True))
+        h = h * (ops.rsqrt(variance + self.epsilon) * gamma) + beta
+        return ops.cast(ops.silu(h) if self.silu else h, self.compute_dtype)
+
+    def _over_groups(self, per_channel):
+        """Means of each group's channels, repeated to (batch, 1, 1, channels)."""
+        width = per_channel.shape[-1]
+        grouped = ops.reshape(per_channel, (-1, self.groups, width // self.groups))
+        mean = ops.mean(grouped, axis=-1)[:, None, None, :]
+        return ops.repeat(mean, width // self.groups, axis=-1)
+
+
+class LayerNorm(keras.layers.LayerNormalization):
+    """Layer normalisation over channels with PyTorch's epsilon."""
+
+    def __init__(self, **kwargs):
+        super().__init__(epsilon=1e-5, **kwargs)
+
+
+class Downsample(Block):
+    """Halves height and width by a strided convolution.
+
+    Args:
+        filters: Output channels.
+        padding: Zeros before and after each side: `(1, 1)` in the U-Net, `(0, 1)` in
+            the autoencoder.
+    """
+
+    def __init__(self, filters: int, padding: tuple[int, int] = (1, 1), **kwargs):
+        super().__init__(**kwargs)
+        self.padding = padding
+        self.conv = Conv(
+            filters, strides=2, padding="valid", name="conv", dtype=self.dtype_policy
+        )
+
+    def call(self, x):
+        return self.conv(ops.pad(x, ((0, 0), self.padding, self.padding, (0, 0))))
+
+
+class Upsample(Block):
+    """Doubles height and width by repetition, then convolves."""
+
+    def __init__(self, filters: int, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = Conv(filters, name="conv", dtype=self.dtype_policy)
+
+    def call(self, x, like=None):
+        """`like` is what the result is joined to: where its size is odd, ours is."""
+        x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
+        if like is not None:
+            x = x[:, : ops.shape(like)[1], : ops.shape(like)[2]]
+        return self.conv(x)
+
+
+class ResidualBlock(keras.layers.Layer):
+    """Two convolutions around the time embedding, beside a shortcut.
+
+    Args:
+        filters: Output channels.
+        groups: Groups of the normalisations.
+        epsilon: Epsilon of the normalisations.
+        time: Whether the block takes a time embedding (the U-Net's do).
+
+    Reference:
+        Ho et al. 2020, "Denoising Diffusion Probabilistic Models", appendix B;
+        CompVis `ldm/modules/diffusionmodules/openaimodel.py`, `ResBlock`.
+    """
+
+    def __init__(self, filters, groups, epsilon, time=False, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.filters = filters
+        self.norm1 = GroupNorm(groups, epsilon, silu=True, name="norm1", dtype=dtype)
+        self.conv1 = Conv(filters, name="conv1", dtype=dtype)
+        if time:
+            self.time_emb_proj = Dense(filters, name="time_emb_proj", dtype=dtype)
+        self.norm2 = GroupNorm(groups, epsilon, silu=True, name="norm2", dtype=dtype)
+        self.conv2 = Conv(filters, zero=time, name="conv2", dtype=dtype)
+        self.conv_shortcut = None
+
+    def build(self, x_shape, time_shape=None):
+        if x_shape[-1] != self.filters:
+            self.conv_shortcut = Conv(
+                self.filters, 1, name="conv_shortcut", dtype=self.dtype_policy
+            )
+            self.conv_shortcut.build(x_shape)
+        hidden_shape = (*x_shape[:-1], self.filters)
+        self.norm1.build(x_shape)
+        self.conv1.build(x_shape)
+        if time_shape is not None:
+            self.time_emb_proj.build(time_shape)
+        self.norm2.build(hidden_shape)
+        self.conv2.build(hidden_shape)
+
+    def call(self, x, time=None):
+        h = self.conv1(self.norm1(x))
+        if time is not None:
+            h = h + self.time_emb_proj(ops.silu(time))[:, None, None, :]
+        h = self.conv2(self.norm2(h))
+        return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class Attention(Block):
+    """Multi-head attention of tokens to a context, or to each other.
+
+    Args:
+        width: Channels of the tokens.
+        heads: Number of heads.
+        bias: Whether the query, key and value projections have a bias.
+        causal: Whether a token sees only those up to itself.
+        names: Names of the query, key, value and output projections.
+
+    Reference:
+        Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion
+        Models", section 3.3.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        bias: bool = False,
+        causal: bool = False,
+        names: tuple[str, str, str, str] = ("to_q", "to_k", "to_v", "to_out-0"),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if width % heads:
+            raise ValueError(
+                f"The width of an attention must be a multiple of its heads. "
+                f"Received: width={width}, heads={heads}"
+            )
+        dtype = self.dtype_policy
+        self.heads, self.head_width, self.causal = heads, width // heads, causal
+        query, key, value, out = names
+        self.query = Dense(width, use_bias=bias, name=query, dtype=dtype)
+        self.key = Dense(width, use_bias=bias, name=key, dtype=dtype)
+        self.value = Dense(width, use_bias=bias, name=value, dtype=dtype)
+        self.out = Dense(width, name=out, dtype=dtype)
+
+    def call(self, x, context=None):
+        context = x if context is None else context
+        query = self._split(self.query(x))
+        key, value = self._split(self.key(context)), self._split(self.value(context))
+        h = backend.attention(query, key, value, causal=self.causal)
+        return self.out(ops.reshape(h, ops.shape(x)[:-1] + (-1,)))
+
+    def _split(self, x):
+        """(batch, tokens, width) to (batch, tokens, heads, head width)."""
+        return ops.reshape(x, ops.shape(x)[:-1] + (self.heads, self.head_width))
+
+
+def flatten_pixels(x):
+    """(batch, height, width, channels) to (batch, height * width, channels)."""
+    return ops.reshape(x, (ops.shape(x)[0], -1, x.shape[-1]))

@@ -1,0 +1,132 @@
+"""The text encoder: CLIP's text transformer."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kerasdiffusion.config import TextEncoderConfig
+from kerasdiffusion.models.layers import Attention, Block, Dense, LayerNorm
+
+ACTIVATIONS = {
+    "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x),
+    "gelu": lambda x: ops.gelu(x, approximate=False),
+}
+
+
+class TextEncoder(Block, keras.Model):
+    """Tokens in, context out: one vector a token.
+
+    Args:
+        config: A `TextEncoderConfig`; SD 1's CLIP ViT-L/14 by default.
+        dtype: A dtype or dtype policy; the global policy by default.
+        name: Name of the model.
+
+    Call arguments:
+        tokens: Integer tensor of shape `(batch, tokens)`.
+
+    Call returns:
+        Context, a tensor of shape `(batch, tokens, width)`.
+
+    Example:
+
+    >>> config = TextEncoderConfig(width=32, depth=2, heads=2, mlp_width=64)
+    >>> TextEncoder(config)(np.zeros((1, 77), "int32")).shape
+    (1, 77, 32)
+
+    Reference:
+        Radford et al. 2021, "Learning Transferable Visual Models From Natural
+        Language Supervision", section 2.4.
+    """
+
+    def __init__(
+        self, config: TextEncoderConfig = TextEncoderConfig(), dtype=None, name=None
+    ):
+        super().__init__(dtype=dtype, name=name or "text_encoder")
+        self.config = config
+        self.text_model = TextTransformer(
+            config, name="text_model", dtype=self.dtype_policy
+        )
+        self(keras.KerasTensor((1, config.context_length), "int32"))
+
+    def call(self, tokens):
+        return self.text_model(tokens)
+
+    def get_config(self):
+        return {"config": self.config, "name": self.name}
+
+
+class TextTransformer(Block):
+    """Embeddings, encoder layers and the final norm."""
+
+    def __init__(self, config: TextEncoderConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.embeddings = TextEmbeddings(
+            config, name="embeddings", dtype=self.dtype_policy
+        )
+        self.encoder_layers = [
+            TextEncoderLayer(
+                config, name=f"encoder-layers-{i}", dtype=self.dtype_policy
+            )
+            for i in range(config.depth)
+        ]
+        self.final_layer_norm = LayerNorm(
+            name="final_layer_norm", dtype=self.dtype_policy
+        )
+
+    def call(self, tokens):
+        x = self.embeddings(tokens)
+        for layer in self.encoder_layers:
+            x = layer(x)
+        return self.final_layer_norm(x)
+
+
+class TextEmbeddings(Block):
+    """A vector for each token and one for each position, added."""
+
+    def __init__(self, config: TextEncoderConfig, **kwargs):
+        super().__init__(**kwargs)
+        self.token_embedding = keras.layers.Embedding(
+            config.vocabulary_size,
+            config.width,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="token_embedding",
+            dtype=self.dtype_policy,
+        )
+        self.position_embedding = keras.layers.Embedding(
+            config.context_length,
+            config.width,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            name="position_embedding",
+            dtype=self.dtype_policy,
+        )
+
+    def call(self, tokens):
+        positions = ops.arange(ops.shape(tokens)[1])
+        return self.token_embedding(tokens) + self.position_embedding(positions)
+
+
+class TextEncoderLayer(Block):
+    """Causal self-attention and a two-layer perceptron, each with a residual."""
+
+    def __init__(self, config: TextEncoderConfig, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        self.activation = ACTIVATIONS[config.activation]
+        self.layer_norm1 = LayerNorm(name="layer_norm1", dtype=dtype)
+        self.self_attn = Attention(
+            config.width,
+            config.heads,
+            bias=True,
+            causal=True,
+            names=("q_proj", "k_proj", "v_proj", "out_proj"),
+            name="self_attn",
+            dtype=dtype,
+        )
+        self.layer_norm2 = LayerNorm(name="layer_norm2", dtype=dtype)
+        self.fc1 = Dense(config.mlp_width, name="mlp-fc1", dtype=dtype)
+        self.fc2 = Dense(config.width, name="mlp-fc2", dtype=dtype)
+
+    def call(self, x):
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x))))
