@@ -1,0 +1,115 @@
+"""Tensor files, opened lazily: one interface for every format.
+
+`open_tensors(path)` gives a `TensorFile`: names, shapes and dtypes at once, values one
+at a time. Nothing that a file holds is executed, and no size that it states is trusted
+before it was compared with the file's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from kerasdiffusion.weights.base import TensorFile, WeightsError, read_json
+from kerasdiffusion.weights.checkpoints import TorchFile
+from kerasdiffusion.weights.formats import HDF5File, SafetensorsFile
+
+
+def open_tensors(path: str | Path) -> TensorFile:
+    """Open a tensor file of any known format.
+
+    Args:
+        path: A `.safetensors`, `.ckpt`, `.bin`, `.pt`, `.pth` or `.h5` file, or the
+            `.index.json` of a sharded one.
+
+    Returns:
+        A `TensorFile`, to be closed or used in `with`.
+
+    Raises:
+        WeightsError: If the file does not exist, is of no known format or is broken.
+
+    Example:
+
+    >>> with open_tensors("model.safetensors") as file:
+    ...     for name in file.keys():
+    ...         print(name, file.shape(name), file.dtype(name))
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise WeightsError(f"The weights file {what}. Received: {path}")
+    suffix = path.suffix.lower()
+    if path.name.endswith(".index.json"):
+        return ShardedFile(path)
+    if suffix == ".safetensors":
+        return SafetensorsFile(path)
+    if suffix in (".h5", ".hdf5"):
+        return HDF5File(path)
+    if suffix in (".ckpt", ".bin", ".pt", ".pth"):
+        return TorchFile(path)
+    raise WeightsError(
+        f"A weights file ends in .safetensors, .ckpt, .bin, .pt, .pth, .h5 or "
+        f".index.json. Received: {path}"
+    )
+
+
+class ShardedFile(TensorFile):
+    """The files of one index (`*.index.json`) as one."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        weight_map = read_json(path).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise WeightsError(
+                f"An index of shards must hold a `weight_map`. Received: {path}"
+            )
+        self.files: dict[str, TensorFile] = {}
+        self.weight_map = weight_map
+        for shard in sorted({str(shard) for shard in weight_map.values()}):
+            if Path(shard).name != shard or "\\" in shard or shard in (".", ".."):
+                raise WeightsError(
+                    f"The shards of an index must lie beside it. Received: {shard!r} "
+                    f"in {path}"
+                )
+            if shard.endswith(".json"):
+                raise WeightsError(
+                    f"A shard must be a weights file. Received: {shard!r} in {path}"
+                )
+            self.files[shard] = open_tensors(self.path.parent / shard)
+        absent = [
+            name for name, shard in weight_map.items() if name not in self.files[shard]
+        ]
+        if absent:
+            raise WeightsError(
+                f"The index names {len(absent)} tensors that its shards lack, such as "
+                f"{absent[0]!r}. Received: {path}"
+            )
+
+    def keys(self) -> list[str]:
+        return list(self.weight_map)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.weight_map
+
+    def _file(self, name: str) -> TensorFile:
+        return self.files[self.weight_map[name]]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._file(name).shape(name)
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._file(name).dtype(name)
+
+    def read(self, name: str) -> np.ndarray:
+        return self._file(name).read(name)
+
+    def check(self, names: Iterable[str]) -> None:
+        names = list(names)
+        for shard, file in self.files.items():
+            file.check(name for name in names if self.weight_map[name] == shard)
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
