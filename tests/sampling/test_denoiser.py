@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.sampling.denoiser import denoiser
+from kerasdiffusion.sampling.samplers import make_table
+from kerasdiffusion.sampling.table import COLUMNS
+
+pytestmark = pytest.mark.every_backend
+
+SHAPE = (2, 4, 4, 4)
+X = np.random.default_rng(0).normal(size=SHAPE).astype("float32")
+TEXT = np.random.default_rng(1).normal(size=(2, 3, 5)).astype("float32")
+
+
+def row(prediction_type="epsilon"):
+    config = ScheduleConfig(prediction_type=prediction_type)
+    return ops.convert_to_tensor(make_table(config, "euler", 10).rows[3])
+
+
+class Network:
+    """Adds the text's mean to a tenth of the latents, and keeps what it was given."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, inputs):
+        self.calls.append(inputs)
+        text = ops.mean(inputs["crossattn"], axis=(1, 2))
+        return 0.1 * inputs["latents"] + text[:, None, None, None]
+
+
+def evaluate(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def test_without_an_unconditional_half_the_network_sees_the_batch():
+    network = Network()
+    at = row()
+    result = evaluate(denoiser(network, {"crossattn": TEXT})(ops.array(X), at))
+    at = evaluate(at)
+    output = 0.1 * X * at[COLUMNS.c_in] + TEXT.mean(axis=(1, 2))[:, None, None, None]
+    assert result == pytest.approx(X - at[COLUMNS.sigma] * output, abs=1e-5)
+    (call,) = network.calls
+    assert tuple(call["latents"].shape) == SHAPE
+    assert evaluate(call["timestep"]).tolist() == [at[COLUMNS.timestep]] * 2
+
+
+@pytest.mark.parametrize("scale", [np.float32(7.5), np.array([7.5, 2.0], "float32")])
+def test_guidance_takes_one_call_of_both_halves(scale):
+    network = Network()
+    denoise = denoiser(network, {"crossattn": TEXT}, scale, {"crossattn": 0 * TEXT})
+    at = row()
+    result = evaluate(denoise(ops.array(X), at))
+    at = evaluate(at)
+    guided = TEXT.mean(axis=(1, 2)) * scale
+    output = 0.1 * X * at[COLUMNS.c_in] + guided[:, None, None, None]
+    assert result == pytest.approx(X - at[COLUMNS.sigma] * output, abs=1e-5)
+    (call,) = network.calls
+    assert tuple(call["latents"].shape) == (4, 4, 4, 4)
+    assert tuple(call["timestep"].shape) == (4,)
+    # The unconditional half comes first.
+    assert (evaluate(call["crossattn"]) == np.concatenate([0 * TEXT, TEXT])).all()
+
+
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "sample"])
+def test_prediction_types(prediction_type):
+    at = row(prediction_type)
+    denoise = denoiser(Network(), {"crossattn": TEXT})
+    result = evaluate(denoise(ops.array(X), at))
+    sigma = evaluate(at)[COLUMNS.sigma]
+    alpha, deviation = 1 / np.hypot(sigma, 1), sigma / np.hypot(sigma, 1)
+    output = 0.1 * X * alpha + TEXT.mean(axis=(1, 2))[:, None, None, None]
+    expected = {
+        "v_prediction": alpha * (alpha * X) - deviation * output,
+        "sample": output,
+    }
+    assert result == pytest.approx(expected[prediction_type], abs=1e-5)
+
+
+def test_a_network_in_half_precision_leaves_the_latents_in_float32():
+    def network(inputs):
+        return ops.cast(inputs["latents"], "bfloat16")
+
+    conditioning = {"crossattn": TEXT}
+    denoise = denoiser(network, conditioning, np.float32(3), conditioning)
+    assert "float32" in str(denoise(ops.array(X), row()).dtype)
+
+
+def test_halves_with_other_keys_are_refused():
+    with pytest.raises(ValueError, match=r"Received: \['vector'\] and \['crossattn'\]"):
+        denoiser(Network(), {"crossattn": TEXT}, 2.0, {"vector": TEXT})

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from kerasdiffusion.sampling.noise import initial_noise, resolve_seeds, step_noise
+
+SHAPE = (8, 6, 4)
+
+
+def test_an_image_has_the_same_noise_in_any_batch():
+    alone = initial_noise([11], SHAPE)
+    batch = initial_noise([3, 11, 5], SHAPE)
+    assert alone.shape == (1, *SHAPE)
+    assert batch.dtype == np.float32
+    assert (batch[1] == alone[0]).all()
+    assert (
+        step_noise([3, 11], 4, SHAPE)[:, 1] == step_noise([11], 4, SHAPE)[:, 0]
+    ).all()
+
+
+def test_more_steps_begin_with_the_same_noise():
+    few, many = step_noise([7, 8], 3, SHAPE), step_noise([7, 8], 9, SHAPE)
+    assert few.shape == (3, 2, *SHAPE)
+    assert few.dtype == np.float32
+    assert (many[:3] == few).all()
+    assert step_noise([7, 8], 0, SHAPE).shape == (0, 2, *SHAPE)
+
+
+def test_noise_is_normal_and_without_correlation():
+    shape = (64, 64, 4)
+    draws = np.concatenate(
+        [initial_noise([0, 1, 2**64 - 1], shape), step_noise([0], 2, shape)[:, 0]]
+    )
+    draws = draws.reshape(5, -1).astype(np.float64)
+    assert np.cov(draws) == pytest.approx(np.eye(5), abs=0.04)
+    assert draws.mean(axis=1) == pytest.approx(0, abs=0.03)
+    # The share of a normal distribution within one deviation.
+    assert (abs(draws) < 1).mean() == pytest.approx(0.6827, abs=0.005)
+
+
+def test_seeds_of_a_batch():
+    assert resolve_seeds(5, 3) == [5, 6, 7]
+    assert resolve_seeds(np.int64(5), 1) == [5]
+    assert resolve_seeds([9, 1, 9], 3) == [9, 1, 9]
+    assert resolve_seeds(np.array([4, 2]), 2) == [4, 2]
+    assert resolve_seeds(2**64 - 1, 1) == [2**64 - 1]
+
+
+def test_without_a_seed_each_call_draws_its_own():
+    first, second = resolve_seeds(None, 4), resolve_seeds(None, 4)
+    assert first != second
+    assert first == list(range(first[0], first[0] + 4))
+
+
+@pytest.mark.parametrize(
+    "seed, error, message",
+    [
+        (-1, ValueError, "from 0 to 2\\*\\*64 - 1. Received: -1"),
+        (2**64, ValueError, "Received: 18446744073709551616"),
+        (2**64 - 1, ValueError, "Received: 18446744073709551616"),
+        ([1, -2], ValueError, "Received: -2"),
+        ([1, 2, 3], ValueError, "for each of the 2 images. Received: 3 values"),
+        ([], ValueError, "for each of the 2 images. Received: 0 values"),
+        (1.5, TypeError, "must be a whole number .* Received: 1.5"),
+        (True, TypeError, "Received: True"),
+        ("7", TypeError, "Received: '7'"),
+        ([1, None], TypeError, "Received: None"),
+    ],
+)
+def test_seeds_that_are_refused(seed, error, message):
+    with pytest.raises(error, match=message):
+        resolve_seeds(seed, 2)
