@@ -44,7 +44,8 @@ def denoiser(
 
     >>> table = make_table(ScheduleConfig(), "euler", 10)
     >>> denoise = denoiser(lambda inputs: 0.5 * inputs["latents"], {})
-    >>> denoise(ops.ones((1, 8, 8, 4)), ops.convert_to_tensor(table.rows[0])).shape
+    >>> row = ops.convert_to_tensor(table.rows[0])
+    >>> print(denoise(ops.ones((1, 8, 8, 4)), row).shape)
     (1, 8, 8, 4)
 
     Reference:

@@ -93,7 +93,8 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
     >>> x = ops.convert_to_tensor(initial_noise([7], (8, 8, 4)) * table.initial_scale)
     >>> denoise = denoiser(lambda inputs: 0.5 * inputs["latents"], {})
     >>> noise = ops.zeros((1, 1, 8, 8, 4))
-    >>> run(denoise, loop.start(x), table.rows, noise, 0, len(table)).x.shape
+    >>> carry = run(denoise, loop.start(x), table.rows, noise, 0, len(table))
+    >>> print(carry.x.shape)
     (1, 8, 8, 4)
     """
     rows = ops.convert_to_tensor(rows)

@@ -40,8 +40,8 @@ class Schedule:
 
     Example:
 
-    >>> Schedule(ScheduleConfig()).sigmas[-1].round(4)
-    14.6146
+    >>> print(Schedule(ScheduleConfig()).sigmas[[0, -1]].round(4))
+    [ 0.0292 14.6146]
 
     Reference:
         Ho et al. 2020, "Denoising Diffusion Probabilistic Models", section 2; the

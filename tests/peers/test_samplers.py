@@ -108,7 +108,8 @@ def reference(case, prediction_type, num_steps):
 def tabled(name, num_steps, prediction_type="epsilon", **options):
     config = ScheduleConfig(prediction_type=prediction_type)
     table = make_table(config, name, num_steps, **options)
-    return toy.walk(table, NOISE[0] * table.initial_scale, NOISE[1:].astype("float64"))
+    noise = NOISE.astype("float64")
+    return toy.walk(table, noise[0] * table.initial_scale, noise[1:])
 
 
 every_case = pytest.mark.parametrize(

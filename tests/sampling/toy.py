@@ -17,8 +17,8 @@ def network(latents, timestep, ops=np, dtype="float64"):
     linear, inward, outward, frequencies = (
         weight.astype(dtype) for weight in (_LINEAR, _INWARD, _OUTWARD, _FREQUENCIES)
     )
-    time = ops.cos(ops.reshape(timestep, (-1, 1, 1, 1)) * frequencies)
-    hidden = ops.tanh(ops.matmul(latents, inward) + time)
+    phase = ops.multiply(ops.reshape(timestep, (-1, 1, 1, 1)), frequencies)
+    hidden = ops.tanh(ops.matmul(latents, inward) + ops.cos(phase))
     return ops.matmul(latents, linear) + ops.matmul(hidden, outward)
 
 
