@@ -173,6 +173,14 @@ def read_parameters(path: str | os.PathLike) -> dict:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no readable picture, or holds no parameters.
+
+    Example:
+
+    ```python
+    image = np.zeros((64, 64, 3), "uint8")
+    path = save_png(image, "apple.png", {"prompt": "an apple", "seed": 1})
+    read_parameters(path)["seed"]  # 1
+    ```
     """
     from PIL import Image, UnidentifiedImageError
 

@@ -125,6 +125,13 @@ class Tokenizer:
         Raises:
             FileNotFoundError: If the folder has neither.
             ValueError: If a file is not of that layout.
+
+        Example:
+
+        ```python
+        Tokenizer().save("tokenizer")
+        Tokenizer.from_folder("tokenizer").vocabulary_size  # 49408
+        ```
         """
         folder = Path(folder)
         if config is None:
@@ -268,6 +275,12 @@ class Tokenizer:
 
         Returns:
             A `Tokenizer` of the same configuration.
+
+        Example:
+
+        ```python
+        Tokenizer().subset(["a red apple"]).vocabulary_size  # 520
+        ```
         """
         words = {word for text in texts for word in _WORDS.findall(_clean(text))}
         used: set[int] = set()
