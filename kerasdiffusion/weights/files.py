@@ -7,6 +7,7 @@ before it was compared with the file's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def open_tensors(path: str | Path) -> TensorFile:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise WeightsError(f"The weights file {what}. Received: {path}")
     suffix = path.suffix.lower()
-    if path.name.endswith(".index.json"):
+    if re.search(r"\.index(\.\w+)?\.json$", path.name):
         return ShardedFile(path)
     if suffix == ".safetensors":
         return SafetensorsFile(path)

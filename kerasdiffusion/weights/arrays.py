@@ -1,0 +1,83 @@
+"""From PyTorch's order of dimensions to Keras's and back."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+BLOCK = 64  # output channels that are transposed at a time: they fit the cache
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Whether a dtype is a floating-point one, ml_dtypes' included."""
+    try:
+        ml_dtypes.finfo(dtype)
+    except ValueError:
+        return False
+    return True
+
+
+def stored_shape(variable, is_keras: bool = False) -> tuple[int, ...]:
+    """The shape of a Keras variable's values in a file."""
+    shape = tuple(variable.shape)
+    if is_keras or not variable.path.endswith("/kernel"):
+        return shape
+    return shape[::-1] if len(shape) == 2 else (shape[3], shape[2], *shape[:2])
+
+
+def arrange(
+    values: np.ndarray,
+    path: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    is_keras: bool = False,
+) -> np.ndarray:
+    """A file's values as a Keras variable takes them: one copy, owned.
+
+    Args:
+        values: What the file holds; a 1x1 convolution and a dense layer are one.
+        path: The variable's path; a kernel has its dimensions reordered.
+        shape: The variable's shape.
+        dtype: The variable's dtype.
+        is_keras: Whether the file has Keras's order already.
+
+    Returns:
+        A new contiguous array of the shape and dtype.
+    """
+    result = np.empty(shape, dtype)
+    if is_keras or not path.endswith("/kernel"):
+        np.copyto(result, values.reshape(shape), casting="unsafe")
+        return result
+    outs = shape[-1]
+    source = values.reshape(outs, shape[-2], *shape[:-2])
+    axes = (1, 0) if len(shape) == 2 else (2, 3, 1, 0)
+    for start in range(0, outs, BLOCK):
+        block = source[start : start + BLOCK].transpose(axes)
+        np.copyto(result[..., start : start + BLOCK], block, casting="unsafe")
+    return result
+
+
+def to_stored(variable, dtype: np.dtype | None = None) -> np.ndarray:
+    """A Keras variable's values in PyTorch's order of dimensions.
+
+    Args:
+        variable: A Keras variable.
+        dtype: What floats become; the variable's own by default.
+
+    Returns:
+        A contiguous array.
+    """
+    values = _to_numpy(variable)
+    dtype = values.dtype if dtype is None else dtype
+    if not variable.path.endswith("/kernel"):
+        return np.ascontiguousarray(values, dtype)
+    axes = (1, 0) if values.ndim == 2 else (3, 2, 0, 1)
+    return np.ascontiguousarray(values.transpose(axes), dtype)
+
+
+def _to_numpy(variable) -> np.ndarray:
+    import keras
+
+    value = keras.ops.convert_to_numpy(variable)
+    # PyTorch hands bfloat16 over as float32.
+    return value.astype(np.dtype(variable.dtype), copy=False)

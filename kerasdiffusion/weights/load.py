@@ -1,0 +1,315 @@
+"""Weights into networks: planned for all parts first, then assigned."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.weights import detect, hub, keras_cv, names
+from kerasdiffusion.weights.arrays import arrange, is_float, stored_shape
+from kerasdiffusion.weights.base import TensorFile, WeightsError
+from kerasdiffusion.weights.files import open_tensors
+from kerasdiffusion.weights.folders import read_folder
+from kerasdiffusion.weights.formats import HDF5File
+
+Source = str | Path | Mapping[str, str | Path]
+
+PARTS = ("text_encoder", "diffusion_model", "image_encoder", "decoder")
+FOLDERS = {
+    "text_encoder": ("text_encoder", ("model", "pytorch_model")),
+    "diffusion_model": ("unet", ("diffusion_pytorch_model",)),
+    "image_encoder": ("vae", ("diffusion_pytorch_model",)),
+    "decoder": ("vae", ("diffusion_pytorch_model",)),
+}
+# Tried in this order; the second serves folders that hold nothing else.
+VARIANTS = (None, "fp16", "bf16")
+FORMATS = (
+    "{stem}{variant}.safetensors",
+    "{stem}.safetensors.index{variant}.json",
+    "{stem}{variant}.safetensors.index.json",
+    "{stem}{variant}.bin",
+    "{stem}.bin.index{variant}.json",
+    "{stem}{variant}.bin.index.json",
+)
+
+
+class Step(NamedTuple):
+    """One tensor on its way: from a key of a file to a variable."""
+
+    variable: object
+    file: TensorFile
+    key: str
+    is_keras: bool  # whether the file has Keras's order of dimensions
+
+
+def read_config(source: Source) -> ModelConfig:
+    """What a model is made of, without reading its weights.
+
+    Args:
+        source: A folder in diffusers' layout, an original single file, a folder of
+            KerasCV's files or a dict of them by part, or `hf://owner/name`.
+
+    Returns:
+        A `ModelConfig`.
+
+    Raises:
+        WeightsError: If the source is not a model, or one that is not supported: the
+            message names the field and its value.
+
+    Example:
+
+    >>> read_config("v1-5-pruned-emaonly.safetensors").diffusion_model.context_width
+    768
+    """
+    if isinstance(source, Mapping):
+        return keras_cv.detect({part: Path(path) for part, path in source.items()})
+    path = hub.resolve(source)
+    if path.is_dir():
+        files = keras_cv.find(path)
+        if files and not (path / "model_index.json").is_file():
+            return keras_cv.detect(files)
+        return read_folder(path)
+    with open_tensors(path) as file:
+        if isinstance(file, HDF5File):
+            raise WeightsError(
+                f"A KerasCV file holds one part of a model: pass the folder of all, or "
+                f"a dict from parts to files. Received: {path}"
+            )
+        return detect.detect(file)
+
+
+def load_weights(
+    parts: Mapping[str, object],
+    source: Source,
+    *,
+    ema: bool = False,
+    variant: str | None = None,
+    strict: bool = True,
+) -> None:
+    """Read the weights of networks, all or nothing.
+
+    Every name and shape of every part is checked, and every byte read once, before the
+    first variable changes. Then each tensor goes straight from the mapped file to its
+    variable, so the peak of memory is the networks and one tensor.
+
+    Args:
+        parts: The built networks by part: any of `"text_encoder"`,
+            `"diffusion_model"`, `"image_encoder"`, `"decoder"`.
+        source: A folder in diffusers' layout or one part's folder in it, an original
+            single file, a folder of KerasCV's files, a dict from parts to files of any
+            format, or `hf://owner/name`.
+        ema: Whether to take the U-Net's moving averages from an original file that has
+            both.
+        variant: Which of several precisions a folder holds (`"fp16"`, ...). By default
+            the plain files, and those of a variant only where there are no others.
+        strict: Whether tensors that no network has are an error.
+
+    Raises:
+        WeightsError: Naming what is missing, unexpected, of a wrong shape or not
+            readable. The networks are as they were.
+
+    Example:
+
+    >>> decoder = Decoder(AutoencoderConfig())
+    >>> load_weights({"decoder": decoder}, "stable-diffusion-v1-4/vae")
+    """
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown or not parts:
+        raise ValueError(
+            f"`parts` must have keys of {', '.join(PARTS)}. Received: {list(parts)}"
+        )
+    with contextlib.ExitStack() as stack:
+        opened: dict[Path, TensorFile] = {}
+        paths = locate(source, parts, variant)
+        for path in set(paths.values()):
+            opened[path] = stack.enter_context(open_tensors(path))
+        files = {part: opened[path] for part, path in paths.items()}
+        steps = _plan(parts, files, ema, strict)
+        for file in opened.values():
+            file.check({step.key for step in steps if step.file is file})
+        for variable, file, key, is_keras in steps:
+            shape, dtype = tuple(variable.shape), np.dtype(variable.dtype)
+            variable.assign(
+                arrange(file.read(key), variable.path, shape, dtype, is_keras)
+            )
+
+
+def locate(
+    source: Source, parts: Mapping[str, object], variant: str | None = None
+) -> dict[str, Path]:
+    """The weights file of each part.
+
+    Args:
+        source: As in `load_weights`.
+        parts: The parts that are wanted.
+        variant: As in `load_weights`.
+
+    Returns:
+        A path for each part.
+
+    Raises:
+        WeightsError: If there is none, with what there is.
+    """
+    if isinstance(source, Mapping):
+        absent = [part for part in parts if part not in source]
+        if absent:
+            raise WeightsError(
+                f"A dict of weights files must have one for each part. Received: "
+                f"{sorted(source)}, without {', '.join(absent)}"
+            )
+        return {part: Path(source[part]) for part in parts}
+    root = hub.resolve(source)
+    if not root.is_dir():
+        return dict.fromkeys(parts, root)
+    published = keras_cv.find(root)
+    found = {}
+    for part in parts:
+        folder, stems = FOLDERS[part]
+        folders = [root / folder, root] if len({FOLDERS[p] for p in parts}) == 1 else []
+        for place in folders or [root / folder]:
+            if path := _find(place, stems, variant):
+                found[part] = path
+                break
+        else:
+            if part not in published:
+                raise WeightsError(_nothing_found(root, part, variant))
+            found[part] = published[part]
+    return found
+
+
+def _find(folder: Path, stems: tuple[str, ...], variant: str | None) -> Path | None:
+    for wanted in VARIANTS if variant is None else (variant,):
+        for form in FORMATS:
+            for stem in stems:
+                suffix = f".{wanted}" if wanted else ""
+                path = folder / form.format(stem=stem, variant=suffix)
+                if path.is_file():
+                    return path
+    return None
+
+
+def _nothing_found(root: Path, part: str, variant: str | None) -> str:
+    folder = root / FOLDERS[part][0]
+    there = sorted(path.name for path in folder.glob("*")) if folder.is_dir() else []
+    wanted = f" of variant {variant!r}" if variant else ""
+    return (
+        f"The folder has no weights{wanted} for the {part}: none in "
+        f"{FOLDERS[part][0]}/ ({', '.join(there[:8]) or 'nothing there'}) and no "
+        f"{keras_cv.PUBLISHED[part]}. Received: {root}"
+    )
+
+
+def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
+    """A step for each variable, or one error about all of them."""
+    steps: list[Step] = []
+    missing, misshapen, used = [], [], set()
+    for part, model in parts.items():
+        file = files[part]
+        is_keras = isinstance(file, HDF5File)
+        keys = _keys(part, model.config, file, ema)
+        for variable in model.weights:
+            name = names.canonical_name(variable.path)
+            key = keys.get(name)
+            if key is None:
+                missing.append(f"{part}: {name}")
+                continue
+            used.add((file, key))
+            found, wanted = file.shape(key), stored_shape(variable, is_keras)
+            if not is_float(file.dtype(key)):
+                misshapen.append(f"{key} holds {file.dtype(key)}, not numbers in float")
+            elif _without_ones(found) != _without_ones(wanted):
+                misshapen.append(f"{key} has {found}, not {wanted}")
+            steps.append(Step(variable, file, key, is_keras))
+    unexpected = []
+    if strict:
+        for file in dict.fromkeys(files.values()):
+            served = {part for part in parts if files[part] is file}
+            unexpected += [
+                key
+                for key in file.keys()
+                if (file, key) not in used and _is_unexpected(key, served)
+            ]
+    problems = [
+        f"{len(items)} {what} ({', '.join(items[:4])}{', ...' * (len(items) > 4)})"
+        for what, items in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of a wrong shape or dtype", misshapen),
+        )
+        if items
+    ]
+    if problems:
+        first = next(iter(files.values()))
+        if missing and not isinstance(first, HDF5File):
+            detect.refuse_strangers(first)
+        paths = ", ".join(sorted({str(file.path) for file in files.values()}))
+        hint = "" if missing or misshapen else "; strict=False loads without them"
+        raise WeightsError(
+            f"The weights do not fit the networks; nothing was loaded. Tensors: "
+            f"{'; '.join(problems)}{hint}. Received: {paths}"
+        )
+    return steps
+
+
+def _keys(part: str, config, file: TensorFile, ema: bool) -> dict[str, str]:
+    """The key in a file of each canonical name that it has in any layout."""
+    if isinstance(file, HDF5File):
+        return keras_cv.table(part, config, file)
+    table = names.tensors(part, config)
+    there = set(file.keys())
+    if ema and part == "diffusion_model" and "model_ema.decay" not in there:
+        raise WeightsError(
+            f"With ema=True the file must hold moving averages (model_ema.*). "
+            f"Received: {file.path}"
+        )
+    found = {}
+    for tensor in table:
+        if ema and part == "diffusion_model":
+            candidates = [names.ema_name(tensor.original)]
+        else:
+            bare = tensor.original.removeprefix(names.PREFIXES[part])
+            candidates = [
+                tensor.original,
+                tensor.original.replace(".transformer.text_model.", ".transformer."),
+                tensor.name,
+                *names.aliases(tensor.name),
+                bare,
+            ]
+        key = next((key for key in candidates if key in there), None)
+        if key is not None:
+            found[tensor.name] = key
+    return found
+
+
+def _is_unexpected(key: str, served: set[str]) -> bool:
+    """Whether a key that was not used should not be in the file."""
+    if names.IGNORED.fullmatch(key):
+        return False
+    owner = _owner(key, served)
+    return owner is None or owner in served
+
+
+def _owner(key: str, served: set[str]) -> str | None:
+    """The part that a key belongs to, where the file may hold several."""
+    for part in ("text_encoder", "diffusion_model"):
+        if key.startswith(names.PREFIXES[part].split(".")[0] + "."):
+            return part
+    bare = key.removeprefix(names.PREFIXES["decoder"])
+    if bare == key and not served & {"image_encoder", "decoder"}:
+        return None
+    if re.match(r"(encoder|quant_conv)\.", bare):
+        return "image_encoder"
+    return "decoder" if re.match(r"(decoder|post_quant_conv)\.", bare) else None
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with a 1x1 kernel's sides left out, as a dense layer has it."""
+    if len(shape) == 4 and shape[2:] == (1, 1):
+        return shape[:2]
+    return shape[2:] if len(shape) == 4 and shape[:2] == (1, 1) else shape

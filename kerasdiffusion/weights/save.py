@@ -1,0 +1,269 @@
+"""Networks to files: diffusers' folder and the original single file.
+
+A tensor is written at a time, to a temporary name beside the target that is renamed at
+the end: what stood there stays whole until the new model is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.weights import names
+from kerasdiffusion.weights.arrays import is_float, stored_shape, to_stored
+from kerasdiffusion.weights.detect import METADATA_KEY
+from kerasdiffusion.weights.folders import write_configs
+from kerasdiffusion.weights.formats import SAFETENSORS_DTYPES
+from kerasdiffusion.weights.load import PARTS
+
+CODES = {dtype: code for code, dtype in SAFETENSORS_DTYPES.items()}
+CONFIGS = {
+    "text_encoder": "text_encoder",
+    "diffusion_model": "diffusion_model",
+    "image_encoder": "autoencoder",
+    "decoder": "autoencoder",
+}
+FILES = {
+    "text_encoder/model": ("text_encoder",),
+    "unet/diffusion_pytorch_model": ("diffusion_model",),
+    "vae/diffusion_pytorch_model": ("image_encoder", "decoder"),
+}
+
+
+class Entry(NamedTuple):
+    """One tensor to be written."""
+
+    name: str
+    variable: object
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        """Its bytes in the file."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+def save_folder(
+    folder: str | os.PathLike,
+    parts: Mapping[str, object],
+    config: ModelConfig,
+    tokenizer,
+    *,
+    dtype: str | None = None,
+    max_shard_size: int = 10 * 10**9,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder that this library and diffusers read.
+
+    Args:
+        folder: Where to; its parent must exist.
+        parts: The four built networks, by part.
+        config: What the model is made of.
+        tokenizer: A `Tokenizer`.
+        dtype: What the weights are stored in (`"float16"`, ...); by default each in
+            its variable's own.
+        max_shard_size: Bytes of a file above which a part is split into several.
+        overwrite: Whether a folder that is there may be replaced.
+
+    Raises:
+        FileExistsError: If the folder is there, is not empty, and `overwrite` is off.
+        ValueError: If parts are missing or do not fit the configuration, or a value
+            does not fit the dtype.
+
+    Example:
+
+    >>> save_folder("my-model", parts, config, Tokenizer(), dtype="float16")
+    """
+    _check_parts(parts, config)
+    with _replacing(Path(folder), overwrite) as temporary:
+        temporary.mkdir()
+        write_configs(temporary, config)
+        tokenizer.save(temporary / "tokenizer")
+        for stem, members in FILES.items():
+            entries = [
+                Entry(
+                    names.canonical_name(variable.path),
+                    variable,
+                    stored_shape(variable),
+                    _dtype(variable, dtype),
+                )
+                for part in members
+                for variable in parts[part].weights
+            ]
+            _write_shards(temporary / stem, entries, max_shard_size)
+
+
+def save_file(
+    path: str | os.PathLike,
+    parts: Mapping[str, object],
+    config: ModelConfig,
+    *,
+    dtype: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the original single file, which ComfyUI and AUTOMATIC1111's UI read.
+
+    Args:
+        path: Where to; ends in `.safetensors`.
+        parts: The four built networks, by part.
+        config: What the model is made of; goes into the file's metadata.
+        dtype: As in `save_folder`.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        FileExistsError: If the file is there and `overwrite` is off.
+        ValueError: As in `save_folder`, or if the name ends otherwise.
+
+    Example:
+
+    >>> save_file("my-model.safetensors", parts, config, dtype="float16")
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(
+            f"A single file must end in .safetensors. Received: {os.fspath(path)!r}"
+        )
+    _check_parts(parts, config)
+    entries = []
+    for part in PARTS:
+        table = names.tensors(part, getattr(config, CONFIGS[part]))
+        rows = {tensor.name: tensor for tensor in table}
+        for variable in parts[part].weights:
+            row = rows[names.canonical_name(variable.path)]
+            kind = _dtype(variable, dtype)
+            entries.append(Entry(row.original, variable, row.original_shape, kind))
+    metadata = {"format": "pt", METADATA_KEY: json.dumps(dataclasses.asdict(config))}
+    with _replacing(path, overwrite) as temporary:
+        write_safetensors(temporary, entries, metadata)
+
+
+def write_safetensors(
+    path: Path, entries: Sequence[Entry], metadata: Mapping[str, str]
+) -> None:
+    """Write a `.safetensors` file, a tensor at a time.
+
+    Args:
+        path: Where to.
+        entries: The tensors; sorted by name here.
+        metadata: Strings for the header.
+
+    Raises:
+        ValueError: If a value overflows its dtype.
+    """
+    entries = sorted(entries, key=lambda entry: entry.name)
+    header: dict = {"__metadata__": dict(metadata)}
+    position = 0
+    for name, _, shape, dtype in entries:
+        end = position + int(np.prod(shape)) * dtype.itemsize
+        header[name] = {
+            "dtype": CODES[dtype],
+            "shape": list(shape),
+            "data_offsets": [position, end],
+        }
+        position = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little"))
+        file.write(text)
+        for name, variable, _, dtype in entries:
+            with np.errstate(over="ignore"):
+                values = to_stored(variable, dtype)
+            own = np.dtype(variable.dtype)
+            if dtype != own and not np.isfinite(values.astype(np.float32)).all():
+                raise ValueError(
+                    f"The values of a tensor must fit the dtype that it is stored in. "
+                    f"Received: {name!r} as {dtype}"
+                )
+            file.write(values.reshape(-1).view(np.uint8))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_shards(stem: Path, entries: Sequence[Entry], max_size: int) -> None:
+    """One file, or several with an index."""
+    shards: list[list[Entry]] = [[]]
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        filled = sum(other.size for other in shards[-1])
+        if shards[-1] and filled + entry.size > max_size:
+            shards.append([])
+        shards[-1].append(entry)
+    metadata = {"format": "pt"}
+    if len(shards) == 1:
+        write_safetensors(stem.with_name(f"{stem.name}.safetensors"), entries, metadata)
+        return
+    weight_map = {}
+    for i, shard in enumerate(shards, 1):
+        name = f"{stem.name}-{i:05d}-of-{len(shards):05d}.safetensors"
+        write_safetensors(stem.with_name(name), shard, metadata)
+        weight_map |= {entry.name: name for entry in shard}
+    total = sum(entry.size for entry in entries)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    path = stem.with_name(f"{stem.name}.safetensors.index.json")
+    path.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+
+
+def _dtype(variable, dtype: str | None) -> np.dtype:
+    """What a variable is stored in; checked to be floating-point."""
+    try:
+        kind = np.dtype(variable.dtype if dtype is None else dtype)
+    except TypeError:
+        kind = None
+    if kind not in CODES or not is_float(kind):
+        raise ValueError(
+            f"Weights are stored in a floating-point dtype such as 'float32', "
+            f"'float16' or 'bfloat16'. Received: dtype={dtype!r}"
+        )
+    return kind
+
+
+def _check_parts(parts: Mapping[str, object], config: ModelConfig) -> None:
+    absent = [part for part in PARTS if part not in parts]
+    if absent:
+        raise ValueError(
+            f"A model is saved with all its parts: {', '.join(PARTS)}. Received: "
+            f"{list(parts)}, without {', '.join(absent)}"
+        )
+    for part, attribute in CONFIGS.items():
+        if parts[part].config != getattr(config, attribute):
+            raise ValueError(
+                f"The configuration must be that of the networks. Received: "
+                f"{getattr(config, attribute)} for a {part} of {parts[part].config}"
+            )
+
+
+@contextlib.contextmanager
+def _replacing(target: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary sibling to write, which becomes the target if all goes well."""
+    occupied = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    if occupied and not overwrite:
+        raise FileExistsError(
+            f"There is something already; pass overwrite=True to replace it. "
+            f"Received: {target}"
+        )
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"The folder to save in must exist. Received: {target.parent}"
+        )
+    place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield place / "new"
+        # A folder can only be renamed onto an empty one: the old moves away first.
+        if target.is_dir():
+            os.replace(target, place / "old")
+        os.replace(place / "new", target)
+    finally:
+        if (place / "old").exists() and not target.exists():
+            os.replace(place / "old", target)
+        shutil.rmtree(place, ignore_errors=True)
