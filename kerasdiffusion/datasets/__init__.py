@@ -2,6 +2,7 @@
 
 from kerasdiffusion.datasets.captions import caption, caption_corpus
 from kerasdiffusion.datasets.emoji import find_font
+from kerasdiffusion.datasets.names import STARTER
 from kerasdiffusion.datasets.rendered import SceneDataset
 from kerasdiffusion.datasets.scenes import (
     Item,
@@ -10,7 +11,6 @@ from kerasdiffusion.datasets.scenes import (
     draw_scene,
     render,
 )
-from kerasdiffusion.datasets.starter import STARTER
 
 __all__ = [
     "STARTER",

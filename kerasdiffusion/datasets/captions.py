@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-
-from kerasdiffusion.datasets.english import NUMBERS, is_counted, noun_phrase, plural
+from kerasdiffusion.datasets.english import NUMBERS, can_count, noun_phrase, plural
+from kerasdiffusion.datasets.names import spoken_names
 from kerasdiffusion.datasets.scenes import BACKGROUNDS, Item, Scene, SceneConfig, pick
-from kerasdiffusion.datasets.starter import SPOKEN
 
 # Repeated entries come more often: this is how a prompt is usually worded.
 _GROUNDS = (
@@ -49,40 +47,7 @@ _STYLES = {
     "pixel art": ("pixel art of {}", "{} in pixel art", "{} as pixel art"),
     "line art": ("line art of {}", "a line drawing of {}", "an outline of {}"),
 }
-_SHAPE_WORDS = {
-    "circle": ("circle", "circle", "disc", "dot"),
-    "diamond": ("diamond", "rhombus"),
-    "cross": ("cross", "plus"),
-}
 _COLOR_WORDS = {"grey": ("grey", "gray"), "purple": ("purple", "purple", "violet")}
-
-
-def _described(name: str) -> str:
-    """A name of the table as one would say it: "person: beard" has a colon."""
-    who, colon, what = name.partition(": ")
-    if not colon:
-        return name
-    return f"{what} {who}" if what == "bald" else f"{who} with {what.replace(',', '')}"
-
-
-def names(item: Item, config: SceneConfig) -> tuple[str, ...]:
-    """What an object may be called, the usual name first.
-
-    A name that is also another object's own, among those of the configuration, is
-    left to that one: "dog" is the dog's where the dog and the dog face are both there.
-    """
-    if item.kind == "shape":
-        return _SHAPE_WORDS.get(item.name, (item.name,))
-    own = _described(item.name)
-    spoken = SPOKEN.get(item.name, (own,))
-    taken = _own_names(config.objects)
-    free = tuple(word for word in spoken if word == item.name or word not in taken)
-    return free or (own,)
-
-
-@functools.lru_cache(maxsize=8)
-def _own_names(objects: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(objects)
 
 
 def _color(color: str | None, rng) -> str:
@@ -91,7 +56,9 @@ def _color(color: str | None, rng) -> str:
 
 def _thing(item: Item, config: SceneConfig, rng, count: int = 1) -> tuple[str, str]:
     """The object with its article or number, and without."""
-    said = names(item, config)
+    said = spoken_names(item.name, item.kind, config.objects)
+    if count > 1:
+        said = tuple(filter(can_count, said))
     name = said[0] if rng.random() < 0.6 else pick(rng, said)
     # A large object's size may go unsaid: "an apple" may well fill the picture.
     size = "" if count > 1 else pick(rng, _SIZES[item.size])
@@ -191,9 +158,9 @@ def caption_corpus(config: SceneConfig) -> list[str]:
     items = [Item(name) for name in config.objects]
     items += [Item(name, "shape", "red") for name in config.shapes]
     for item in items:
-        for name in names(item, config):
+        for name in spoken_names(item.name, item.kind, config.objects):
             texts.append(name)
-            if config.counts and is_counted(name):
+            if config.counts and can_count(name):
                 texts.append(plural(name))
     return list(dict.fromkeys(text.strip() for text in texts if text))
 

@@ -89,7 +89,11 @@ def find_font(path: str | os.PathLike | None = None) -> Path:
     Raises:
         FileNotFoundError: If there is none; the message says how to install it.
     """
-    given = path or os.environ.get(FONT_VARIABLE)
+    return _find_font(str(path or os.environ.get(FONT_VARIABLE) or ""))
+
+
+@functools.cache
+def _find_font(given: str) -> Path:
     places = [given] if given else FONT_PATHS
     for place in places:
         found = Path(place).expanduser()
@@ -100,7 +104,7 @@ def find_font(path: str | os.PathLike | None = None) -> Path:
         "it (Debian, Ubuntu: `apt-get install fonts-noto-color-emoji`; Fedora: `dnf "
         "install google-noto-color-emoji-fonts`), or give the path of "
         f"NotoColorEmoji.ttf as `font` or in the environment variable {FONT_VARIABLE}. "
-        f"Received: {os.fspath(given) if given else 'none of ' + ', '.join(places)}"
+        f"Received: {given or 'none of ' + ', '.join(places)}"
     )
 
 
@@ -146,7 +150,7 @@ def glyph(emoji: str, font: Path) -> np.ndarray:
         canvas = Image.new("RGB", (right - left, bottom - top), ground)
         ImageDraw.Draw(canvas).text((-left, -top), text, font=opened, embedded_color=1)
         drawn.append(np.asarray(canvas, dtype=np.int16))
-    color, alpha = drawn[0], 255 - (drawn[1] - drawn[0]).max(-1, keepdims=True)
+    color, alpha = drawn[0], 255 - (drawn[1] - drawn[0])[..., :1]
     rows = np.flatnonzero(alpha.max((1, 2)))
     columns = np.flatnonzero(alpha.max((0, 2)))
     if right - left > CELL[0] + 2 or not len(rows):

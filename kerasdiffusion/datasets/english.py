@@ -32,9 +32,17 @@ UNCOUNTED = {
     "tempura",
     "thread",
     "yarn",
+    "bacon",
+    "champagne",
+    "coral",
+    "dna",
+    "paper",
+    "polish",
+    "wood",
 }
 # Words in s that are one thing.
-SINGULAR_S = {"bus", "cactus", "octopus", "hibiscus", "lotus", "compass", "campus"}
+SINGULAR_S = {"rhinoceros", "thumbs", "biceps"}
+PLURAL_IS = {"skis"}
 IRREGULAR = {
     "child": "children",
     "deer": "deer",
@@ -67,35 +75,59 @@ IRREGULAR = {
     "tornado": "tornadoes",
     "hero": "heroes",
     "superhero": "superheroes",
-    "roof": "roofs",
+    "elf": "elves",
+    "moose": "moose",
+    "merperson": "merpeople",
+    "mosquito": "mosquitoes",
+    "sheaf": "sheaves",
+    "index": "indexes",
 }
 # Begin with the sound "you" or "one", or with a silent h.
 A_BEFORE_VOWEL = ("uni", "ewe", "euro", "one-", "ufo", "uku", "use", "u-")
 AN_BEFORE_CONSONANT = ("hour", "x-ray", "honest")
+# There is one alone: "the earth".
+UNIQUE = {"earth", "milky way", "Statue of Liberty", "kaaba"}
 # The head noun stands before these.
-LINKS = {"of", "with", "in", "on", "at", "behind", "without", "showing", "over"}
+LINKS = {"of", "with", "in", "on", "at", "behind", "without", "over", "and"}
+# These do what the word in -ing after them says.
+DOERS = {"person", "man", "woman", "people", "face", "hand", "finger", "globe", "leaf"}
+DOERS |= {"airplane"}
+# Sayings that have no plural.
+NEVER_COUNTED = {"thumbs up", "thumbs down", "airplane taking off"}
 
 
 def split_head(noun: str) -> tuple[str, str, str]:
     """The words before the head noun, the head noun, and the words after it."""
     words = noun.split()
-    end = next((i for i, w in enumerate(words) if i and w in LINKS), len(words))
+    end = 1
+    while end < len(words):
+        word, before = words[end], words[end - 1]
+        if word in LINKS or (word.endswith("ing") and before in DOERS):
+            break
+        end += 1
     return " ".join(words[: end - 1]), words[end - 1], " ".join(words[end:])
 
 
 def is_plural(noun: str) -> bool:
-    """Whether a name is already in the plural ("grapes", "pair" of nothing)."""
+    """Whether a name is a plural already, such as "grapes"."""
     head = split_head(noun)[1].lower()
+    if head in PLURAL_IS:
+        return True
     if head in SINGULAR_S or head.endswith(("ss", "us", "is", "'s", "’s")):
         return False
     return head.endswith("s") or head in {"people", "men", "women", "dice"}
 
 
 def is_counted(noun: str) -> bool:
-    """Whether "two ..." of it makes sense: neither a plural nor a mass."""
+    """Whether it takes an article: neither a plural, a mass nor a proper name."""
     if split_head(noun)[1].lower() in UNCOUNTED or is_proper(noun):
         return False
     return not is_plural(noun)
+
+
+def can_count(noun: str) -> bool:
+    """Whether "two ..." of it makes sense."""
+    return is_counted(noun) and noun not in NEVER_COUNTED | UNIQUE
 
 
 def is_proper(noun: str) -> bool:
@@ -130,7 +162,11 @@ def plural(noun: str) -> str:
     before, head, after = split_head(noun)
     lower = head.lower()
     stem, hyphen, last = lower.rpartition("-")
-    if last in IRREGULAR:
+    if after.startswith("and "):
+        after = "and " + plural(after.removeprefix("and "))
+    if last.endswith("fish"):
+        many = head
+    elif last in IRREGULAR:
         many = stem + hyphen + IRREGULAR[last]
     elif lower.endswith(("s", "x", "z", "ch", "sh")):
         many = head + "es"
@@ -161,6 +197,8 @@ def noun_phrase(noun: str, *adjectives: str, count: int = 1) -> str:
     if count > 1:
         return " ".join([NUMBERS[count], *described, plural(noun)])
     phrase = " ".join([*described, noun])
+    if noun in UNIQUE:
+        return f"the {phrase}"
     if is_counted(noun):
         return f"{article(phrase)} {phrase}"
     return phrase

@@ -11,8 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from kerasdiffusion.datasets import emoji
-from kerasdiffusion.datasets.sprites import COLORS, SHAPES, STYLES, ink_on, lay, sprite
-from kerasdiffusion.datasets.starter import STARTER
+from kerasdiffusion.datasets.english import can_count
+from kerasdiffusion.datasets.names import STARTER, spoken_names
+from kerasdiffusion.datasets.sprites import (
+    COLORS,
+    SHAPES,
+    STYLES,
+    ink_on,
+    lay,
+    sprite,
+)
 
 BACKGROUNDS = tuple(COLORS)
 #: Places as steps right and down from the centre.
@@ -36,6 +44,8 @@ RELATIONS: dict[str, tuple[int, int]] = {
     "above": (0, -1),
     "below": (0, 1),
 }
+#: Styles that leave nothing of an object's colours.
+COLORLESS = ("silhouette", "greyscale", "line art")
 _MIRRORED = {"right of": "left of", "below": "above"}
 # Centres, and the side of each object, for several equal ones.
 _ROWS: dict[int, tuple[float, tuple[tuple[float, float], ...]]] = {
@@ -279,6 +289,10 @@ def _draw_place(config: SceneConfig, rng) -> tuple[str, str]:
     return "center", size
 
 
+def _has_plural(config: SceneConfig, item: Item) -> bool:
+    return any(map(can_count, spoken_names(item.name, item.kind, config.objects)))
+
+
 def draw_scene(config: SceneConfig, rng: random.Random) -> Scene:
     """One random scene of a configuration.
 
@@ -294,6 +308,8 @@ def draw_scene(config: SceneConfig, rng: random.Random) -> Scene:
     style = None
     if config.styles and rng.random() < config.style_fraction:
         style = pick(rng, config.styles)
+        if style in COLORLESS and item.color:
+            style = None
     offset = (0.0, 0.0)
     if config.jitter:
         offset = tuple((rng.random() * 2 - 1) * config.jitter for _ in range(2))
@@ -302,9 +318,11 @@ def draw_scene(config: SceneConfig, rng: random.Random) -> Scene:
         other = _draw_item(config, rng, background)
         while other == item:
             other = _draw_item(config, rng, background)
+        if style in COLORLESS and other.color:
+            style = None
         relation = pick(rng, tuple(RELATIONS))
         return Scene(background, (item, other), relation, 1, style, offset)
-    if kind < config.relations + config.counts:
+    if kind < config.relations + config.counts and _has_plural(config, item):
         return Scene(background, (item,), None, pick(rng, (2, 3, 4)), style, offset)
     place, size = _draw_place(config, rng)
     item = Item(item.name, item.kind, item.color, place, size)

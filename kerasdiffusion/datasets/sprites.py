@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from kerasdiffusion.datasets import emoji
 
@@ -106,19 +106,19 @@ def shape_mask(shape: str) -> np.ndarray:
 
 def _filled(alpha: np.ndarray, color: str) -> np.ndarray:
     """One colour, as premultiplied RGBA, where alpha says."""
-    rgba = np.append(COLORS[color], 255)
-    return np.rint(alpha[..., None] / 255.0 * rgba).astype(np.uint8)
+    rgba = np.float32([*COLORS[color], 255])
+    return np.rint(alpha[..., None] * (rgba / np.float32(255))).astype(np.uint8)
 
 
 def _luminance(picture: np.ndarray) -> np.ndarray:
-    return picture[..., :3] @ np.array([0.299, 0.587, 0.114])
+    return picture[..., :3] @ np.float32([0.299, 0.587, 0.114])
 
 
 def _tinted(picture: np.ndarray, color: str) -> np.ndarray:
     """The picture's light and shade in one colour."""
-    alpha = picture[..., 3:] / 255.0
-    light = (_luminance(picture) / 255.0)[..., None]
-    target = np.array(COLORS[color])
+    alpha = picture[..., 3:] / np.float32(255)
+    light = (_luminance(picture) / np.float32(255))[..., None]
+    target = np.float32(COLORS[color])
     # Below half light the colour darkens, above it whitens.
     shade = np.minimum(light * 2, alpha) * target
     bright = np.maximum(light * 2 - alpha, 0) * (255.0 - target) * 0.8
@@ -128,12 +128,13 @@ def _tinted(picture: np.ndarray, color: str) -> np.ndarray:
 def _line_art(picture: np.ndarray, ink: str) -> np.ndarray:
     """Ink where light or transparency changes."""
     padded = np.pad(picture, ((3, 3), (3, 3), (0, 0)))
-    planes = np.stack([_luminance(padded), padded[..., 3] * 1.0])
+    planes = np.stack([_luminance(padded), padded[..., 3].astype(np.float32)])
     slope = np.maximum(*(np.abs(step) for step in np.gradient(planes, axis=(1, 2))))
-    edges = (slope.max(0) * 4 - 60).clip(0, 255).astype(np.uint8)
-    wide = Image.fromarray(edges).resize((edges.shape[1] * 2, edges.shape[0] * 2))
-    wide = wide.filter(ImageFilter.MaxFilter(5))
-    return _filled(np.asarray(wide.reduce(2)), ink)
+    edges = (np.maximum(*slope) * 4 - 60).clip(0, 255).astype(np.uint8)
+    for axis in (0, 1):  # a line of three pixels and more
+        before, after = np.roll(edges, -1, axis), np.roll(edges, 1, axis)
+        edges = np.maximum(edges, np.maximum(before, after))
+    return _filled(edges, ink)
 
 
 def _resized(picture: np.ndarray, side: int) -> np.ndarray:
@@ -149,21 +150,31 @@ def _resized(picture: np.ndarray, side: int) -> np.ndarray:
     )
 
 
-def _pixelated(picture: np.ndarray, side: int) -> np.ndarray:
-    """Sixteen blocks a side, each of one colour and wholly there or not."""
-    small = _resized(picture, 16).astype(np.float32)
-    alpha = small[..., 3:]
-    solid = np.where(alpha > 127, small * 255 / np.maximum(alpha, 1), 0)
-    steps = np.rint(solid.clip(0, 255) / 51) * 51
-    steps[..., 3] = (alpha[..., 0] > 127) * 255
-    height, width = steps.shape[:2]
-    rows = np.arange(max(1, round(height * side / 16))) * 16 // side
-    columns = np.arange(max(1, round(width * side / 16))) * 16 // side
-    rows, columns = rows.clip(max=height - 1), columns.clip(max=width - 1)
-    return steps[rows][:, columns].astype(np.uint8)
+def _blocks(small: np.ndarray, side: int) -> np.ndarray:
+    """A small picture's pixels as blocks, each of one colour and solid or not there."""
+    height, width = small.shape[:2]
+    alpha = small[..., 3:].astype(np.float32)
+    solid = np.rint(small * (255 / np.maximum(alpha, 1)) / 51).clip(0, 5) * 51
+    picture = np.where(alpha > 127, solid, 0).astype(np.uint8)
+    longer = max(height, width)
+    rows = np.arange(round(height * side / longer)) * longer // side
+    columns = np.arange(round(width * side / longer)) * longer // side
+    return picture[rows.clip(max=height - 1)][:, columns.clip(max=width - 1)]
 
 
-@functools.lru_cache(maxsize=16384)
+def _master(kind: str, name: str, font: Path | None) -> np.ndarray:
+    """The picture at the size in which it is kept; a shape in white."""
+    if kind == "shape":
+        return shape_mask(name)[..., None].repeat(4, -1)
+    return emoji.glyph(emoji.find(name).emoji, font)
+
+
+@functools.lru_cache(maxsize=8192)
+def _scaled(kind: str, name: str, side: int, font: Path | None) -> np.ndarray:
+    return _resized(_master(kind, name, font), side)
+
+
+@functools.lru_cache(maxsize=4096)
 def sprite(
     kind: str,
     name: str,
@@ -188,22 +199,21 @@ def sprite(
         uint8 `(height, width, 4)`: premultiplied red, green, blue, and alpha. Not to
         be written to.
     """
+    if style == "line art":
+        return _resized(_line_art(_master(kind, name, font), ink), side)
+    picture = _scaled(kind, name, 16 if style == "pixel art" else side, font)
+    if style == "silhouette":
+        return _filled(picture[..., 3], ink)
     if kind == "shape":
-        picture = _filled(shape_mask(name), color or "black")
-    else:
-        picture = emoji.glyph(emoji.find(name).emoji, font)
-        if color:
-            picture = _tinted(picture, color)
+        picture = _filled(picture[..., 3], color or ink)
+    elif color:
+        picture = _tinted(picture, color)
     if style == "pixel art":
-        return _pixelated(picture, side)
+        return _blocks(picture, side)
     if style == "greyscale":
         grey = _luminance(picture)[..., None].repeat(3, -1)
-        picture = np.concatenate([grey, picture[..., 3:]], -1).round().astype("u1")
-    elif style == "silhouette":
-        picture = _filled(picture[..., 3], ink)
-    elif style == "line art":
-        picture = _line_art(picture, ink)
-    return _resized(picture, side)
+        return np.concatenate([grey, picture[..., 3:]], -1).round().astype(np.uint8)
+    return picture
 
 
 def lay(canvas: np.ndarray, cutout: np.ndarray, left: int, top: int) -> None:
