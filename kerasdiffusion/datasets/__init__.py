@@ -2,6 +2,7 @@
 
 from kerasdiffusion.datasets.captions import caption, caption_corpus
 from kerasdiffusion.datasets.emoji import find_font
+from kerasdiffusion.datasets.folder import FolderDataset
 from kerasdiffusion.datasets.names import STARTER
 from kerasdiffusion.datasets.rendered import SceneDataset
 from kerasdiffusion.datasets.scenes import (
@@ -14,6 +15,7 @@ from kerasdiffusion.datasets.scenes import (
 
 __all__ = [
     "STARTER",
+    "FolderDataset",
     "Item",
     "Scene",
     "SceneConfig",

@@ -36,6 +36,14 @@ class SceneDataset:
     >>> images, captions, scenes = data.batch(0, 8)
     >>> images.shape, images.dtype
     ((8, 64, 64, 3), dtype('uint8'))
+
+    With `tf.data`:
+
+    ```python
+    picture = tf.TensorSpec((64, 64, 3), tf.uint8)
+    text = tf.TensorSpec((), tf.string)
+    tf.data.Dataset.from_generator(lambda: data, output_signature=(picture, text))
+    ```
     """
 
     def __init__(
