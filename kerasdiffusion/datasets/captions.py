@@ -8,9 +8,7 @@ from kerasdiffusion.datasets.scenes import BACKGROUNDS, Item, Scene, SceneConfig
 
 # Repeated entries come more often: this is how a prompt is usually worded.
 _GROUNDS = (
-    "on a {} background",
-    "on a {} background",
-    "on a {} background",
+    *("on a {} background",) * 6,
     "on {}",
     "against a {} background",
     "in front of a {} background",
@@ -97,7 +95,7 @@ def caption(scene: Scene, rng, config: SceneConfig | None = None) -> str:
 
     Example:
 
-    >>> caption(Scene("blue", (Item("red apple"),)), random.Random(0))
+    >>> caption(Scene("blue", (Item("red apple"),)), random.Random(3))
     'a red apple on a blue background'
     """
     config = config or _DEFAULT

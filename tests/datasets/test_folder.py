@@ -63,7 +63,7 @@ def test_the_middle_square_is_kept(tmp_path):
     wide.paste("blue", (30, 0, 60, 30))
     wide.save(tmp_path / "wide.png")
     square = read_square(tmp_path / "wide.png", 16)
-    assert (square[:, 2:-2] == (0, 0, 255)).all()
+    assert (square[:, 4:-4] == (0, 0, 255)).all()
 
 
 def test_exif_turns_the_picture(tmp_path):
