@@ -27,14 +27,8 @@ from kerasdiffusion.config import (
 from kerasdiffusion.weights.base import WeightsError
 from kerasdiffusion.weights.files import open_tensors
 from kerasdiffusion.weights.formats import HDF5File
+from kerasdiffusion.weights.layout import KERAS_CV
 from kerasdiffusion.weights.names import MODULES
-
-PUBLISHED = {
-    "text_encoder": "kcv_encoder.h5",
-    "diffusion_model": "kcv_diffusion_model.h5",
-    "decoder": "kcv_decoder.h5",
-    "image_encoder": "vae_encoder.h5",
-}
 
 # Attributes that hold weights, of each class of layer, in the order of their use.
 ATTENTION = "to_q to_k to_v out_proj".split()
@@ -197,7 +191,7 @@ def _keras_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 def find(folder: Path) -> dict[str, Path]:
     """KerasCV's files in a folder, by part: the published names or the parts'."""
     found = {}
-    for part, name in PUBLISHED.items():
+    for part, name in KERAS_CV.items():
         for candidate in (name, f"{part}.weights.h5", f"{part}.h5"):
             if (folder / candidate).is_file():
                 found.setdefault(part, folder / candidate)

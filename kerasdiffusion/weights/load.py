@@ -17,26 +17,9 @@ from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.files import open_tensors
 from kerasdiffusion.weights.folders import read_folder
 from kerasdiffusion.weights.formats import HDF5File
+from kerasdiffusion.weights.layout import FOLDERS, KERAS_CV, PARTS, find_weights
 
 Source = str | Path | Mapping[str, str | Path]
-
-PARTS = ("text_encoder", "diffusion_model", "image_encoder", "decoder")
-FOLDERS = {
-    "text_encoder": ("text_encoder", ("model", "pytorch_model")),
-    "diffusion_model": ("unet", ("diffusion_pytorch_model",)),
-    "image_encoder": ("vae", ("diffusion_pytorch_model",)),
-    "decoder": ("vae", ("diffusion_pytorch_model",)),
-}
-# Tried in this order; the second serves folders that hold nothing else.
-VARIANTS = (None, "fp16", "bf16")
-FORMATS = (
-    "{stem}{variant}.safetensors",
-    "{stem}.safetensors.index{variant}.json",
-    "{stem}{variant}.safetensors.index.json",
-    "{stem}{variant}.bin",
-    "{stem}.bin.index{variant}.json",
-    "{stem}{variant}.bin.index.json",
-)
 
 
 class Step(NamedTuple):
@@ -69,7 +52,7 @@ def read_config(source: Source) -> ModelConfig:
     """
     if isinstance(source, Mapping):
         return keras_cv.detect({part: Path(path) for part, path in source.items()})
-    path = hub.resolve(source)
+    path = hub.resolve(source, configs_only=True)
     if path.is_dir():
         files = keras_cv.find(path)
         if files and not (path / "model_index.json").is_file():
@@ -164,34 +147,24 @@ def locate(
                 f"{sorted(source)}, without {', '.join(absent)}"
             )
         return {part: Path(source[part]) for part in parts}
-    root = hub.resolve(source)
+    root = hub.resolve(source, variant=variant)
     if not root.is_dir():
         return dict.fromkeys(parts, root)
     published = keras_cv.find(root)
+    # One part's own folder will do where only that part is wanted.
+    alone = len({FOLDERS[part][0] for part in parts}) == 1
     found = {}
     for part in parts:
-        folder, stems = FOLDERS[part]
-        folders = [root / folder, root] if len({FOLDERS[p] for p in parts}) == 1 else []
-        for place in folders or [root / folder]:
-            if path := _find(place, stems, variant):
-                found[part] = path
+        for place in (root / FOLDERS[part][0], root)[: 1 + alone]:
+            name = find_weights(lambda n, p=place: (p / n).is_file(), part, variant)
+            if name is not None:
+                found[part] = place / name
                 break
         else:
             if part not in published:
                 raise WeightsError(_nothing_found(root, part, variant))
             found[part] = published[part]
     return found
-
-
-def _find(folder: Path, stems: tuple[str, ...], variant: str | None) -> Path | None:
-    for wanted in VARIANTS if variant is None else (variant,):
-        for form in FORMATS:
-            for stem in stems:
-                suffix = f".{wanted}" if wanted else ""
-                path = folder / form.format(stem=stem, variant=suffix)
-                if path.is_file():
-                    return path
-    return None
 
 
 def _nothing_found(root: Path, part: str, variant: str | None) -> str:
@@ -201,7 +174,7 @@ def _nothing_found(root: Path, part: str, variant: str | None) -> str:
     return (
         f"The folder has no weights{wanted} for the {part}: none in "
         f"{FOLDERS[part][0]}/ ({', '.join(there[:8]) or 'nothing there'}) and no "
-        f"{keras_cv.PUBLISHED[part]}. Received: {root}"
+        f"{KERAS_CV[part]}. Received: {root}"
     )
 
 

@@ -24,7 +24,7 @@ from kerasdiffusion.weights.arrays import is_float, stored_shape, to_stored
 from kerasdiffusion.weights.detect import METADATA_KEY
 from kerasdiffusion.weights.folders import write_configs
 from kerasdiffusion.weights.formats import SAFETENSORS_DTYPES
-from kerasdiffusion.weights.load import PARTS
+from kerasdiffusion.weights.layout import PARTS
 
 CODES = {dtype: code for code, dtype in SAFETENSORS_DTYPES.items()}
 CONFIGS = {
