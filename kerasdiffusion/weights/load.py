@@ -185,7 +185,11 @@ def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
     for part, model in parts.items():
         file = files[part]
         is_keras = isinstance(file, HDF5File)
-        keys = _keys(part, model.config, file, ema)
+        averages = ema and part == "diffusion_model"
+        keys = _keys(part, model.config, file, averages)
+        if averages:  # the plain weights beside them are no surprise
+            plain = names.tensors(part, model.config)
+            used |= {(file, tensor.original) for tensor in plain}
         for variable in model.weights:
             name = names.canonical_name(variable.path)
             key = keys.get(name)
@@ -230,20 +234,20 @@ def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
     return steps
 
 
-def _keys(part: str, config, file: TensorFile, ema: bool) -> dict[str, str]:
+def _keys(part: str, config, file: TensorFile, averages: bool) -> dict[str, str]:
     """The key in a file of each canonical name that it has in any layout."""
     if isinstance(file, HDF5File):
         return keras_cv.table(part, config, file)
     table = names.tensors(part, config)
     there = set(file.keys())
-    if ema and part == "diffusion_model" and "model_ema.decay" not in there:
+    if averages and "model_ema.decay" not in there:
         raise WeightsError(
             f"With ema=True the file must hold moving averages (model_ema.*). "
             f"Received: {file.path}"
         )
     found = {}
     for tensor in table:
-        if ema and part == "diffusion_model":
+        if averages:
             candidates = [names.ema_name(tensor.original)]
         else:
             bare = tensor.original.removeprefix(names.PREFIXES[part])
