@@ -1,1 +1,30 @@
+"""Stable Diffusion as a Keras 3 model. Public names; frameworks load when used."""
 
+import importlib
+
+from kerasdiffusion._version import __version__
+
+_PUBLIC = {
+    "StableDiffusion": "kerasdiffusion.stable_diffusion",
+    "PRESETS": "kerasdiffusion.config",
+    "ModelConfig": "kerasdiffusion.config",
+    "Tokenizer": "kerasdiffusion.tokenizer",
+    "TextEncoder": "kerasdiffusion.models.text_encoder",
+    "DiffusionModel": "kerasdiffusion.models.diffusion_model",
+    "ImageEncoder": "kerasdiffusion.models.autoencoder",
+    "Decoder": "kerasdiffusion.models.autoencoder",
+    "SAMPLERS": "kerasdiffusion.sampling.samplers",
+    "WeightsError": "kerasdiffusion.weights.base",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -42,6 +42,41 @@ def attention(query, key, value, causal: bool = False):
     return ops.dot_product_attention(query, key, value, is_causal=causal)
 
 
+def group_norm(x, gamma, beta, groups: int, epsilon: float):
+    """Group normalisation over height, width and the channels of each group.
+
+    Args:
+        x: float32 tensor of shape `(batch, height, width, channels)`.
+        gamma: Scale, float32 of shape `(channels,)`.
+        beta: Shift, float32 of shape `(channels,)`.
+        groups: Number of groups that the channels fall into.
+        epsilon: Added to the variance.
+
+    Returns:
+        Tensor of the shape of `x`.
+
+    Reference:
+        Wu and He 2018, "Group Normalization", equation 7.
+    """
+    if keras.backend.backend() == "torch":  # fused there; the composition is 3 x slower
+        from torch.nn import functional
+
+        x = functional.group_norm(ops.moveaxis(x, -1, 1), groups, gamma, beta, epsilon)
+        return ops.moveaxis(x, 1, -1)
+    width = x.shape[-1]
+
+    def over_groups(per_channel):
+        """Means of each group, repeated to (batch, 1, 1, channels)."""
+        mean = ops.mean(
+            ops.reshape(per_channel, (-1, groups, width // groups)), axis=-1
+        )
+        return ops.repeat(mean[:, None, None, :], width // groups, axis=-1)
+
+    x = x - over_groups(ops.mean(x, axis=(1, 2), keepdims=True))
+    variance = over_groups(ops.mean(x * x, axis=(1, 2), keepdims=True))
+    return x * (ops.rsqrt(variance + epsilon) * gamma) + beta
+
+
 def has_accelerator() -> bool:
     """Whether the backend sees a GPU or a TPU."""
     backend = keras.backend.backend()
@@ -193,10 +228,10 @@ _empty_weights = False
 
 
 @contextlib.contextmanager
-def empty_weights():
+def empty_weights(empty: bool = True):
     """Within it, kernels are made of zeros: for models whose weights are read next."""
     global _empty_weights
-    before, _empty_weights = _empty_weights, True
+    before, _empty_weights = _empty_weights, empty
     try:
         yield
     finally:

@@ -162,24 +162,25 @@ class Preset:
     Args:
         source: What `from_preset` reads: `hf://owner/name`, or `asset://folder` for
             a model inside the package.
-        config: The configuration, known before anything is fetched.
         about: One line for people.
+        config: The configuration, where it is known before anything is fetched.
     """
 
     source: str
-    config: ModelConfig
     about: str
+    config: ModelConfig | None = None
 
 
 SD1 = ModelConfig()
 
 PRESETS: dict[str, Preset] = {
+    "emoji": Preset("asset://emoji", "the bundled model: emoji on plain grounds"),
     "sd1.4": Preset(
-        "hf://CompVis/stable-diffusion-v1-4", SD1, "Stable Diffusion 1.4, 512x512"
+        "hf://CompVis/stable-diffusion-v1-4", "Stable Diffusion 1.4, 512x512", SD1
     ),
     "sd1.5": Preset(
         "hf://stable-diffusion-v1-5/stable-diffusion-v1-5",
-        SD1,
         "Stable Diffusion 1.5, 512x512",
+        SD1,
     ),
 }

@@ -74,19 +74,9 @@ class GroupNorm(keras.layers.Layer):
         self.beta = self.add_weight((width,), "zeros", name="beta")
 
     def call(self, x):
-        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
-        h = ops.cast(x, "float32")
-        h = h - self._over_groups(ops.mean(h, axis=(1, 2), keepdims=True))
-        variance = self._over_groups(ops.mean(h * h, axis=(1, 2), keepdims=True))
-        h = h * (ops.rsqrt(variance + self.epsilon) * gamma) + beta
-        return ops.cast(ops.silu(h) if self.silu else h, self.compute_dtype)
-
-    def _over_groups(self, per_channel):
-        """Means of each group's channels, repeated to (batch, 1, 1, channels)."""
-        width = per_channel.shape[-1]
-        grouped = ops.reshape(per_channel, (-1, self.groups, width // self.groups))
-        mean = ops.mean(grouped, axis=-1)[:, None, None, :]
-        return ops.repeat(mean, width // self.groups, axis=-1)
+        x, gamma, beta = (ops.cast(t, "float32") for t in (x, self.gamma, self.beta))
+        x = backend.group_norm(x, gamma, beta, self.groups, self.epsilon)
+        return ops.cast(ops.silu(x) if self.silu else x, self.compute_dtype)
 
 
 class LayerNorm(keras.layers.LayerNormalization):

@@ -1,0 +1,233 @@
+"""The recipe of the bundled model: from nothing to the preset "emoji"."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasdiffusion import backend
+from kerasdiffusion.config import (
+    AutoencoderConfig,
+    DiffusionModelConfig,
+    GenerationConfig,
+    ModelConfig,
+    ScheduleConfig,
+    TextEncoderConfig,
+    TokenizerConfig,
+)
+from kerasdiffusion.datasets import SceneConfig, SceneDataset, caption_corpus
+from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
+from kerasdiffusion.models.diffusion_model import DiffusionModel
+from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.training.autoencoder import AutoencoderTrainer
+from kerasdiffusion.training.data import LatentBatches, PictureBatches, encode_dataset
+from kerasdiffusion.training.diffusion import DiffusionTrainer
+
+GEOMETRY = ModelConfig(
+    tokenizer=TokenizerConfig(context_length=24),
+    text_encoder=TextEncoderConfig(
+        context_length=24, width=128, depth=2, heads=4, mlp_width=512
+    ),
+    diffusion_model=DiffusionModelConfig(
+        block_widths=(64, 128, 160),
+        blocks_per_level=1,
+        transformer_depths=(0, 1, 1),
+        heads=(2, 4, 5),
+        context_width=128,
+        norm_groups=16,
+    ),
+    autoencoder=AutoencoderConfig(
+        block_widths=(16, 32, 64), blocks_per_level=1, norm_groups=8, scale_factor=1.0
+    ),
+    # DDPM's own betas: at 16x16 latents, SD's leave the ground's colour in the noise.
+    schedule=ScheduleConfig(
+        beta_schedule="linear",
+        beta_start=0.0001,
+        beta_end=0.02,
+        prediction_type="v_prediction",
+        final_alpha_one=True,
+    ),
+    generation=GenerationConfig(
+        height=64,
+        width=64,
+        sampler="dpmpp_2m_karras",
+        num_steps=25,
+        guidance_scale=3.0,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long and how fast one network learns.
+
+    Args:
+        epochs: Epochs; a checkpoint is written after each.
+        steps: Steps an epoch.
+        batch_size: Samples a step.
+        learning_rate: Peak of a warm-up and cosine decay to a twentieth.
+        ema_momentum: Momentum of the weights' moving average.
+    """
+
+    epochs: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    ema_momentum: float = 0.999
+
+    def optimizer(self) -> keras.optimizers.Optimizer:
+        """AdamW with this stage's schedule, clipping and moving average."""
+        total = self.epochs * self.steps
+        warm_up = min(200, total // 10)
+        rate = keras.optimizers.schedules.CosineDecay(
+            self.learning_rate / 20,
+            max(1, total - warm_up),
+            alpha=0.05,
+            warmup_target=self.learning_rate,
+            warmup_steps=warm_up,
+        )
+        return keras.optimizers.AdamW(
+            rate,
+            weight_decay=0.01,
+            beta_2=0.99,
+            global_clipnorm=1.0,
+            use_ema=True,
+            ema_momentum=self.ema_momentum,
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that makes a run: sizes, stages, seed."""
+
+    config: ModelConfig = GEOMETRY
+    scenes: SceneConfig = SceneConfig()
+    autoencoder: Stage = Stage(22, 200, 16, 2e-3, 0.995)
+    crop: int = 32
+    crop_epochs: int = 20
+    cached_samples: int = 60_000
+    diffusion: Stage = Stage(60, 125, 32, 1e-3)
+    seed: int = 0
+
+
+def train_autoencoder(recipe: Recipe, folder: Path) -> tuple[ImageEncoder, Decoder]:
+    """The first stage. Sets the scale factor so that latents have deviation 1."""
+    config = recipe.config.autoencoder
+    trainer = AutoencoderTrainer(
+        ImageEncoder(config), Decoder(config), seed=recipe.seed
+    )
+    _fit(
+        trainer,
+        recipe.autoencoder,
+        lambda **epochs: PictureBatches(
+            _dataset(recipe),
+            recipe.autoencoder.batch_size,
+            recipe.crop,
+            recipe.crop_epochs * recipe.autoencoder.steps,
+            **epochs,
+        ),
+        folder / "autoencoder",
+    )
+    sample = _dataset(recipe).batch(0, 256)[0].astype("float32") / 127.5 - 1.0
+    deviation = np.std(trainer.image_encoder.predict(sample, verbose=0))
+    config = dataclasses.replace(config, scale_factor=float(1.0 / deviation))
+    trainer.image_encoder.config = trainer.decoder.config = config
+    return trainer.image_encoder, trainer.decoder
+
+
+def train_diffusion(
+    recipe: Recipe, folder: Path, image_encoder: ImageEncoder
+) -> tuple[TextEncoder, DiffusionModel, Tokenizer]:
+    """The second stage: the U-Net and the text encoder, on cached latents."""
+    tokenizer = Tokenizer(recipe.config.tokenizer)
+    tokenizer = tokenizer.subset(caption_corpus(recipe.scenes))
+    text_encoder = TextEncoder(
+        dataclasses.replace(
+            recipe.config.text_encoder, vocabulary_size=tokenizer.vocabulary_size
+        )
+    )
+    trainer = DiffusionTrainer(
+        DiffusionModel(recipe.config.diffusion_model),
+        text_encoder,
+        recipe.config.schedule,
+        tokenizer("")[0],
+        seed=recipe.seed,
+    )
+    latents, tokens = _cached(recipe, folder / "latents.npz", image_encoder, tokenizer)
+    _fit(
+        trainer,
+        recipe.diffusion,
+        lambda **epochs: LatentBatches(
+            latents, tokens, recipe.diffusion.batch_size, recipe.seed, **epochs
+        ),
+        folder / "diffusion",
+    )
+    return text_encoder, trainer.diffusion_model, tokenizer
+
+
+def _dataset(recipe: Recipe) -> SceneDataset:
+    return SceneDataset(
+        recipe.scenes,
+        image_size=recipe.config.generation.height,
+        seed=recipe.seed,
+        split="train",
+    )
+
+
+def _cached(recipe, path, image_encoder, tokenizer):
+    """Latents and tokens, from the file when an earlier run left it."""
+    if not path.exists():
+        latents, tokens = encode_dataset(
+            image_encoder, tokenizer, _dataset(recipe), recipe.cached_samples
+        )
+        np.savez(path.with_suffix(".part.npz"), latents=latents, tokens=tokens)
+        path.with_suffix(".part.npz").rename(path)
+    with np.load(path) as cache:
+        return cache["latents"], cache["tokens"]
+
+
+def _fit(trainer, stage: Stage, batches, folder: Path) -> None:
+    """`fit()` that goes on where a killed run stopped, and logs as it goes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer.compile(
+        optimizer=stage.optimizer(), jit_compile=backend.resolve_jit_compile("auto")
+    )
+    progress = folder / "progress.json"
+    done = json.loads(progress.read_text())["epoch"] if progress.exists() else 0
+    data = batches(steps=stage.steps, first_epoch=done)
+    trainer.build()
+    trainer.optimizer.build(trainer.trainable_variables)
+    if done:
+        trainer.load_weights(folder / "checkpoint.weights.h5")
+    trainer.fit(
+        data,
+        epochs=stage.epochs,
+        initial_epoch=done,
+        verbose=2,
+        callbacks=[
+            Checkpoint(folder),
+            keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+        ],
+    )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After each epoch: weights, optimizer and random state in one file, replaced."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_end(self, epoch, logs=None):
+        part = self.folder / "part.weights.h5"
+        self.model.save_weights(part)
+        part.rename(self.folder / "checkpoint.weights.h5")
+        state = {"epoch": epoch + 1, "time": time.time(), **(logs or {})}
+        (self.folder / "progress.json").write_text(json.dumps(state))
