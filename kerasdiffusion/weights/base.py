@@ -66,6 +66,9 @@ class TensorFile:
         for name in names:
             self.read(name)
 
+    def release(self, name: str) -> None:
+        """Let the memory go that holds a mapped tensor; a read brings it back."""
+
     def close(self) -> None:
         """Let go of the file."""
 
@@ -109,6 +112,14 @@ class MappedFile(TensorFile):
         if 0 in span.shape:
             return np.empty(span.shape, span.dtype)
         return np.ndarray(span.shape, span.dtype, self.map, span.start, span.strides)
+
+    def release(self, name: str) -> None:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            start, length = self.spans[name][2:4]
+            end = start + length
+            start = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+            if end > start:
+                self.map.madvise(mmap.MADV_DONTNEED, start, end - start)
 
     def check(self, names: Iterable[str]) -> None:
         # By read() and not through the map, where a failing disk would end the

@@ -106,6 +106,9 @@ class ShardedFile(TensorFile):
     def read(self, name: str) -> np.ndarray:
         return self._file(name).read(name)
 
+    def release(self, name: str) -> None:
+        self._file(name).release(name)
+
     def check(self, names: Iterable[str]) -> None:
         names = list(names)
         for shard, file in self.files.items():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +23,8 @@ from kerasdiffusion.weights.formats import HDF5File
 from kerasdiffusion.weights.layout import FOLDERS, KERAS_CV, PARTS, find_weights
 
 Source = str | Path | Mapping[str, str | Path]
+
+WORKERS = min(4, os.cpu_count() or 1)
 
 
 class Step(NamedTuple):
@@ -79,7 +84,7 @@ def load_weights(
 
     Every name and shape of every part is checked, and every byte read once, before the
     first variable changes. Then each tensor goes straight from the mapped file to its
-    variable, so the peak of memory is the networks and one tensor.
+    variable, so the peak of memory is the networks and a few tensors.
 
     Args:
         parts: The built networks by part: any of `"text_encoder"`,
@@ -116,11 +121,29 @@ def load_weights(
         steps = _plan(parts, files, ema, strict)
         for file in opened.values():
             file.check({step.key for step in steps if step.file is file})
-        for variable, file, key, is_keras in steps:
-            shape, dtype = tuple(variable.shape), np.dtype(variable.dtype)
-            variable.assign(
-                arrange(file.read(key), variable.path, shape, dtype, is_keras)
-            )
+        _assign(steps)
+
+
+def _assign(steps: list[Step]) -> None:
+    """Transpose in threads a few tensors ahead, and assign in order."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        ahead: deque = deque()
+        for step in steps:
+            ahead.append((step.variable, pool.submit(_prepare, step)))
+            if len(ahead) > WORKERS:
+                variable, values = ahead.popleft()
+                variable.assign(values.result())
+        for variable, values in ahead:
+            variable.assign(values.result())
+
+
+def _prepare(step: Step) -> np.ndarray:
+    """The values of a variable, owned, in its shape and dtype."""
+    variable, file, key, is_keras = step
+    shape, dtype = tuple(variable.shape), np.dtype(variable.dtype)
+    values = arrange(file.read(key), variable.path, shape, dtype, is_keras)
+    file.release(key)
+    return values
 
 
 def locate(
