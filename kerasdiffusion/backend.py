@@ -219,6 +219,26 @@ class Program:
         return [variable for layer in self._layers for variable in layer.variables]
 
 
+def peak_device_memory() -> int | None:
+    """Bytes of the first accelerator that were in use at most; `None` if not known."""
+    if not has_accelerator():
+        return None
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            return None
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    if backend == "jax":
+        import jax
+
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    import torch
+
+    return torch.cuda.max_memory_allocated()
+
+
 def to_numpy(tensor) -> np.ndarray:
     """The tensor as a numpy array."""
     return ops.convert_to_numpy(tensor)

@@ -1,1 +1,1 @@
-
+"""Thin faces on `StableDiffusion`: the command line and the benchmark."""

@@ -1,0 +1,230 @@
+"""The subcommand: reads the arguments, runs a process for each library, reports."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import kerasdiffusion
+from kerasdiffusion.apps import cli, options
+from kerasdiffusion.apps.bench import report
+from kerasdiffusion.apps.bench.worker import Job, to_json
+from kerasdiffusion.config import PRESETS, SD1
+
+PEERS = {"diffusers": "diffusers", "keras-cv": "keras_cv"}
+KERAS_CV_MULTIPLE = 128
+
+
+def register(commands) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure speed and memory, beside other libraries if wanted",
+        description="Prints seconds for each call of the networks, for compiling and "
+        "from a cold process to the first picture, and peak memory. Each library runs "
+        "in a process of its own. Nothing is downloaded: a preset that is not on the "
+        "disk is measured with random weights, which take as long.",
+        epilog="Example: kerasdiffusion bench --preset sd1.5 --peer diffusers",
+    )
+    parser.add_argument(
+        "--preset",
+        default="emoji",
+        metavar="MODEL",
+        help=f"the model, as in `generate` (default: %(default)s; presets: "
+        f"{', '.join(PRESETS)})",
+    )
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="use random weights even if there are others on the disk",
+    )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        choices=PEERS,
+        help="measure this library too, on the same machine, sizes and precision; may "
+        "be given twice. keras-cv has Stable Diffusion 1's networks only",
+    )
+    parser.add_argument(
+        "--size",
+        type=options.size,
+        metavar="N|WxH",
+        help="pixels, as 512 or 768x512 (default: the model's)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=options.whole,
+        default=1,
+        metavar="N",
+        help="pictures at a time (default: 1)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=options.whole,
+        default=4,
+        metavar="N",
+        help="denoising steps of a whole picture (default: 4)",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=options.whole,
+        default=5,
+        metavar="N",
+        help="measurements of which the median is shown; fewer where they take more "
+        "than a minute (default: 5)",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures here"
+    )
+    options.add_machine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints the table and writes the JSON file."""
+    options.choose_backend(args.backend)
+    check_peers(args)
+    height, width = args.size or (None, None)
+    job = Job(
+        library=report.OURS,
+        preset=args.preset,
+        random_weights=args.random_weights,
+        height=height,
+        width=width,
+        batch_size=args.batch_size,
+        steps=args.steps,
+        precision=args.precision,
+        jit_compile=options.jit_compile(args),
+        repeats=args.repeats,
+    )
+    code = 0
+    results = {report.OURS: measure_apart(job)}
+    facts = results[report.OURS]["facts"]
+    for peer in dict.fromkeys(args.peer):
+        # The same work: what this library chose where the user left it a choice.
+        same = {
+            name: facts[name]
+            for name in (
+                "height",
+                "width",
+                "precision",
+                "jit_compile",
+                "random_weights",
+                "folder",
+                "config",
+            )
+        }
+        try:
+            results[peer] = measure_apart(
+                dataclasses.replace(job, library=peer, **same)
+            )
+        except ChildProcessError as error:
+            cli.report(error)
+            code = cli.FAILED
+    settings = {
+        "preset": args.preset,
+        "batch_size": args.batch_size,
+        "steps": args.steps,
+        "repeats": args.repeats,
+        "machine": machine(),
+    }
+    print(report.table(settings, results))
+    if args.json is not None:
+        content = json.dumps({"settings": settings, "results": results}, indent=2)
+        args.json.write_text(content + "\n", "utf-8")
+    return code
+
+
+def check_peers(args: argparse.Namespace) -> None:
+    """Refuses peers that cannot run, before anything is measured.
+
+    Raises:
+        ValueError: If a peer is not installed, or does not know the geometry.
+    """
+    for peer in args.peer:
+        if importlib.util.find_spec(PEERS[peer]) is None:
+            raise ValueError(
+                f"The peer must be installed: pip install {peer}. "
+                f"Received: --peer {peer}"
+            )
+    if "keras-cv" not in args.peer:
+        return
+    from kerasdiffusion.weights.load import read_config
+
+    preset = PRESETS.get(args.preset)
+    config = preset and preset.config
+    config = config or read_config(preset.source if preset else args.preset)
+    parts = ("text_encoder", "diffusion_model", "autoencoder")
+    if any(getattr(config, part) != getattr(SD1, part) for part in parts):
+        raise ValueError(
+            "KerasCV has networks of Stable Diffusion 1's geometry only. "
+            f"Received: --peer keras-cv --preset {args.preset}"
+        )
+    size = args.size or (config.generation.height, config.generation.width)
+    if any(side % KERAS_CV_MULTIPLE or not side for side in size):
+        raise ValueError(
+            f"KerasCV paints sizes in multiples of {KERAS_CV_MULTIPLE} only. "
+            f"Received: --peer keras-cv --size {size[1]}x{size[0]}"
+        )
+
+
+def measure_apart(job: Job) -> dict:
+    """What `worker.measure` gives, from a process of its own.
+
+    Raises:
+        ChildProcessError: If the process fails; the message has its last line.
+    """
+    print(f"Measuring {job.library} ...", file=sys.stderr)
+    package = str(Path(kerasdiffusion.__file__).parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "HF_HUB_OFFLINE": "1",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        result, errors = Path(folder, "result.json"), Path(folder, "errors.txt")
+        worker = [sys.executable, "-m", "kerasdiffusion.apps.bench.worker"]
+        with open(errors, "wb") as stderr:
+            done = subprocess.run(
+                [*worker, to_json(job), str(time.time()), str(result)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=environment,
+                check=False,
+            )
+        if done.returncode:
+            lines = errors.read_text("utf-8", "replace").split("\n")
+            last = next((line for line in reversed(lines) if line.strip()), "")
+            raise ChildProcessError(
+                f"{job.library} could not be measured (exit code {done.returncode}): "
+                f"{last.strip()}"
+            )
+        return json.loads(result.read_text("utf-8"))
+
+
+def machine() -> str:
+    """The processor, its cores and the system, in a line."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text("utf-8", "replace").split("\n")
+        models = [line.partition(": ")[2] for line in lines if "model name" in line]
+        name = models[0] if models else name
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count()
+    return f"{name}, {cores} cores, {platform.system()}, Python " + (
+        platform.python_version()
+    )

@@ -1,0 +1,119 @@
+"""This library, as the benchmark drives it."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kerasdiffusion import __version__, backend
+from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job
+from kerasdiffusion.sampling import loop
+from kerasdiffusion.sampling.driver import CAPACITY, cut_window
+from kerasdiffusion.sampling.samplers import make_table
+from kerasdiffusion.stable_diffusion import (
+    StableDiffusion,
+    find_preset,
+    read_tokenizer,
+)
+from kerasdiffusion.weights import WeightsError, hub, load
+
+
+class Library:
+    """`StableDiffusion` with the programs that it compiles for itself."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        options = {
+            "img_height": job.height,
+            "img_width": job.width,
+            "jit_compile": job.jit_compile,
+            "precision": job.precision,
+        }
+        source, known = find_preset(job.preset)
+        folder = None if job.random_weights else self._on_disk(source, known)
+        if folder is None:
+            config = known or load.read_config(source)
+            options |= {"weights": None, "config": config}
+            if not known:
+                options["tokenizer"] = read_tokenizer(source, config)
+            self.model = StableDiffusion(**options)
+            self.model.build()
+        else:
+            self.model = StableDiffusion.from_preset(source, **options)
+        is_folder = folder is not None and (folder / "model_index.json").is_file()
+        name = keras.backend.backend()
+        self.facts = {
+            "version": __version__,
+            "backend": f"{name} {version(name)}, keras {keras.__version__}",
+            "accelerator": backend.has_accelerator(),
+            "precision": self.model.precision,
+            "jit_compile": self.model.jit_compile,
+            "height": self.model.img_height,
+            "width": self.model.img_width,
+            "random_weights": folder is None,
+            "folder": str(folder) if is_folder else None,
+            "config": dataclasses.asdict(self.model.config),
+        }
+
+    @staticmethod
+    def _on_disk(source, known) -> Path | None:
+        """Where the weights are; `None` for a preset of the hub that is not here."""
+        try:
+            return hub.resolve(source)
+        except WeightsError:
+            if known is None:
+                raise
+            return None
+
+    def picture(self) -> None:
+        self.model.text_to_image(
+            PROMPT,
+            None,
+            self.job.batch_size,
+            self.job.steps,
+            GUIDANCE_SCALE,
+            0,
+            progress_bar=False,
+        )
+
+    def network(self, count: int) -> None:
+        program = self.model._programs["denoise"]
+        carry = program(*self._denoising, np.int32(0), np.int32(count))
+        backend.to_numpy(carry.x)
+
+    def decode(self, count: int) -> None:
+        program = self.model._programs["decode"]
+        for _ in range(count):
+            pictures = program(self._latents[:1])
+        backend.to_numpy(pictures)
+
+    def encode(self, count: int) -> None:
+        for _ in range(count):
+            self.model.encode_text(PROMPT)
+
+    def device_memory(self) -> int | None:
+        return backend.peak_device_memory()
+
+    @cached_property
+    def _latents(self) -> np.ndarray:
+        latents = self.model.config.autoencoder
+        height = self.model.img_height // latents.downsampling
+        width = self.model.img_width // latents.downsampling
+        shape = (self.job.batch_size, height, width, latents.latent_channels)
+        return np.random.default_rng(0).standard_normal(shape, "float32")
+
+    @cached_property
+    def _denoising(self) -> tuple:
+        """What the denoising program takes, but for the first and the last row."""
+        table = make_table(self.model.config.schedule, "euler", CAPACITY)
+        no_noise = np.zeros((0, *self._latents.shape), "float32")
+        rows, noise = cut_window(table, no_noise, 0)
+        context = self.model.encode_text(PROMPT)
+        context = {"crossattn": np.repeat(context, self.job.batch_size, axis=0)}
+        carry = loop.start(self._latents * np.float32(table.initial_scale))
+        return context, context, np.float32(GUIDANCE_SCALE), carry, rows, noise

@@ -1,0 +1,85 @@
+"""The benchmark's figures as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OURS = "kerasdiffusion"
+
+#: Label, group and name of each figure, and what it is divided by to be read.
+ROWS = (
+    ("U-Net call, guided, s", "seconds", "network", 1),
+    ("decode, one picture, s", "seconds", "decode", 1),
+    ("encode, one prompt, s", "seconds", "encode", 1),
+    ("{batch_size} x {steps} steps, warm, s", "seconds", "picture", 1),
+    ("compile, s", "seconds", "compile", 1),
+    ("cold process to picture, s", "seconds", "cold_picture", 1),
+    ("  of it: import, s", "seconds", "import", 1),
+    ("  of it: build the model, s", "seconds", "build", 1),
+    ("peak memory, GiB", "bytes", "peak", 2**30),
+    ("peak device memory, GiB", "bytes", "device_peak", 2**30),
+)
+
+
+def table(settings: Mapping, results: Mapping[str, Mapping]) -> str:
+    """The figures of all libraries side by side.
+
+    Args:
+        settings: `"batch_size"`, `"steps"` and what `describe` takes.
+        results: What `worker.measure` gave, by library; this one's first.
+
+    Returns:
+        Lines of text, without a last line break.
+    """
+    peers = [name for name in results if name != OURS]
+    header = ["", OURS]
+    for peer in peers:
+        header += [peer, "ratio"]
+    lines = [header]
+    for label, group, name, unit in ROWS:
+        figures = {library: results[library][group][name] for library in results}
+        if all(figure is None for figure in figures.values()):
+            continue
+        line = [label.format(**settings), _shown(figures[OURS], unit)]
+        for peer in peers:
+            line += [_shown(figures[peer], unit), _ratio(figures[OURS], figures[peer])]
+        lines.append(line)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [describe(settings, results), ""]
+    for line in lines:
+        cells = [line[0].ljust(widths[0])]
+        cells += [
+            cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)
+        ]
+        text.append("  ".join(cells))
+    if peers:
+        text += ["", f"ratio: {OURS}'s figure over the peer's; below 1 is better."]
+    return "\n".join(text)
+
+
+def describe(settings: Mapping, results: Mapping[str, Mapping]) -> str:
+    """What was measured, on what: the lines above the table."""
+    facts = results[OURS]["facts"]
+    weights = "random weights" if facts["random_weights"] else "weights from the disk"
+    lines = [
+        f"{settings['preset']}, {weights}, {facts['width']}x{facts['height']}, "
+        f"batch {settings['batch_size']}, {facts['precision']}"
+        f"{', XLA' if facts['jit_compile'] else ''}; "
+        f"medians of up to {settings['repeats']}",
+        settings["machine"],
+    ]
+    for library, result in results.items():
+        facts = result["facts"]
+        lines.append(f"{library} {facts['version']}: {facts['backend']}")
+    return "\n".join(lines)
+
+
+def _shown(figure: float | None, unit: int) -> str:
+    """Three digits."""
+    if figure is None:
+        return "-"
+    return f"{figure / unit:#.3g}".rstrip(".")
+
+
+def _ratio(ours: float | None, theirs: float | None) -> str:
+    return f"{ours / theirs:.2f}" if ours is not None and theirs else "-"

@@ -1,0 +1,140 @@
+"""The `kerasdiffusion` command.
+
+A subcommand is a module with a function `register(commands)`, which adds its parser
+and sets `run` to a function of the parsed arguments that returns the exit code; and a
+row in `COMMANDS`. Such a module imports a framework in `run`, not before: `--help`
+needs none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+from kerasdiffusion._version import __version__
+
+COMMANDS = (
+    "kerasdiffusion.apps.generate",
+    "kerasdiffusion.apps.show",
+    "kerasdiffusion.apps.bench.command",
+)
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+# What a wrong argument or file raises; anything else deserves its name and a hint.
+EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, under the name of the command."""
+
+    def __init__(self, **options):
+        # Shortened options would break scripts when a new option joins.
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str):
+        """Prints the line and exits with 2."""
+        self.exit(USAGE, _error_line(f"{message} (see {self.prog} --help)"))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = Parser(
+        prog="kerasdiffusion",
+        description="Stable Diffusion as a Keras 3 model: text in, picture out.",
+        epilog='A first picture: kerasdiffusion generate "a red apple on a blue '
+        'background"',
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"kerasdiffusion {__version__}"
+    )
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True
+    )
+    for module in COMMANDS:
+        importlib.import_module(module).register(commands)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--traceback",
+            action="store_true",
+            help="show where in the code an error came from",
+        )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: The arguments, those of the process by default.
+
+    Returns:
+        The exit code: 0; 1 if the command failed; 130 if it was interrupted.
+
+    Raises:
+        SystemExit: With 2 if the arguments are wrong, with 0 after `--help`.
+
+    Example:
+
+    >>> main(["generate", "a red apple", "--seed", "1", "--quiet"])
+    a-red-apple-1.png
+    0
+    """
+    args = make_parser().parse_args(argv)
+    _silence_tensorflow()
+    for stream in (sys.stdout, sys.stderr):
+        # A prompt in a script that the terminal lacks must not end the run.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings(
+            "default", category=UserWarning, module="kerasdiffusion"
+        )
+        warnings.showwarning = _show_warning
+        try:
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            print("kerasdiffusion: interrupted", file=sys.stderr)
+            return INTERRUPTED
+        except BrokenPipeError:
+            # Whoever read the output has seen enough, as in `... | head -1`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except Exception as error:
+            if args.traceback:
+                traceback.print_exc()
+            report(error)
+            return FAILED
+
+
+def report(error: Exception) -> None:
+    """Prints an error as one line on stderr."""
+    message = str(error)
+    if not message or not isinstance(error, EXPECTED):
+        message = f"{type(error).__name__}: {message} (--traceback shows where)"
+    sys.stderr.write(_error_line(message))
+
+
+def _error_line(message: str) -> str:
+    return f"kerasdiffusion: error: {' '.join(message.split())}\n"
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    print(f"kerasdiffusion: warning: {message}", file=sys.stderr)
+
+
+def _silence_tensorflow() -> None:
+    """No start-up log lines, unless the user chose a level."""
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,195 @@
+"""`kerasdiffusion generate`: pictures of prompts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from kerasdiffusion._version import __version__
+from kerasdiffusion.apps import options
+from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
+from kerasdiffusion.config import PRESETS
+
+OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+def register(commands) -> None:
+    """Adds the command to the parser."""
+    presets = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
+    parser = commands.add_parser(
+        "generate",
+        help="paint pictures of prompts",
+        description="Paints pictures of prompts and writes them as PNG files, with "
+        "the parameters in them (`kerasdiffusion show` prints these). A file that "
+        "exists is never overwritten.",
+        epilog='Example: kerasdiffusion generate "a red apple on a blue background" '
+        "--seed 1",
+    )
+    parser.add_argument(
+        "prompts",
+        nargs="+",
+        metavar="PROMPT",
+        help="what to paint, in quotes; several give pictures of each",
+    )
+    parser.add_argument(
+        "--preset",
+        default="emoji",
+        metavar="MODEL",
+        help="the model: a preset's name, hf://owner/name, a folder or a file "
+        f"(default: %(default)s). Presets: {presets}",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("."),
+        metavar="PATH",
+        help="where to write: a file that ends in .png, or a folder, where a picture "
+        "is named after its prompt and seed (default: here)",
+    )
+    parser.add_argument(
+        "--grid", action="store_true", help="write one picture of all, side by side"
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="print nothing but the files' names"
+    )
+    group = parser.add_argument_group("what to paint")
+    group.add_argument(
+        "--negative-prompt", metavar="TEXT", help="what to keep away from"
+    )
+    group.add_argument(
+        "--batch-size",
+        type=options.whole,
+        default=1,
+        metavar="N",
+        help="pictures of each prompt (default: 1)",
+    )
+    group.add_argument(
+        "--steps", type=options.whole, metavar="N", help="denoising steps"
+    )
+    group.add_argument(
+        "--guidance-scale",
+        type=options.finite,
+        metavar="X",
+        help="how strongly the prompt guides; 1 is not at all",
+    )
+    group.add_argument(
+        "--seed",
+        type=options.seed,
+        metavar="N",
+        help="the first picture's seed; each next one has the next (default: random)",
+    )
+    group.add_argument(
+        "--sampler",
+        type=options.sampler,
+        metavar="NAME",
+        help=f"one of {', '.join(WEB_UI_NAMES)}, or what other programs call it",
+    )
+    group.add_argument(
+        "--size",
+        type=options.size,
+        metavar="N|WxH",
+        help="pixels, as 512 or 768x512. Where one of these is not given, the model "
+        "has a default",
+    )
+    options.add_machine_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Paints, writes and says where."""
+    from kerasdiffusion.sampling.noise import resolve_seeds
+
+    prompts = [prompt for prompt in args.prompts for _ in range(args.batch_size)]
+    seeds = resolve_seeds(args.seed, len(prompts))
+    _check_output(args.output)
+    options.choose_backend(args.backend)
+    from kerasdiffusion import images
+    from kerasdiffusion.stable_diffusion import StableDiffusion
+
+    height, width = args.size or (None, None)
+    model = StableDiffusion.from_preset(
+        args.preset,
+        img_height=height,
+        img_width=width,
+        jit_compile=options.jit_compile(args),
+        precision=args.precision,
+    )
+    pictures = model.text_to_image(
+        args.prompts,
+        args.negative_prompt,
+        args.batch_size,
+        args.steps,
+        args.guidance_scale,
+        seeds,
+        sampler=args.sampler,
+        progress_bar=not args.quiet,
+    )
+    if args.grid:
+        pictures, prompts, seeds = [images.grid(pictures)], prompts[:1], seeds[:1]
+    for picture, prompt, seed in zip(pictures, prompts, seeds, strict=True):
+        path = args.output
+        if not _is_file(path):
+            path = path / images.filename_for(prompt, seed)
+        parameters = describe(model, args, prompt, seed)
+        path = images.save_png(picture, path, parameters)
+        print(path if args.quiet else f"Wrote {path} (seed {seed})")
+    if not args.quiet and _is_bundled(args.preset):
+        print(
+            f"Painted by {PRESETS[args.preset].about}. Stable Diffusion itself, which "
+            "downloads some GB once: kerasdiffusion generate --preset sd1.5 ..."
+        )
+    return 0
+
+
+def describe(model, args: argparse.Namespace, prompt: str, seed: int) -> dict:
+    """How a picture was made, as arguments of `format_parameters`."""
+    from kerasdiffusion.sampling.samplers import find_sampler
+
+    defaults = model.config.generation
+    canonical = find_sampler(args.sampler or defaults.sampler).name
+    sampler, schedule_type = WEB_UI_NAMES[canonical]
+    scale = args.guidance_scale
+    return {
+        "prompt": prompt,
+        "negative_prompt": args.negative_prompt,
+        "steps": args.steps or defaults.num_steps,
+        "sampler": sampler,
+        "schedule_type": schedule_type,
+        "guidance_scale": defaults.guidance_scale if scale is None else scale,
+        "seed": seed,
+        "height": model.img_height,
+        "width": model.img_width,
+        "model": _model_name(args.preset),
+        "version": f"kerasdiffusion {__version__}",
+    }
+
+
+def _model_name(preset: str) -> str:
+    """A preset's or a hub model's name; of a path, what it ends in."""
+    if preset in PRESETS or "://" in preset:
+        return preset.partition("://")[2] or preset
+    path = Path(preset).expanduser().resolve()
+    return path.name if path.is_dir() else path.stem
+
+
+def _is_bundled(preset: str) -> bool:
+    return preset in PRESETS and PRESETS[preset].source.startswith("asset://")
+
+
+def _is_file(path: Path) -> bool:
+    return path.suffix.lower() == ".png" and not path.is_dir()
+
+
+def _check_output(path: Path) -> None:
+    """Makes the folder, so that a place that cannot be written is known at once."""
+    if path.suffix.lower() in OTHER_FORMATS and not path.is_dir():
+        raise ValueError(
+            f"--output must be a file that ends in .png, or a folder. Received: {path}"
+        )
+    folder = path.parent if _is_file(path) else path
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--output must be in a folder. Received: {path}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"--output must be where you may write. Received: {path}")

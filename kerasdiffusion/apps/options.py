@@ -1,0 +1,127 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import os
+import re
+import sys
+
+BACKENDS = ("tensorflow", "jax", "torch")
+PRECISIONS = (
+    "auto",
+    "float32",
+    "float16",
+    "bfloat16",
+    "mixed_float16",
+    "mixed_bfloat16",
+)
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--backend`, `--precision`, `--jit` and `--no-jit`."""
+    group = parser.add_argument_group("how to compute")
+    group.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what Keras runs on (default: KERAS_BACKEND, else tensorflow)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="dtype of the networks (default: auto: float32 on a CPU, half precision "
+        "on a GPU or TPU)",
+    )
+    group.add_argument(
+        "--jit",
+        action=argparse.BooleanOptionalAction,
+        help="compile by XLA, on torch by torch.compile (default: where it is faster)",
+    )
+
+
+def jit_compile(args: argparse.Namespace) -> bool | str:
+    """The `jit_compile` that `--jit`, `--no-jit` or neither stands for."""
+    return "auto" if args.jit is None else args.jit
+
+
+def choose_backend(name: str | None) -> None:
+    """Makes Keras start on a backend.
+
+    Args:
+        name: One of `BACKENDS`; `None` leaves the choice to Keras.
+
+    Raises:
+        ValueError: If the backend is not installed, or Keras runs on another already.
+    """
+    if name is None:
+        return
+    if "keras" in sys.modules:
+        running = sys.modules["keras"].backend.backend()
+        if running != name:
+            raise ValueError(
+                f"The backend cannot change in a process; Keras runs on {running} "
+                f"already. Received: --backend {name}"
+            )
+    if importlib.util.find_spec(name) is None:
+        raise ValueError(
+            f"The backend must be installed: pip install {name}. "
+            f"Received: --backend {name}"
+        )
+    os.environ["KERAS_BACKEND"] = name
+
+
+def whole(text: str) -> int:
+    """A whole number, 1 or more."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number, 1 or more. Received: {text}"
+        )
+    return value
+
+
+def finite(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A seed: a whole number from 0 to 2**64 - 1."""
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 0 to 2**64 - 1. Received: {text}"
+        )
+    return int(text)
+
+
+def size(text: str) -> tuple[int, int]:
+    """A picture's size: `N` for a square or `WIDTHxHEIGHT`; gives (height, width)."""
+    match = re.fullmatch(r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"must be N or WIDTHxHEIGHT in pixels, as 512 or 768x512. Received: {text}"
+        )
+    width = int(match[1])
+    return int(match[2] or width), width
+
+
+def sampler(text: str) -> str:
+    """The canonical name of a sampler."""
+    from kerasdiffusion.sampling.samplers import find_sampler
+
+    try:
+        return find_sampler(text).name
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,41 @@
+"""`kerasdiffusion show`: how pictures were made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from kerasdiffusion.apps import cli
+
+
+def register(commands) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "show",
+        help="print how a picture was made",
+        description="Prints the prompt and the other parameters that are written in "
+        "PNG files by this library, AUTOMATIC1111's web UI or tools that do as it "
+        "does.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a PNG")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints each file's parameters; a file without some does not stop the others."""
+    from kerasdiffusion.images import read_parameters
+
+    code = 0
+    for path in args.files:
+        try:
+            parameters = read_parameters(path)
+        except (OSError, ValueError) as error:
+            cli.report(error)
+            code = cli.FAILED
+            continue
+        if len(args.files) > 1:
+            print(f"{path}:")
+        for name, value in parameters.items():
+            if value != "":
+                print(f"{name.replace('_', ' ')}: {value}")
+    return code
