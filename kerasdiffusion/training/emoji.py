@@ -29,6 +29,7 @@ from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.training.autoencoder import AutoencoderTrainer
 from kerasdiffusion.training.data import LatentBatches, PictureBatches, encode_dataset
 from kerasdiffusion.training.diffusion import DiffusionTrainer
+from kerasdiffusion.weights.save import save_folder
 
 GEOMETRY = ModelConfig(
     tokenizer=TokenizerConfig(context_length=24),
@@ -36,10 +37,10 @@ GEOMETRY = ModelConfig(
         context_length=24, width=128, depth=2, heads=4, mlp_width=512
     ),
     diffusion_model=DiffusionModelConfig(
-        block_widths=(64, 128, 160),
+        block_widths=(48, 96, 144),
         blocks_per_level=1,
         transformer_depths=(0, 1, 1),
-        heads=(2, 4, 5),
+        heads=(1, 3, 3),
         context_width=128,
         norm_groups=16,
     ),
@@ -109,12 +110,45 @@ class Recipe:
 
     config: ModelConfig = GEOMETRY
     scenes: SceneConfig = SceneConfig()
-    autoencoder: Stage = Stage(22, 200, 16, 2e-3, 0.995)
+    autoencoder: Stage = Stage(15, 200, 16, 2e-3, 0.995)
     crop: int = 32
-    crop_epochs: int = 20
-    cached_samples: int = 60_000
+    crop_epochs: int = 13
+    cached_samples: int = 40_000
     diffusion: Stage = Stage(60, 125, 32, 1e-3)
     seed: int = 0
+
+
+def train(folder: Path, recipe: Recipe = Recipe()) -> Path:
+    """From nothing to a preset; a run that was killed goes on where it stopped.
+
+    Args:
+        folder: Where checkpoints, logs and the preset go.
+        recipe: What to train, and how long.
+
+    Returns:
+        The preset's folder, for `StableDiffusion.from_preset`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    image_encoder, decoder = train_autoencoder(recipe, folder)
+    networks = train_diffusion(recipe, folder, image_encoder)
+    return save(recipe, folder / "preset", image_encoder, decoder, *networks)
+
+
+def save(
+    recipe, path, image_encoder, decoder, text_encoder, diffusion_model, tokenizer
+) -> Path:
+    """Writes the networks as a preset, in float16."""
+    parts = {
+        "text_encoder": text_encoder,
+        "diffusion_model": diffusion_model,
+        "image_encoder": image_encoder,
+        "decoder": decoder,
+    }
+    config = recipe.config.replace(
+        text_encoder=text_encoder.config, autoencoder=decoder.config
+    )
+    save_folder(path, parts, config, tokenizer, dtype="float16", overwrite=True)
+    return path
 
 
 def train_autoencoder(recipe: Recipe, folder: Path) -> tuple[ImageEncoder, Decoder]:
