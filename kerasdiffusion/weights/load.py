@@ -214,7 +214,7 @@ def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
             plain = names.tensors(part, model.config)
             used |= {(file, tensor.original) for tensor in plain}
         for variable in model.weights:
-            name = names.canonical_name(variable.path)
+            name = names.canonical_name(variable.path, model.name)
             key = keys.get(name)
             if key is None:
                 missing.append(f"{part}: {name}")

@@ -325,14 +325,19 @@ def ema_name(original: str) -> str:
     return "model_ema." + original.removeprefix("model.").replace(".", "")
 
 
-def canonical_name(path: str) -> str:
-    """The canonical name of a Keras variable from its path.
+def canonical_name(path: str, network: str) -> str:
+    """The canonical name of a Keras variable.
+
+    Args:
+        path: The variable's path, which begins with the scopes that the network was
+            made in.
+        network: The network's name in Keras.
 
     Example:
 
-    >>> canonical_name("diffusion_model/down_blocks-0/resnets-0/conv1/kernel")
+    >>> canonical_name("sd/unet/down_blocks-0/resnets-0/conv1/kernel", "unet")
     'down_blocks.0.resnets.0.conv1.weight'
     """
-    *modules, leaf = path.split("/")[1:]
+    *modules, leaf = f"/{path}".partition(f"/{network}/")[2].split("/")
     leaf = {"beta": "bias", "bias": "bias"}.get(leaf, "weight")
     return ".".join([*modules, leaf]).replace("-", ".")

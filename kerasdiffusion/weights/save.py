@@ -93,7 +93,7 @@ def save_folder(
         for stem, members in FILES.items():
             entries = [
                 Entry(
-                    names.canonical_name(variable.path),
+                    names.canonical_name(variable.path, parts[part].name),
                     variable,
                     stored_shape(variable),
                     _dtype(variable, dtype),
@@ -140,7 +140,7 @@ def save_file(
         table = names.tensors(part, getattr(config, CONFIGS[part]))
         rows = {tensor.name: tensor for tensor in table}
         for variable in parts[part].weights:
-            row = rows[names.canonical_name(variable.path)]
+            row = rows[names.canonical_name(variable.path, parts[part].name)]
             kind = _dtype(variable, dtype)
             entries.append(Entry(row.original, variable, row.original_shape, kind))
     metadata = {"format": "pt", METADATA_KEY: json.dumps(dataclasses.asdict(config))}

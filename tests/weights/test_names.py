@@ -123,7 +123,7 @@ def test_the_networks_have_the_canonical_tensors(network, config):
     table = names.tensors(model.name, config)
     expected = {tensor.name: tensor.shape for tensor in table}
     found = {
-        names.canonical_name(variable.path): stored_shape(variable)
+        names.canonical_name(variable.path, model.name): stored_shape(variable)
         for variable in model.weights
     }
     assert found == expected
