@@ -165,6 +165,9 @@ class Program:
         layers: The Keras layers that the function calls.
         jit_compile: Whether to compile by XLA (on PyTorch: by `torch.compile`).
 
+    Attributes:
+        traces: How often it was traced, and so compiled. PyTorch does not trace.
+
     Example:
 
     >>> dense = keras.layers.Dense(2)
@@ -181,14 +184,9 @@ class Program:
     ):
         self.traces = 0
         self._layers = list(layers)
-
-        def traced(*args):
-            self.traces += 1
-            return function(*args)
-
         wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
         wrap = wrap.get(keras.backend.backend(), self._torch)
-        self._run = wrap(traced, jit_compile)
+        self._run = wrap(function, jit_compile)
 
     def __call__(self, *args: Any) -> Any:
         """Runs on arrays or tensors; returns the backend's tensors."""
@@ -197,10 +195,14 @@ class Program:
     def _tensorflow(self, function, jit_compile):
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=jit_compile, autograph=False)
+        return tf.function(
+            self._counted(function), jit_compile=jit_compile, autograph=False
+        )
 
     def _jax(self, function, jit_compile):
         import jax
+
+        function = self._counted(function)
 
         @jax.jit
         def stateless(values, args):
@@ -214,6 +216,15 @@ class Program:
         import torch
 
         return torch.no_grad()(torch.compile(function) if jit_compile else function)
+
+    def _counted(self, function):
+        """The function, counting how often it is traced."""
+
+        def traced(*args):
+            self.traces += 1
+            return function(*args)
+
+        return traced
 
     def _variables(self):
         return [variable for layer in self._layers for variable in layer.variables]
@@ -251,7 +262,7 @@ _empty_weights = False
 def empty_weights(empty: bool = True):
     """Within it, kernels are made of zeros: for models whose weights are read next."""
     global _empty_weights
-    before, _empty_weights = _empty_weights, empty
+    before, _empty_weights = _empty_weights, _empty_weights or empty
     try:
         yield
     finally:

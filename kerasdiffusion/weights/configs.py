@@ -319,10 +319,7 @@ def text_encoder_from_json(
     if config.activation not in ("quick_gelu", "gelu"):
         fields.refuse("hidden_act", config.activation)
     # The rest of transformers' fields speak of training, generation and other models.
-    for name in TEXT_ENCODER_FIXED:
-        value = fields.take(name, TEXT_ENCODER_FIXED[name])
-        if value != TEXT_ENCODER_FIXED[name]:
-            fields.refuse(name, value)
+    fields.finish(TEXT_ENCODER_FIXED, set(fields.values) - set(TEXT_ENCODER_FIXED))
     return config
 
 

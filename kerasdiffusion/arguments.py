@@ -1,0 +1,117 @@
+"""What callers of `StableDiffusion` pass, checked before anything is built."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerasdiffusion import backend
+from kerasdiffusion.config import PRESETS, ModelConfig
+
+
+def find_preset(source) -> tuple[object, ModelConfig | None]:
+    """A preset's weights and configuration; anything else is a source itself.
+
+    Raises:
+        ValueError: If the source looks like a preset's name and is none.
+    """
+    if not isinstance(source, str):
+        return source, None
+    if source in PRESETS:
+        return PRESETS[source].source, PRESETS[source].config
+    if os.sep in source or ":" in source or Path(source).exists():
+        return source, None
+    near = difflib.get_close_matches(source, PRESETS, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(
+        f"A model is a preset ({', '.join(PRESETS)}), hf://owner/name, a folder or a "
+        f"file.{hint} Received: {source!r}"
+    )
+
+
+def check_prompts(prompts, name: str = "prompt") -> list[str]:
+    """One prompt or several as a list of strings."""
+    listed = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(listed, (list, tuple)) or not all(
+        isinstance(prompt, str) for prompt in listed
+    ):
+        raise TypeError(
+            f"`{name}` must be a string or a list of strings. Received: {prompts!r}"
+        )
+    if not listed:
+        raise ValueError(f"`{name}` must not be an empty list. Received: {prompts!r}")
+    return list(listed)
+
+
+def check_negatives(negative_prompt, prompts: int) -> list[str]:
+    """One negative prompt, or one for each prompt; `None` is the empty one."""
+    if negative_prompt is None:
+        return [""]
+    negatives = check_prompts(negative_prompt, "negative_prompt")
+    if len(negatives) not in (1, prompts):
+        raise ValueError(
+            f"`negative_prompt` must be one for all or one for each of the {prompts} "
+            f"prompts. Received: {len(negatives)} of them"
+        )
+    return negatives
+
+
+def check_count(count, name: str) -> int:
+    """A whole number, 1 or more."""
+    if isinstance(count, bool) or not isinstance(count, numbers.Integral):
+        raise TypeError(f"`{name}` must be a whole number. Received: {count!r}")
+    if count < 1:
+        raise ValueError(f"`{name}` must be 1 or more. Received: {count}")
+    return int(count)
+
+
+def check_guidance_scale(scale) -> float:
+    """A finite number."""
+    name = "`unconditional_guidance_scale`"
+    if isinstance(scale, bool) or not isinstance(scale, numbers.Real):
+        raise TypeError(f"{name} must be a number. Received: {scale!r}")
+    if not math.isfinite(scale):
+        raise ValueError(f"{name} must be finite. Received: {scale}")
+    return float(scale)
+
+
+def check_context(encoded_text, width: int, batch_size: int) -> np.ndarray:
+    """Encoded prompts, one for each picture: float32 `(pictures, tokens, width)`."""
+    if isinstance(encoded_text, str):
+        raise TypeError(
+            f"`encoded_text` must be what `encode_text` gives; `text_to_image` takes "
+            f"prompts. Received: {encoded_text!r}"
+        )
+    encoded = np.asarray(backend.to_numpy(encoded_text), "float32")
+    if encoded.ndim == 2:
+        encoded = encoded[None]
+    if encoded.ndim != 3 or encoded.shape[-1] != width or not encoded.size:
+        raise ValueError(
+            f"`encoded_text` must have the shape (tokens, {width}) or (prompts, "
+            f"tokens, {width}). Received: {encoded.shape}"
+        )
+    if len(encoded) == 1:
+        return np.repeat(encoded, batch_size, axis=0)
+    if batch_size not in (1, len(encoded)):
+        raise ValueError(
+            f"With {len(encoded)} prompts, `batch_size` must be as many or 1. "
+            f"Received: {batch_size}"
+        )
+    return encoded
+
+
+def check_noise(noise, count: int, shape: Sequence[int]) -> np.ndarray:
+    """Noise to begin with, one for each picture: float32 `(count, *shape)`."""
+    noise = np.asarray(backend.to_numpy(noise), "float32")
+    if noise.shape not in (shape, (1, *shape), (count, *shape)):
+        raise ValueError(
+            f"`diffusion_noise` must have the shape {shape}, or that behind a batch "
+            f"of {count}. Received: {noise.shape}"
+        )
+    return np.broadcast_to(noise, (count, *shape))

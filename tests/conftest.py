@@ -1,0 +1,38 @@
+"""Which backend the tests run on, how many threads, and which tests are left out."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The networks are tiny, and two frameworks in one process each have a pool of threads:
+# idle ones must not spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--full-size",
+        action="store_true",
+        help="run the tests at Stable Diffusion's published sizes too",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    chosen = config.getoption("--full-size") or "full_size" in config.option.markexpr
+    if chosen:
+        return
+    left_out = [item for item in items if item.get_closest_marker("full_size")]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """One tiny model for all tests that leave it as it is."""
+    from tests.tiny import tiny_model
+
+    return tiny_model()

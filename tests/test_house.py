@@ -1,0 +1,109 @@
+"""The house's floors, by the import statements of each file."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "kerasdiffusion"
+FILES = sorted(ROOT.rglob("*.py"))
+# From the ground up; rooms that are not named are packages of the same name.
+FLOORS = (
+    {"_version", "config", "backend"},
+    {
+        *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
+        *("generation_parameters", "arguments"),
+    },
+    {"latent_diffusion", "stable_diffusion", "training", "datasets"},
+    {"apps", "__main__"},
+)
+FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
+ONLY_NUMPY = {"schedule", "samplers", "table", "methods", "noise"}
+
+
+def room(module: str) -> str:
+    """`weights` for `kerasdiffusion.weights.load`."""
+    return module.split(".")[1]
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by a relative path"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found.add(node.module)
+    return found
+
+
+def floor_of(module: str) -> int:
+    for height, rooms in enumerate(FLOORS):
+        if room(module) in rooms:
+            return height
+    raise AssertionError(f"{module} is on no floor: name it in FLOORS")
+
+
+def each_file(paths):
+    names = [str(path.relative_to(ROOT)) for path in paths]
+    return pytest.mark.parametrize("path", paths, ids=names)
+
+
+@each_file([path for path in FILES if name_of(path) != "kerasdiffusion"])
+def test_nothing_imports_upward(path):
+    own = floor_of(name_of(path))
+    for module in imports(path):
+        if not module.startswith("kerasdiffusion."):
+            continue
+        if module == "kerasdiffusion.__version__":
+            continue
+        assert floor_of(module) <= own, f"{path} imports {module}"
+
+
+@each_file([path for path in FILES if "sampling" in path.parts])
+def test_sampling_knows_no_networks_and_its_numbers_no_framework(path):
+    modules = imports(path)
+    assert not any(m.startswith("kerasdiffusion.models") for m in modules)
+    if path.stem in ONLY_NUMPY:
+        assert not {m.split(".")[0] for m in modules} & FRAMEWORKS
+
+
+@each_file([path for path in FILES if path != ROOT / "backend.py"])
+def test_only_backend_decides_by_the_backend(path):
+    """Others may print its name, or choose it before Keras is imported."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, (ast.Compare, ast.Subscript, ast.Match)):
+            text = ast.unparse(node)
+            assert "backend.backend()" not in text and "config.backend()" not in text
+
+
+@each_file(FILES)
+def test_files_are_short(path):
+    assert len(path.read_text("utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("module", ["kerasdiffusion", "kerasdiffusion.config"])
+def test_importing_loads_no_framework(module):
+    script = f"import sys, {module}; print(sorted({FRAMEWORKS} & set(sys.modules)))"
+    child = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT.parent
+    )
+    assert child.stdout.strip() == "[]", child.stdout + child.stderr
+
+
+def test_the_public_names_are_all_there():
+    import kerasdiffusion
+
+    for name in kerasdiffusion.__all__:
+        assert getattr(kerasdiffusion, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'NoSuchName'"):
+        _ = kerasdiffusion.NoSuchName

@@ -1,0 +1,82 @@
+"""A tiny Stable Diffusion whose random weights give lively pictures."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from kerasdiffusion.config import (
+    AutoencoderConfig,
+    DiffusionModelConfig,
+    GenerationConfig,
+    ModelConfig,
+    TextEncoderConfig,
+    TokenizerConfig,
+)
+from kerasdiffusion.tokenizer import Tokenizer
+
+TEXTS = ("a red apple on a blue background", "two cats", "blurry, dark")
+TINY = ModelConfig(
+    tokenizer=TokenizerConfig(context_length=12),
+    text_encoder=TextEncoderConfig(
+        vocabulary_size=546,
+        context_length=12,
+        width=32,
+        depth=2,
+        heads=2,
+        mlp_width=64,
+    ),
+    diffusion_model=DiffusionModelConfig(
+        block_widths=(32, 64),
+        blocks_per_level=1,
+        transformer_depths=(1, 0),
+        heads=(2, 2),
+        context_width=32,
+        norm_groups=8,
+    ),
+    autoencoder=AutoencoderConfig(
+        block_widths=(16, 32), blocks_per_level=1, norm_groups=8
+    ),
+    generation=GenerationConfig(32, 32, "dpmpp_2m_karras", 4, 7.5),
+)
+
+
+@functools.lru_cache
+def tiny_tokenizer() -> Tokenizer:
+    """CLIP's tokenizer, cut to `TEXTS`; other texts take more tokens."""
+    return Tokenizer(TINY.tokenizer).subset(TEXTS)
+
+
+def tiny_model(seed: int = 0, config: ModelConfig = TINY, **options):
+    """A `StableDiffusion` of `TINY`, the same weights for the same seed."""
+    from kerasdiffusion import StableDiffusion
+    from kerasdiffusion.backend import empty_weights
+
+    options = {"tokenizer": tiny_tokenizer(), "weights": None, **options}
+    model = StableDiffusion(config=config, **options)
+    with empty_weights():
+        model.build()
+    parts = ("text_encoder", "diffusion_model", "image_encoder", "decoder")
+    enliven([getattr(model, part) for part in parts], seed)
+    return model
+
+
+def enliven(parts, seed: int = 0) -> None:
+    """Random weights under which every layer matters and nothing explodes."""
+    random = np.random.default_rng(seed)
+    for part in parts:
+        for variable in part.weights:
+            variable.assign(lively(random, variable.path, tuple(variable.shape)))
+
+
+def lively(random: np.random.Generator, path: str, shape: tuple) -> np.ndarray:
+    """Values for one variable, of a size that its name tells."""
+    values = random.normal(size=shape).astype("float32")
+    if path.endswith("gamma"):
+        return 1.0 + 0.2 * values
+    if len(shape) == 1:
+        return 0.1 * values
+    if path.endswith("embeddings"):
+        return 0.5 * values
+    return 0.7 * values / np.sqrt(np.prod(shape[:-1]))
