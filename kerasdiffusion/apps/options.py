@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import logging
 import math
 import os
 import re
 import sys
+import tempfile
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = (
@@ -23,11 +26,7 @@ PRECISIONS = (
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """Adds `--backend`, `--precision`, `--jit` and `--no-jit`."""
     group = parser.add_argument_group("how to compute")
-    group.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        help="what Keras runs on (default: KERAS_BACKEND, else tensorflow)",
-    )
+    add_backend_option(group)
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -42,19 +41,38 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_backend_option(parser) -> None:
+    """Adds `--backend`."""
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what Keras runs on (default: KERAS_BACKEND, else tensorflow)",
+    )
+
+
 def jit_compile(args: argparse.Namespace) -> bool | str:
     """The `jit_compile` that `--jit`, `--no-jit` or neither stands for."""
     return "auto" if args.jit is None else args.jit
 
 
 def choose_backend(name: str | None) -> None:
-    """Makes Keras start on a backend.
+    """Starts Keras on a backend, without the log lines that TensorFlow starts with.
 
     Args:
         name: One of `BACKENDS`; `None` leaves the choice to Keras.
 
     Raises:
         ValueError: If the backend is not installed, or Keras runs on another already.
+    """
+    set_backend(name)
+    with _quiet_start():
+        import keras  # noqa: F401
+
+
+def set_backend(name: str | None) -> None:
+    """Makes Keras start on a backend, once it is imported.
+
+    Arguments and errors are those of `choose_backend`.
     """
     if name is None:
         return
@@ -71,6 +89,33 @@ def choose_backend(name: str | None) -> None:
             f"Received: --backend {name}"
         )
     os.environ["KERAS_BACKEND"] = name
+
+
+@contextlib.contextmanager
+def _quiet_start():
+    """Keeps what is written to stderr, and shows it only if something fails.
+
+    TensorFlow's libraries write some lines before they read the level to log at. A
+    user who set one sees all.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or "keras" in sys.modules:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept, open(os.dup(2), "wb") as stderr:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            stderr.write(kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr.fileno(), 2)
 
 
 def whole(text: str) -> int:

@@ -92,7 +92,7 @@ def register(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the table and writes the JSON file."""
-    options.choose_backend(args.backend)
+    options.set_backend(args.backend)
     check_peers(args)
     height, width = args.size or (None, None)
     job = Job(

@@ -1,0 +1,107 @@
+"""The command line around its commands: help, errors and exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kerasdiffusion import images
+from kerasdiffusion.apps import options
+from kerasdiffusion.apps.cli import main
+from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
+from kerasdiffusion.sampling.samplers import SAMPLERS, find_sampler
+
+HELP = """
+import contextlib
+import io
+import sys
+from kerasdiffusion.apps.cli import main
+for command in ([], ["generate"], ["show"], ["bench"]):
+    out = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(out):
+        main([*command, "--help"])
+    assert "usage: kerasdiffusion" in out.getvalue()
+print({"keras", "tensorflow", "jax", "torch"} & set(sys.modules))
+"""
+
+
+def test_help_imports_no_framework():
+    child = subprocess.run(
+        [sys.executable, "-c", HELP], capture_output=True, text=True, check=False
+    )
+    assert child.stdout.strip() == "set()", child.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND (see kerasdiffusion"),
+        (["generate"], "required: PROMPT (see kerasdiffusion generate --help)"),
+        (["generate", "x", "--steps", "0"], "1 or more. Received: 0"),
+        (["generate", "x", "--batch-size", "two"], "1 or more. Received: two"),
+        (["generate", "x", "--size", "64x"], "N or WIDTHxHEIGHT in pixels"),
+        (["generate", "x", "--seed", "-1"], "from 0 to 2**64 - 1. Received: -1"),
+        (["generate", "x", "--guidance-scale", "nan"], "finite number. Received: nan"),
+        (["generate", "x", "--sampler", "eulr"], "Did you mean euler or"),
+        (["generate", "x", "--backend", "theano"], "invalid choice: 'theano'"),
+        (["generate", "x", "--pre", "emoji"], "unrecognized arguments: --pre"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_with_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    errors = capsys.readouterr().err
+    assert exit.value.code == 2
+    assert errors.startswith("kerasdiffusion: error: ") and errors.count("\n") == 1
+    assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ValueError("Two\nlines. Received: 1"), 1, "error: Two lines. Received: 1"),
+        (KeyError("x"), 1, "error: KeyError: 'x' (--traceback shows where)"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_failures_are_one_line_and_have_a_code(monkeypatch, capsys, error, code, line):
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr(images, "read_parameters", fail)
+    assert main(["show", "picture.png"]) == code
+    assert capsys.readouterr().err == f"kerasdiffusion: {line}\n"
+
+
+def test_traceback_shows_where_an_error_came_from(monkeypatch, capsys):
+    monkeypatch.setattr(images, "read_parameters", lambda path: {}[path])
+    assert main(["show", "picture.png", "--traceback"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_size_is_a_side_or_width_and_height():
+    assert options.size("512") == (512, 512)
+    assert options.size("768x512") == (512, 768)
+
+
+def test_the_backend_cannot_change_in_a_process():
+    import keras
+
+    running = keras.backend.backend()
+    other = next(name for name in options.BACKENDS if name != running)
+    options.set_backend(running)
+    with pytest.raises(ValueError, match=f"Keras runs on {running} already"):
+        options.set_backend(other)
+
+
+def test_the_precisions_are_those_of_the_library():
+    from kerasdiffusion import backend
+
+    assert options.PRECISIONS == backend.PRECISIONS
+
+
+def test_every_sampler_has_a_name_that_leads_back_to_it():
+    assert set(WEB_UI_NAMES) == set(SAMPLERS)
+    for canonical, (name, schedule_type) in WEB_UI_NAMES.items():
+        spelt = f"{name} Karras" if schedule_type == "Karras" else name
+        assert find_sampler(spelt).name == canonical

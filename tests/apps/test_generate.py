@@ -1,0 +1,127 @@
+"""`kerasdiffusion generate` and `show`, in this process, on a tiny model."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasdiffusion.apps.cli import main
+from kerasdiffusion.images import read_parameters, save_png
+from kerasdiffusion.weights import hub
+from tests.tiny import TEXTS, tiny_model
+
+APPLE = TEXTS[0]
+NAME = "a-red-apple-on-a-blue-background"
+
+
+@pytest.fixture(scope="module")
+def assets(tmp_path_factory):
+    """A folder of bundled models, with a tiny one named emoji."""
+    folder = tmp_path_factory.mktemp("assets")
+    tiny_model().save_preset(folder / "emoji")
+    return folder
+
+
+@pytest.fixture
+def generate(assets, tmp_path, monkeypatch):
+    """Runs the command with the tiny model as the bundled one, in an empty folder."""
+    monkeypatch.setattr(hub, "ASSETS", assets)
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: main(["generate", *arguments])
+
+
+def test_a_picture_can_be_made_again_from_what_it_says(generate, tmp_path, capsys):
+    assert generate(APPLE, "--negative-prompt", TEXTS[2], "--steps", "2") == 0
+    (first,) = tmp_path.iterdir()
+    made = read_parameters(first)
+    seed = made.pop("seed")
+    assert made.pop("version").startswith("kerasdiffusion ")
+    assert made == {
+        "prompt": APPLE,
+        "negative_prompt": TEXTS[2],
+        "steps": 2,
+        "sampler": "DPM++ 2M",
+        "schedule_type": "Karras",
+        "guidance_scale": 7.5,
+        "width": 32,
+        "height": 32,
+        "model": "emoji",
+    }
+    assert first.name == f"{NAME}-{seed}.png"
+    wrote, bundled = capsys.readouterr().out.splitlines()
+    assert wrote == f"Wrote {first.name} (seed {seed})"
+    assert "the bundled model" in bundled and "--preset sd1.5" in bundled
+
+    again = f"--negative-prompt={made['negative_prompt']}"
+    generate(APPLE, again, "--steps", "2", "--seed", str(seed), "--quiet")
+    second = f"{NAME}-{seed}-2.png"
+    assert capsys.readouterr().out == f"{second}\n"
+    assert np.array_equal(Image.open(first), Image.open(tmp_path / second))
+    assert read_parameters(second)["seed"] == seed
+
+
+def test_options_reach_the_picture_and_a_grid_shows_all(generate, assets, capsys):
+    options = "--batch-size 2 --steps 1 --sampler euler_a --size 48x32 --seed 7"
+    options += f" --guidance-scale 1 --preset {assets / 'emoji'}"
+    code = generate(*TEXTS[:2], *options.split(), "--grid", "--output", "sub/sheet.png")
+    assert code == 0
+    assert capsys.readouterr().out == "Wrote sub/sheet.png (seed 7)\n"
+    assert Image.open("sub/sheet.png").size == (96, 64)
+    made = read_parameters("sub/sheet.png")
+    assert made["sampler"] == "Euler a" and made["schedule_type"] == "Uniform"
+    assert made["guidance_scale"] == 1.0 and made["model"] == "emoji"
+    assert (made["width"], made["height"]) == (48, 32)
+
+
+def test_each_picture_of_a_batch_has_its_seed_and_a_cut_prompt_is_said(
+    generate, tmp_path, capsys
+):
+    long = "two cats and " * 5
+    generate(long, "--batch-size", "2", "--steps", "1", "--seed", "3", "--output", "to")
+    names = sorted(path.name for path in (tmp_path / "to").iterdir())
+    assert [name.rpartition("-")[2] for name in names] == ["3.png", "4.png"]
+    warnings = capsys.readouterr().err.splitlines()
+    assert any(
+        line.startswith("kerasdiffusion: warning: A prompt of") for line in warnings
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "emjoi"], "Did you mean emoji? Received: 'emjoi'"),
+        (["--preset", "no/such/model"], "Received: 'no/such/model'"),
+        (["--size", "33"], "multiples of 2, at least 2. Received: height=33, width=33"),
+        (["--output", "picture.jpg"], "ends in .png, or a folder. Received: picture"),
+        (["--steps", "1001"], "from 1 to 1000. Received: 1001"),
+        (["--seed", str(2**64 - 1), "--batch-size", "2"], "from 0 to 2**64 - 1"),
+    ],
+)
+def test_what_cannot_be_painted_is_one_line(generate, capsys, arguments, message):
+    assert generate("x", *arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("kerasdiffusion: error: ") and not captured.out
+    assert captured.err.count("\n") == 1 and message in captured.err
+
+
+def test_show_prints_the_parameters_of_each_file(tmp_path, capsys):
+    picture = np.zeros((8, 8, 3), "uint8")
+    paths = [
+        save_png(picture, tmp_path / "a.png", {"prompt": "a cat", "seed": seed})
+        for seed in (1, 2)
+    ]
+    missing = tmp_path / "none.png"
+    assert main(["show", str(paths[0])]) == 0
+    assert capsys.readouterr().out == "prompt: a cat\nseed: 1\n"
+    assert main(["show", str(paths[0]), str(missing), str(paths[1])]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
+        f"{paths[0]}:",
+        "prompt: a cat",
+        "seed: 1",
+        f"{paths[1]}:",
+        "prompt: a cat",
+        "seed: 2",
+    ]
+    assert captured.err == (
+        f"kerasdiffusion: error: There must be a file to read. Received: {missing}\n"
+    )
