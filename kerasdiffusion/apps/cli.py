@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 import traceback
@@ -23,6 +22,8 @@ COMMANDS = (
     "kerasdiffusion.apps.generate",
     "kerasdiffusion.apps.show",
     "kerasdiffusion.apps.bench.command",
+    "kerasdiffusion.apps.train",
+    "kerasdiffusion.apps.evaluate",
 )
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -87,7 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     args = make_parser().parse_args(argv)
-    _silence_tensorflow()
     for stream in (sys.stdout, sys.stderr):
         # A prompt in a script that the terminal lacks must not end the run.
         if hasattr(stream, "reconfigure"):
@@ -130,11 +130,3 @@ def _error_line(message: str) -> str:
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
     print(f"kerasdiffusion: warning: {message}", file=sys.stderr)
-
-
-def _silence_tensorflow() -> None:
-    """No start-up log lines, unless the user chose a level."""
-    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        for name in ("tensorflow", "absl"):
-            logging.getLogger(name).setLevel(logging.ERROR)

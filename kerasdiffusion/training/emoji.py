@@ -118,6 +118,32 @@ class Recipe:
     seed: int = 0
 
 
+#: A run of a minute that goes through everything and learns nothing.
+TOY = Recipe(
+    config=GEOMETRY.replace(
+        text_encoder=TextEncoderConfig(
+            context_length=24, width=16, depth=1, heads=2, mlp_width=32
+        ),
+        diffusion_model=DiffusionModelConfig(
+            block_widths=(16, 16),
+            blocks_per_level=1,
+            transformer_depths=(0, 1),
+            heads=(1, 2),
+            context_width=16,
+            norm_groups=4,
+        ),
+        autoencoder=AutoencoderConfig(
+            block_widths=(8, 8, 8), blocks_per_level=1, norm_groups=4
+        ),
+    ),
+    scenes=SceneConfig(objects=("red apple", "dog face"), shapes=("circle",)),
+    autoencoder=Stage(2, 2, 4, 1e-3),
+    crop_epochs=1,
+    cached_samples=16,
+    diffusion=Stage(2, 2, 4, 1e-3),
+)
+
+
 def train(folder: Path, recipe: Recipe = Recipe()) -> Path:
     """From nothing to a preset; a run that was killed goes on where it stopped.
 
