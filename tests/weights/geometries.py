@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kerasdiffusion import backend
 from kerasdiffusion.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
@@ -68,12 +69,13 @@ NARROW = ModelConfig(
 
 def networks(config: ModelConfig, seed: int | None = None, **options) -> dict:
     """The four parts; with a seed, with weights of which no two are alike."""
-    parts = {
-        "text_encoder": TextEncoder(config.text_encoder, **options),
-        "diffusion_model": DiffusionModel(config.diffusion_model, **options),
-        "image_encoder": ImageEncoder(config.autoencoder, **options),
-        "decoder": Decoder(config.autoencoder, **options),
-    }
+    with backend.empty_weights():
+        parts = {
+            "text_encoder": TextEncoder(config.text_encoder, **options),
+            "diffusion_model": DiffusionModel(config.diffusion_model, **options),
+            "image_encoder": ImageEncoder(config.autoencoder, **options),
+            "decoder": Decoder(config.autoencoder, **options),
+        }
     return parts if seed is None else fill(parts, seed)
 
 

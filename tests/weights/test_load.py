@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 import torch
 
+from kerasdiffusion import backend
 from kerasdiffusion.config import SD1
 from kerasdiffusion.models.autoencoder import Decoder
 from kerasdiffusion.tokenizer import Tokenizer
@@ -214,7 +215,8 @@ def test_prefers_plain_files_to_variants_and_safetensors_to_bin(folder, saved, f
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_casts_to_the_dtype_of_the_variables(model, saved, dtype):
-    half = {"decoder": Decoder(NARROW.autoencoder, dtype=dtype)}
+    with backend.empty_weights():
+        half = {"decoder": Decoder(NARROW.autoencoder, dtype=dtype)}
     load_weights(half, model)
     assert {variable.dtype for variable in half["decoder"].weights} == {dtype}
     expected = values({"decoder": saved["decoder"]})
@@ -297,7 +299,8 @@ def test_unexpected_tensors_of_a_single_file(single, fresh, tmp_path):
 
 
 def test_counts_what_is_missing_and_shows_the_first(model):
-    bigger = Decoder(WIDE.autoencoder)
+    with backend.empty_weights():
+        bigger = Decoder(WIDE.autoencoder)
     with pytest.raises(WeightsError, match=r"\d+ missing \((decoder: [\w.]+, ){4}\.\."):
         load_weights({"decoder": bigger}, model)
 
