@@ -43,8 +43,8 @@ class LabelledBatches(Batches):
     the object and not the sharpness of its edges.
     """
 
-    def __init__(self, dataset: SceneDataset, batch_size: int, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, dataset: SceneDataset, batch_size: int, **epochs):
+        super().__init__(**epochs)
         self.dataset, self.batch_size = dataset, batch_size
         self.index = {name: i for i, name in enumerate(class_names(dataset.config))}
 

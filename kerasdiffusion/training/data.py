@@ -14,8 +14,8 @@ class Batches(keras.utils.PyDataset):
         first_epoch: Epoch to begin with, for a run that is resumed.
     """
 
-    def __init__(self, steps: int, first_epoch: int = 0, **kwargs):
-        super().__init__(workers=1, use_multiprocessing=False, **kwargs)
+    def __init__(self, steps: int = 1, first_epoch: int = 0):
+        super().__init__(workers=1, use_multiprocessing=False)
         self.steps, self.epoch = steps, first_epoch
 
     def __len__(self):
@@ -38,19 +38,16 @@ class PictureBatches(Batches):
     Args:
         dataset: Has `batch(start, count) -> (images, captions, ...)`.
         batch_size: Pictures a batch.
-        crop: Side of the random crops that the first batches are cut to.
-        crop_batches: How many batches are cut: an autoencoder learns its strokes on
-            small pieces first, which cost less.
+        crop: Side of a random crop of each batch; `None` for whole pictures.
     """
 
-    def __init__(self, dataset, batch_size, crop=None, crop_batches=0, **kwargs):
-        super().__init__(**kwargs)
-        self.dataset, self.batch_size = dataset, batch_size
-        self.crop, self.crop_batches = crop, crop_batches
+    def __init__(self, dataset, batch_size: int, crop: int | None = None, **epochs):
+        super().__init__(**epochs)
+        self.dataset, self.batch_size, self.crop = dataset, batch_size, crop
 
     def batch(self, number):
         images = self.dataset.batch(number * self.batch_size, self.batch_size)[0]
-        if number < self.crop_batches:
+        if self.crop is not None:
             room = np.subtract(images.shape[1:3], self.crop) + 1
             top, left = np.random.default_rng(number).integers(room)
             images = images[:, top : top + self.crop, left : left + self.crop]
@@ -67,8 +64,8 @@ class LatentBatches(Batches):
         seed: Seed of the order.
     """
 
-    def __init__(self, latents, tokens, batch_size: int, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, latents, tokens, batch_size: int, seed: int = 0, **epochs):
+        super().__init__(**epochs)
         self.latents, self.tokens = latents, tokens
         self.batch_size, self.seed = batch_size, seed
         self._pass, self._order = -1, None

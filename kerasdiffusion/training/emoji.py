@@ -27,7 +27,12 @@ from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.training.autoencoder import AutoencoderTrainer
-from kerasdiffusion.training.data import LatentBatches, PictureBatches, encode_dataset
+from kerasdiffusion.training.data import (
+    Batches,
+    LatentBatches,
+    PictureBatches,
+    encode_dataset,
+)
 from kerasdiffusion.training.diffusion import DiffusionTrainer
 from kerasdiffusion.weights.save import save_folder
 
@@ -106,13 +111,24 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that makes a run: sizes, stages, seed."""
+    """Everything that makes a run.
+
+    Args:
+        config: The networks' sizes.
+        scenes: What the pictures show.
+        crop: Side of the random crops that the autoencoder learns its strokes on.
+        strokes: The autoencoder's first stage, on crops.
+        autoencoder: Its second stage, on whole pictures.
+        cached_samples: Pictures that are encoded once for the last stage.
+        diffusion: The U-Net and the text encoder.
+        seed: Seed of the scenes, the weights and the draws.
+    """
 
     config: ModelConfig = GEOMETRY
     scenes: SceneConfig = SceneConfig()
-    autoencoder: Stage = Stage(15, 200, 16, 2e-3, 0.995)
     crop: int = 32
-    crop_epochs: int = 13
+    strokes: Stage = Stage(13, 200, 16, 2e-3, 0.995)
+    autoencoder: Stage = Stage(2, 200, 16, 4e-4, 0.99)
     cached_samples: int = 40_000
     diffusion: Stage = Stage(60, 125, 32, 1e-3)
     seed: int = 0
@@ -137,8 +153,8 @@ TOY = Recipe(
         ),
     ),
     scenes=SceneConfig(objects=("red apple", "dog face"), shapes=("circle",)),
-    autoencoder=Stage(2, 2, 4, 1e-3),
-    crop_epochs=1,
+    strokes=Stage(2, 10, 4, 3e-3, 0.9),
+    autoencoder=Stage(1, 2, 4, 1e-3),
     cached_samples=16,
     diffusion=Stage(2, 2, 4, 1e-3),
 )
@@ -183,21 +199,16 @@ def train_autoencoder(recipe: Recipe, folder: Path) -> tuple[ImageEncoder, Decod
     trainer = AutoencoderTrainer(
         ImageEncoder(config), Decoder(config), seed=recipe.seed
     )
-    _fit(
-        trainer,
-        recipe.autoencoder,
-        lambda **epochs: PictureBatches(
-            _dataset(recipe),
-            recipe.autoencoder.batch_size,
-            recipe.crop,
-            recipe.crop_epochs * recipe.autoencoder.steps,
-            **epochs,
-        ),
-        folder / "autoencoder",
-    )
+    for stage, crop, name in (
+        (recipe.strokes, recipe.crop, "strokes"),
+        (recipe.autoencoder, None, "autoencoder"),
+    ):
+        data = PictureBatches(_dataset(recipe), stage.batch_size, crop)
+        _fit(trainer, stage, data, folder / name)
     sample = _dataset(recipe).batch(0, 256)[0].astype("float32") / 127.5 - 1.0
     deviation = np.std(trainer.image_encoder.predict(sample, verbose=0))
-    config = dataclasses.replace(config, scale_factor=float(1.0 / deviation))
+    scale_factor = float(config.scale_factor / deviation)
+    config = dataclasses.replace(config, scale_factor=scale_factor)
     trainer.image_encoder.config = trainer.decoder.config = config
     return trainer.image_encoder, trainer.decoder
 
@@ -221,14 +232,8 @@ def train_diffusion(
         seed=recipe.seed,
     )
     latents, tokens = _cached(recipe, folder / "latents.npz", image_encoder, tokenizer)
-    _fit(
-        trainer,
-        recipe.diffusion,
-        lambda **epochs: LatentBatches(
-            latents, tokens, recipe.diffusion.batch_size, recipe.seed, **epochs
-        ),
-        folder / "diffusion",
-    )
+    data = LatentBatches(latents, tokens, recipe.diffusion.batch_size, recipe.seed)
+    _fit(trainer, recipe.diffusion, data, folder / "diffusion")
     return text_encoder, trainer.diffusion_model, tokenizer
 
 
@@ -253,7 +258,7 @@ def _cached(recipe, path, image_encoder, tokenizer):
         return cache["latents"], cache["tokens"]
 
 
-def _fit(trainer, stage: Stage, batches, folder: Path) -> None:
+def _fit(trainer, stage: Stage, data: Batches, folder: Path) -> None:
     """`fit()` that goes on where a killed run stopped, and logs as it goes."""
     folder.mkdir(parents=True, exist_ok=True)
     trainer.compile(
@@ -261,7 +266,7 @@ def _fit(trainer, stage: Stage, batches, folder: Path) -> None:
     )
     progress = folder / "progress.json"
     done = json.loads(progress.read_text())["epoch"] if progress.exists() else 0
-    data = batches(steps=stage.steps, first_epoch=done)
+    data.steps, data.epoch = stage.steps, done
     trainer.build()
     trainer.optimizer.build(trainer.trainable_variables)
     if done:
