@@ -265,26 +265,31 @@ def _fit(trainer, stage: Stage, data: Batches, folder: Path) -> None:
         optimizer=stage.optimizer(), jit_compile=backend.resolve_jit_compile("auto")
     )
     progress = folder / "progress.json"
-    done = json.loads(progress.read_text())["epoch"] if progress.exists() else 0
+    state = json.loads(progress.read_text()) if progress.exists() else {"epoch": 0}
+    done = state["epoch"]
     data.steps, data.epoch = stage.steps, done
     trainer.build()
     trainer.optimizer.build(trainer.trainable_variables)
     if done:
         trainer.load_weights(folder / "checkpoint.weights.h5")
+        trainer.seed_generator.state.assign(state["random"])
     trainer.fit(
         data,
         epochs=stage.epochs,
         initial_epoch=done,
         verbose=2,
         callbacks=[
-            Checkpoint(folder),
             keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+            Checkpoint(folder),
         ],
     )
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """After each epoch: weights, optimizer and random state in one file, replaced."""
+    """After each epoch: weights and optimizer in one file, the rest in another.
+
+    Keras does not save the state of a model's own seed generator.
+    """
 
     def __init__(self, folder: Path):
         super().__init__()
@@ -294,5 +299,10 @@ class Checkpoint(keras.callbacks.Callback):
         part = self.folder / "part.weights.h5"
         self.model.save_weights(part)
         part.rename(self.folder / "checkpoint.weights.h5")
-        state = {"epoch": epoch + 1, "time": time.time(), **(logs or {})}
+        state = {
+            "epoch": epoch + 1,
+            "random": backend.to_numpy(self.model.seed_generator.state).tolist(),
+            "time": time.time(),
+            **(logs or {}),
+        }
         (self.folder / "progress.json").write_text(json.dumps(state))
