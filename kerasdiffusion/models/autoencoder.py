@@ -12,6 +12,7 @@ from kerasdiffusion.models.layers import (
     Conv,
     Downsample,
     GroupNorm,
+    Network,
     ResidualBlock,
     Upsample,
     flatten_pixels,
@@ -20,7 +21,7 @@ from kerasdiffusion.models.layers import (
 EPSILON = 1e-6
 
 
-class ImageEncoder(Block, keras.Model):
+class ImageEncoder(Network):
     """Pictures in, scaled latents out.
 
     Args:
@@ -67,11 +68,8 @@ class ImageEncoder(Block, keras.Model):
         mean, log_variance = ops.split(self.quant_conv(self.encoder(images)), 2, -1)
         return mean, ops.clip(log_variance, -30.0, 20.0)
 
-    def get_config(self):
-        return {"config": self.config, "name": self.name}
 
-
-class Decoder(Block, keras.Model):
+class Decoder(Network):
     """Scaled latents in, pictures out.
 
     Args:
@@ -110,9 +108,6 @@ class Decoder(Block, keras.Model):
 
     def call(self, latents):
         return self.decoder(self.post_quant_conv(latents / self.config.scale_factor))
-
-    def get_config(self):
-        return {"config": self.config, "name": self.name}
 
 
 class EncoderNetwork(Block):

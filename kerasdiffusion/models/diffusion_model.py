@@ -16,6 +16,7 @@ from kerasdiffusion.models.layers import (
     Downsample,
     GroupNorm,
     LayerNorm,
+    Network,
     ResidualBlock,
     Upsample,
     flatten_pixels,
@@ -25,7 +26,7 @@ RESIDUAL_EPSILON = 1e-5
 TRANSFORMER_EPSILON = 1e-6
 
 
-class DiffusionModel(Block, keras.Model):
+class DiffusionModel(Network):
     """The U-Net: noisy latents, a timestep and a context in, a prediction out.
 
     Args:
@@ -114,9 +115,6 @@ class DiffusionModel(Block, keras.Model):
             own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
             x = block(x, time, context, own, skips[-1] if skips else None)
         return self.conv_out(self.conv_norm_out(x))
-
-    def get_config(self):
-        return {"config": self.config, "name": self.name}
 
 
 class TimeEmbedding(Block):

@@ -23,6 +23,14 @@ class Block(keras.layers.Layer):
         pass
 
 
+class Network(Block, keras.Model):
+    """A part of the whole, made from its `config` alone and built at once."""
+
+    def get_config(self):
+        dtype = self.dtype_policy.name
+        return {"config": self.config, "dtype": dtype, "name": self.name}
+
+
 class Dense(keras.layers.Dense):
     """A dense layer whose kernel is left empty where weights are read next."""
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion.config import TextEncoderConfig
-from kerasdiffusion.models.layers import Attention, Block, Dense, LayerNorm
+from kerasdiffusion.models.layers import Attention, Block, Dense, LayerNorm, Network
 
 ACTIVATIONS = {
     "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x),
@@ -14,7 +14,7 @@ ACTIVATIONS = {
 }
 
 
-class TextEncoder(Block, keras.Model):
+class TextEncoder(Network):
     """Tokens in, context out: one vector a token.
 
     Args:
@@ -51,9 +51,6 @@ class TextEncoder(Block, keras.Model):
 
     def call(self, tokens):
         return self.text_model(tokens)
-
-    def get_config(self):
-        return {"config": self.config, "name": self.name}
 
 
 class TextTransformer(Block):

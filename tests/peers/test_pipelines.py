@@ -1,0 +1,138 @@
+"""Whole pipelines against diffusers', prompt to picture, with every sampler."""
+
+import functools
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kerasdiffusion.config import GenerationConfig
+from kerasdiffusion.sampling.noise import initial_noise, step_noise
+from tests.tiny import TINY, tiny_model
+
+diffusers = pytest.importorskip("diffusers")
+torch = pytest.importorskip("torch")
+
+# diffusers' own; numpy 2 warns of how PyTorch tensors become arrays.
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),
+]
+
+# Stable Diffusion 1.5's scheduler_config.json.
+SD15 = {
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+    "clip_sample": False,
+}
+KARRAS = {"use_karras_sigmas": True}
+# Case: our options; diffusers' class, its configuration and its pipeline's options.
+CASES = {
+    "ddim": ({}, "DDIMScheduler", {}, {}),
+    "ddim, eta 1": ({"sampler": "ddim", "eta": 1.0}, "DDIMScheduler", {}, {"eta": 1.0}),
+    "ddpm": ({}, "DDPMScheduler", {}, {}),
+    "pndm": ({}, "PNDMScheduler", {}, {}),
+    "plms": ({}, "PNDMScheduler", {}, {}),
+    "euler": ({}, "EulerDiscreteScheduler", {}, {}),
+    "euler_ancestral": ({}, "EulerAncestralDiscreteScheduler", {}, {}),
+    "lms": ({}, "LMSDiscreteScheduler", {}, {}),
+    "heun": ({}, "HeunDiscreteScheduler", {}, {}),
+    "dpmpp_2m": ({}, "DPMSolverMultistepScheduler", {}, {}),
+    "dpmpp_2m_karras": ({}, "DPMSolverMultistepScheduler", KARRAS, {}),
+}
+PROMPT, NEGATIVE = "a red apple on a blue background", "blurry, dark"
+SEEDS = [3, 4]
+# Not square, and odd in latents.
+CONFIG = TINY.replace(generation=GenerationConfig(26, 36))
+SHAPE = (13, 18, 4)
+
+
+@pytest.fixture(scope="module", params=["auto", "xla"])
+def model(request):
+    if request.param == "xla" and keras.backend.backend() != "tensorflow":
+        pytest.skip("XLA is off by default on TensorFlow's CPU alone")
+    return tiny_model(config=CONFIG, jit_compile=request.param == "xla" or "auto")
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline") / "tiny"
+    tiny_model(config=CONFIG).save_preset(folder)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def reference(pipeline):
+    """Latents and pictures that diffusers' pipeline ends with."""
+
+    @functools.lru_cache
+    def run(case, num_steps):
+        _, name, config, options = CASES[case]
+        kind = getattr(diffusers, name)
+        pipeline.scheduler = kind.from_config({**SD15, **config})
+        noise = iter(step_noise(SEEDS, num_steps, SHAPE))
+
+        def drawn(*args, **kwargs):
+            return channels_first(next(noise))
+
+        with pytest.MonkeyPatch.context() as patch:
+            module = sys.modules[kind.__module__]
+            patch.setattr(module, "randn_tensor", drawn, raising=False)
+            latents = pipeline(
+                [PROMPT] * 2,
+                negative_prompt=[NEGATIVE] * 2,
+                height=26,
+                width=36,
+                num_inference_steps=num_steps,
+                guidance_scale=7.5,
+                latents=channels_first(initial_noise(SEEDS, SHAPE)),
+                output_type="latent",
+                **options,
+            ).images
+        with torch.no_grad():
+            scaled = latents / pipeline.vae.config.scaling_factor
+            pictures = pipeline.vae.decode(scaled).sample
+        pictures = pipeline.image_processor.postprocess(pictures, output_type="np")
+        return channels_last(latents), np.round(pictures * 255).astype("uint8")
+
+    return run
+
+
+def channels_first(array):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 1)))
+
+
+def channels_last(tensor):
+    return np.moveaxis(tensor.numpy(), 1, -1)
+
+
+@pytest.mark.parametrize("num_steps", [5, 20, 50])
+@pytest.mark.parametrize("case", CASES)
+def test_latents_and_pictures(case, num_steps, model, reference):
+    steps = []
+    pictures = model.text_to_image(
+        [PROMPT] * 2,
+        negative_prompt=NEGATIVE,
+        num_steps=num_steps,
+        unconditional_guidance_scale=7.5,
+        seed=SEEDS,
+        callback=steps.append,
+        **{"sampler": case, **CASES[case][0]},
+    )
+    expected, expected_pictures = reference(case, num_steps)
+    found = steps[-1].latents
+    assert found.shape == expected.shape == (2, *SHAPE)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-3
+    assert pictures.shape == expected_pictures.shape == (2, 26, 36, 3)
+    assert expected_pictures.std() > 30, "a picture that hardly varies shows nothing"
+    off = np.abs(pictures.astype(int) - expected_pictures.astype(int))
+    assert off.max() <= 1

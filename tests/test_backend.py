@@ -1,0 +1,161 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdiffusion import backend
+from tests.models.test_layers import grouped
+
+IS_TORCH = keras.backend.backend() == "torch"
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.normal(size=shape).astype("float32")
+
+
+def attended(query, key, value, causal):
+    """Attention in float64, written out."""
+    query, key, value = (x.astype("float64") for x in (query, key, value))
+    logits = np.einsum("bqhd,bkhd->bhqk", query, key) / np.sqrt(query.shape[-1])
+    if causal:
+        logits = np.where(np.tri(*logits.shape[-2:], dtype=bool), logits, -np.inf)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return np.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention(causal):
+    query, key, value = normal(2, 6, 3, 4), normal(2, 6, 3, 4), normal(2, 6, 3, 4)
+    found = ops.convert_to_numpy(backend.attention(query, key, value, causal=causal))
+    assert found == pytest.approx(attended(query, key, value, causal), abs=1e-5)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_softmax_is_computed_in_float32(dtype):
+    """Of 4,000 like keys: their sum would stick at 256 or 2048 in half precision."""
+    query, key = np.zeros((1, 2, 1, 4), "float32"), normal(1, 4000, 1, 4)
+    value = np.zeros((1, 4000, 1, 4), "float32")
+    value[:, :4] = 100
+    halves = (ops.cast(x, dtype) for x in (query, key, value))
+    found = backend.attention(*halves)
+    assert keras.backend.standardize_dtype(found.dtype) == dtype
+    found = ops.convert_to_numpy(ops.cast(found, "float32"))
+    assert found == pytest.approx(np.full_like(found, 0.1), rel=1e-2)
+
+
+@pytest.mark.every_backend
+def test_group_norm():
+    x, gamma, beta = normal(2, 3, 4, 6), normal(6), normal(6)
+    tensors = map(ops.convert_to_tensor, (x, gamma, beta))
+    found = ops.convert_to_numpy(backend.group_norm(*tensors, 3, 1e-5))
+    assert found == pytest.approx(grouped(x, 3, 1e-5) * gamma + beta, abs=1e-5)
+
+
+@pytest.mark.every_backend
+def test_a_program_is_traced_once_for_each_signature():
+    dense = keras.layers.Dense(2)
+    dense.build((None, 3))
+    program = backend.Program(lambda inputs, bias: dense(inputs["x"]) + bias, [dense])
+    x = normal(4, 3)
+    for bias in (np.float32(1.5), np.float32(-2)):
+        found = backend.to_numpy(program({"x": x}, bias))
+        expected = x @ ops.convert_to_numpy(dense.kernel) + bias
+        assert found == pytest.approx(expected, abs=1e-5)
+    traces = program.traces
+    assert traces == (2 if IS_TORCH else 1)
+    program({"x": x[:3]}, bias)
+    assert program.traces == traces + 1
+
+
+@pytest.mark.every_backend
+def test_a_program_reads_the_weights_of_the_moment():
+    dense = keras.layers.Dense(2, use_bias=False)
+    dense.build((None, 3))
+    program = backend.Program(dense, [dense])
+    x = normal(4, 3)
+    program(x)
+    kernel = normal(3, 2)
+    dense.kernel.assign(kernel)
+    assert backend.to_numpy(program(x)) == pytest.approx(x @ kernel, abs=1e-5)
+
+
+@pytest.mark.every_backend
+def test_a_program_records_no_gradients():
+    dense = keras.layers.Dense(2)
+    dense.build((None, 3))
+    out = backend.Program(dense, [dense])(normal(4, 3))
+    assert not getattr(out, "requires_grad", False)
+    assert backend.to_numpy(out).dtype == np.float32
+
+
+@pytest.mark.skipif(IS_TORCH, reason="torch.compile needs a C++ compiler")
+@pytest.mark.every_backend
+def test_xla_computes_the_same():
+    dense = keras.layers.Dense(2, activation="gelu")
+    dense.build((None, 3))
+    x = normal(4, 3)
+    plain = backend.to_numpy(backend.Program(dense, [dense])(x))
+    fused = backend.to_numpy(backend.Program(dense, [dense], jit_compile=True)(x))
+    assert fused == pytest.approx(plain, abs=1e-5)
+
+
+def accelerated(monkeypatch, found, bfloat16=True):
+    monkeypatch.setattr(backend, "has_accelerator", lambda: found)
+    monkeypatch.setattr(backend, "_multiplies_bfloat16", lambda: bfloat16)
+
+
+@pytest.mark.every_backend
+def test_jit_compile(monkeypatch):
+    name = keras.backend.backend()
+    accelerated(monkeypatch, False)
+    assert backend.resolve_jit_compile("auto") == (name == "jax")
+    accelerated(monkeypatch, True)
+    assert backend.resolve_jit_compile("auto") == (name != "torch")
+    assert backend.resolve_jit_compile(True) is True
+    assert backend.resolve_jit_compile(False) is False
+    for wrong in ("yes", None, 1):
+        with pytest.raises(ValueError, match="`jit_compile` must be True, False or"):
+            backend.resolve_jit_compile(wrong)
+
+
+def test_precision(monkeypatch):
+    accelerated(monkeypatch, False)
+    assert backend.resolve_precision("auto") == "float32"
+    assert backend.resolve_precision(None) == "float32"
+    accelerated(monkeypatch, True)
+    assert backend.resolve_precision("auto") == "bfloat16"
+    accelerated(monkeypatch, True, bfloat16=False)
+    assert backend.resolve_precision("auto") == "float16"
+    assert backend.resolve_precision("mixed_bfloat16") == "mixed_bfloat16"
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        assert backend.resolve_precision("auto") == "mixed_float16"
+        assert backend.resolve_precision("float32") == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(ValueError, match="`precision` must be one of auto.*: 'int8'"):
+        backend.resolve_precision("int8")
+
+
+@pytest.mark.every_backend
+def test_the_accelerator_is_asked_for():
+    """Whatever the machine has, asking works, and a CPU's answer is a plain bool."""
+    assert backend.has_accelerator() in (True, False)
+    if not backend.has_accelerator():
+        assert backend.resolve_precision("auto") == "float32"
+
+
+def test_empty_weights_nest_and_end():
+    assert backend.kernel_initializer() == "glorot_uniform"
+    assert backend.kernel_initializer("ones") == "ones"
+    with backend.empty_weights():
+        with backend.empty_weights(False):
+            assert backend.kernel_initializer("ones") == "zeros"
+        assert backend.kernel_initializer() == "zeros"
+    with pytest.raises(RuntimeError), backend.empty_weights():
+        raise RuntimeError
+    assert backend.kernel_initializer() == "glorot_uniform"
