@@ -90,7 +90,7 @@ def _build(module, classes, sizes, make):
 def build(small: bool = True) -> dict:
     """KerasCV's four networks by part, at a tenth of their width or at their own."""
     length, vocabulary = (7, 99) if small else (77, 49408)
-    size = 64 if small else 128
+    size = 64
     sizes = (TEXT, U_NET, AUTOENCODER) if small else ({}, {}, {})
     autoencoder = ("PaddedConv2D", "ResnetBlock", "AttentionBlock")
     return {
@@ -126,12 +126,13 @@ def build(small: bool = True) -> dict:
 
 
 def randomise(model, seed: int = 0) -> None:
-    """Weights of which no two tensors, or channels of a norm, are alike."""
+    """Weights of which no two tensors are alike, and that keep activations near 1."""
     random = np.random.default_rng(seed)
     for variable in model.weights:
         shape = tuple(variable.shape)
-        values = random.normal(size=shape, scale=0.5 / np.sqrt(max(shape)))
-        variable.assign((values + ("gamma" in variable.name)).astype("float32"))
+        scale = 0.1 if len(shape) == 1 else 1 / np.sqrt(np.prod(shape[:-1]))
+        values = random.standard_normal(shape, "float32") * np.float32(scale)
+        variable.assign(values + np.float32("gamma" in variable.name))
 
 
 def inputs(part: str, config: ModelConfig, size: int) -> dict:
