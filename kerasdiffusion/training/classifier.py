@@ -15,7 +15,7 @@ def class_names(config: SceneConfig) -> list[str]:
     return [*config.objects, *config.shapes]
 
 
-def build_classifier(classes: int, image_size: int, width: int = 32) -> keras.Model:
+def build_classifier(classes: int, image_size: int, width: int = 16) -> keras.Model:
     """A plain convolutional network from pictures in [-1, 1] to logits.
 
     Args:
@@ -75,7 +75,7 @@ def soften(images: np.ndarray) -> np.ndarray:
 def train_classifier(
     config: SceneConfig,
     image_size: int,
-    epochs: int = 10,
+    epochs: int = 6,
     steps: int = 200,
     batch_size: int = 64,
     seed: int = 1000,
