@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import GenerationConfig
+from kerasdiffusion.config import AutoencoderConfig, GenerationConfig
 from kerasdiffusion.sampling.noise import initial_noise, step_noise
 from tests.tiny import TINY, tiny_model
 
@@ -49,9 +49,15 @@ CASES = {
 }
 PROMPT, NEGATIVE = "a red apple on a blue background", "blurry, dark"
 SEEDS = [3, 4]
-# Not square, and odd in latents.
-CONFIG = TINY.replace(generation=GenerationConfig(26, 36))
-SHAPE = (13, 18, 4)
+# Eight pixels to a latent as in SD; not square, and odd in latents.
+AUTOENCODER = AutoencoderConfig(
+    block_widths=(8, 8, 16, 16), blocks_per_level=1, norm_groups=8
+)
+HEIGHT, WIDTH = 56, 72
+SHAPE = (7, 9, 4)
+CONFIG = TINY.replace(
+    autoencoder=AUTOENCODER, generation=GenerationConfig(HEIGHT, WIDTH)
+)
 
 
 @pytest.fixture(scope="module", params=["auto", "xla"])
@@ -63,6 +69,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
+    diffusers.utils.logging.disable_progress_bar()
     folder = tmp_path_factory.mktemp("pipeline") / "tiny"
     tiny_model(config=CONFIG).save_preset(folder)
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
@@ -90,8 +97,8 @@ def reference(pipeline):
             latents = pipeline(
                 [PROMPT] * 2,
                 negative_prompt=[NEGATIVE] * 2,
-                height=26,
-                width=36,
+                height=HEIGHT,
+                width=WIDTH,
                 num_inference_steps=num_steps,
                 guidance_scale=7.5,
                 latents=channels_first(initial_noise(SEEDS, SHAPE)),
@@ -126,13 +133,14 @@ def test_latents_and_pictures(case, num_steps, model, reference):
         unconditional_guidance_scale=7.5,
         seed=SEEDS,
         callback=steps.append,
+        progress_bar=False,
         **{"sampler": case, **CASES[case][0]},
     )
     expected, expected_pictures = reference(case, num_steps)
     found = steps[-1].latents
     assert found.shape == expected.shape == (2, *SHAPE)
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-3
-    assert pictures.shape == expected_pictures.shape == (2, 26, 36, 3)
+    assert pictures.shape == expected_pictures.shape == (2, HEIGHT, WIDTH, 3)
     assert expected_pictures.std() > 30, "a picture that hardly varies shows nothing"
     off = np.abs(pictures.astype(int) - expected_pictures.astype(int))
     assert off.max() <= 1
