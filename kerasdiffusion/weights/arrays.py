@@ -52,8 +52,9 @@ def arrange(
     source = values.reshape(outs, shape[-2], *shape[:-2])
     axes = (1, 0) if len(shape) == 2 else (2, 3, 1, 0)
     for start in range(0, outs, BLOCK):
-        block = source[start : start + BLOCK].transpose(axes)
-        np.copyto(result[..., start : start + BLOCK], block, casting="unsafe")
+        # Cast while contiguous: numpy has fast loops for that alone.
+        block = source[start : start + BLOCK].astype(dtype, copy=False)
+        result[..., start : start + BLOCK] = block.transpose(axes)
     return result
 
 
