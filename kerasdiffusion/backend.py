@@ -39,7 +39,16 @@ def attention(query, key, value, causal: bool = False):
     Reference:
         Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1.
     """
-    return ops.dot_product_attention(query, key, value, is_causal=causal)
+    dtype = keras.backend.standardize_dtype(query.dtype)
+    if (
+        dtype == "float16"
+        and keras.backend.backend() == "jax"
+        and not has_accelerator()
+    ):  # JAX has no product of float16 into float32 on CPUs
+        query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
+    return ops.cast(
+        ops.dot_product_attention(query, key, value, is_causal=causal), dtype
+    )
 
 
 def group_norm(x, gamma, beta, groups: int, epsilon: float):
