@@ -174,12 +174,8 @@ class LatentDiffusion(keras.Model):
     def _encode(self, tokens):
         return ops.cast(self.text_encoder(tokens), "float32")
 
-    def _denoise(
-        self, conditioning, unconditional, scale, carry, rows, noise, start, stop
-    ):
-        denoise = denoiser(
-            self.diffusion_model, conditioning, scale, unconditional or None
-        )
+    def _denoise(self, branches, scale, shares, carry, rows, noise, start, stop):
+        denoise = denoiser(self.diffusion_model, branches, scale, shares)
         return loop.run(denoise, carry, rows, noise, start, stop)
 
     def _decode(self, latents):
@@ -187,9 +183,19 @@ class LatentDiffusion(keras.Model):
         pictures = ops.round(ops.clip((pictures + 1.0) * 127.5, 0.0, 255.0))
         return ops.cast(pictures, "uint8")
 
-    def _program(self, name: str, function, part: str) -> backend.Program:
-        """The compiled function, made at its first use."""
+    def program(self, name: str) -> backend.Program:
+        """A compiled function, made at its first use.
+
+        Args:
+            name: `"encode"` (tokens to context), `"denoise"` (see `sampling.loop.run`)
+                or `"decode"` (latents to uint8 pictures).
+        """
         if name not in self._programs:
+            function, part = {
+                "encode": (self._encode, "text_encoder"),
+                "denoise": (self._denoise, "diffusion_model"),
+                "decode": (self._decode, "decoder"),
+            }[name]
             network = getattr(self, part)
             self._programs[name] = backend.Program(function, [network], self._xla)
         return self._programs[name]

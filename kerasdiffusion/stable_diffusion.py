@@ -5,7 +5,7 @@ A task prepares what the one private `_generate` takes, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,8 @@ from kerasdiffusion.arguments import (
     check_prompts,
 )
 from kerasdiffusion.latent_diffusion import LatentDiffusion
-from kerasdiffusion.sampling.driver import Step, drive
+from kerasdiffusion.options import Options, takes_options
+from kerasdiffusion.sampling.driver import drive
 from kerasdiffusion.sampling.noise import initial_noise, resolve_seeds, step_noise
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import Table
@@ -33,8 +34,7 @@ class Run(NamedTuple):
     table: Table
     seeds: list[int]
     guidance_scale: float
-    callback: Callable[[Step], bool | None] | None
-    progress_bar: bool
+    options: Options
 
 
 class StableDiffusion(LatentDiffusion):
@@ -91,6 +91,7 @@ class StableDiffusion(LatentDiffusion):
         model.build()
         return model
 
+    @takes_options
     def text_to_image(
         self,
         prompt: str | Sequence[str],
@@ -100,11 +101,7 @@ class StableDiffusion(LatentDiffusion):
         unconditional_guidance_scale: float | None = None,
         seed: int | Sequence[int] | None = None,
         *,
-        sampler: str | None = None,
-        spacing: str | None = None,
-        eta: float | None = None,
-        callback: Callable[[Step], bool | None] | None = None,
-        progress_bar: bool = True,
+        options: Options,
     ) -> np.ndarray:
         """Pictures of a prompt.
 
@@ -117,19 +114,15 @@ class StableDiffusion(LatentDiffusion):
                 all and takes half the time. The preset's by default.
             seed: Seed of the first picture, from 0 to 2**64 - 1; the next have the
                 next. Or a list of one for each picture; by default random.
-            sampler: A name in `SAMPLERS`, or what other programs call it.
-            spacing: How the steps are spaced: `"leading"`, `"trailing"`, `"linspace"`,
-                `"karras"` or `"exponential"`; the sampler's own by default.
-            eta: Noise that is added anew, for samplers that take it.
-            callback: Called with a `Step` after each step. If it returns `False`, the
-                run stops there, and the picture is as noisy as it then was.
-            progress_bar: Whether a run of more than some seconds shows a bar.
+            options: The keywords of `Options`: `sampler`, `spacing`, `eta`,
+                `callback`, `progress_bar`.
 
         Returns:
             uint8 array of shape `(pictures, height, width, 3)`.
 
         Raises:
-            TypeError: If a prompt is no string, or a number no number.
+            TypeError: If a prompt is no string, a number no number, or there is no such
+                option.
             ValueError: If a value is out of its range.
 
         Example:
@@ -146,11 +139,7 @@ class StableDiffusion(LatentDiffusion):
             num_steps,
             unconditional_guidance_scale,
             seed,
-            sampler,
-            spacing,
-            eta,
-            callback,
-            progress_bar,
+            options,
         )
         encoded = np.repeat(self.encode_text(prompts), batch_size, axis=0)
         return self._paint(encoded, negatives, None, run)
@@ -165,12 +154,12 @@ class StableDiffusion(LatentDiffusion):
             float32 array of shape `(prompts, tokens, width)`, for `generate_image`.
         """
         prompts = check_prompts(prompt)
-        encode = self._program("encode", self._encode, "text_encoder")
-        tokens = self.tokenizer(prompts)
+        tokens, encode = self.tokenizer(prompts), self.program("encode")
         # One at a time: any number of prompts is the same program.
         contexts = [backend.to_numpy(encode(row[None])) for row in tokens]
         return np.concatenate(contexts)
 
+    @takes_options
     def generate_image(
         self,
         encoded_text,
@@ -181,11 +170,7 @@ class StableDiffusion(LatentDiffusion):
         diffusion_noise=None,
         seed: int | Sequence[int] | None = None,
         *,
-        sampler: str | None = None,
-        spacing: str | None = None,
-        eta: float | None = None,
-        callback: Callable[[Step], bool | None] | None = None,
-        progress_bar: bool = True,
+        options: Options,
     ) -> np.ndarray:
         """Pictures of encoded prompts, the second half of `text_to_image`.
 
@@ -209,43 +194,27 @@ class StableDiffusion(LatentDiffusion):
             num_steps,
             unconditional_guidance_scale,
             seed,
-            sampler,
-            spacing,
-            eta,
-            callback,
-            progress_bar,
+            options,
         )
         return self._paint(encoded, negatives, diffusion_noise, run)
 
-    def _prepare(
-        self,
-        count,
-        num_steps,
-        guidance_scale,
-        seed,
-        sampler,
-        spacing,
-        eta,
-        callback,
-        progress_bar,
-    ) -> Run:
+    def _prepare(self, count, num_steps, guidance_scale, seed, options) -> Run:
         """The options of all tasks, the preset's where they are not given, checked."""
         defaults = self.config.generation
         if guidance_scale is None:
             guidance_scale = defaults.guidance_scale
         table = make_table(
             self.config.schedule,
-            defaults.sampler if sampler is None else sampler,
+            defaults.sampler if options.sampler is None else options.sampler,
             defaults.num_steps if num_steps is None else num_steps,
-            spacing=spacing,
-            eta=eta,
+            spacing=options.spacing,
+            eta=options.eta,
         )
         return Run(
             table,
             resolve_seeds(seed, count),
             check_guidance_scale(guidance_scale),
-            callback,
-            progress_bar,
+            options,
         )
 
     def _paint(self, encoded, negatives, noise, run: Run) -> np.ndarray:
@@ -259,7 +228,7 @@ class StableDiffusion(LatentDiffusion):
         if noise is None:
             noise = initial_noise(run.seeds, shape)
         noise = check_noise(noise, count, shape)
-        unconditional = {}
+        branches = [{"crossattn": encoded[None]}]
         if run.guidance_scale != 1.0:
             context = self.encode_text(negatives)
             context = np.repeat(context, count // len(context), axis=0)
@@ -268,22 +237,25 @@ class StableDiffusion(LatentDiffusion):
                     f"`encoded_text` must have {context.shape[1]} tokens, as negative "
                     f"prompts have. Received: {encoded.shape}"
                 )
-            unconditional = {"crossattn": context}
+            branches.insert(0, {"crossattn": context[None]})
+        shares = np.ones((len(branches) - 1, count), "float32")
         noise = noise * np.float32(run.table.initial_scale)
-        return self._generate(noise, {"crossattn": encoded}, unconditional, run)
+        return self._generate(noise, branches, shares, run)
 
-    def _generate(self, latents, conditioning, unconditional, run: Run) -> np.ndarray:
-        """Noisy latents through the sampler's table and the decoder."""
-        denoise = self._program("denoise", self._denoise, "diffusion_model")
+    def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
+        """Noisy latents through the sampler's table and the decoder.
+
+        The branches and their shares are those of `denoiser`.
+        """
+        denoise, decode = self.program("denoise"), self.program("decode")
         scale = np.float32(run.guidance_scale)
         latents = drive(
-            lambda *state: denoise(conditioning, unconditional, scale, *state),
+            lambda *state: denoise(branches, scale, shares, *state),
             latents,
             run.table,
             step_noise(run.seeds, len(run.table.noise_rows), latents.shape[1:]),
-            run.callback,
-            run.progress_bar,
+            run.options.callback,
+            run.options.progress_bar,
         )
-        decode = self._program("decode", self._decode, "decoder")
         # One at a time: the decoder's activations are the largest of the run.
         return np.concatenate([backend.to_numpy(decode(x[None])) for x in latents])

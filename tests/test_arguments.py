@@ -60,6 +60,8 @@ def model(monkeypatch):
         ({"spacing": "cosine"}, ValueError, "Received: 'cosine'"),
         ({"eta": 0.5}, ValueError, "takes no `eta`.*Received: eta=0.5"),
         ({"eta": -1, "sampler": "ddim"}, ValueError, "at least 0.*Received: -1"),
+        ({"smapler": "ddim"}, TypeError, "Did you mean sampler.*Received: 'smapler'"),
+        ({"options": {}}, TypeError, "`text_to_image` takes prompt.*: 'options'"),
     ],
 )
 def test_text_to_image(model, arguments, error, message):

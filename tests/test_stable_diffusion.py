@@ -7,6 +7,7 @@ from keras import ops
 
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.latent_diffusion import LatentDiffusion
+from kerasdiffusion.options import Options
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.samplers import make_table
@@ -51,7 +52,7 @@ def asked(tiny, monkeypatch):
     """What `_generate` is asked for; it returns without generating."""
     seen = []
 
-    def generate(self, latents, conditioning, unconditional, run):
+    def generate(self, latents, branches, shares, run):
         seen.append(SimpleNamespace(**locals()))
 
     monkeypatch.setattr(StableDiffusion, "_generate", generate)
@@ -135,15 +136,16 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
 
     def network(inputs):
         batches.append(inputs["latents"].shape[0])
-        assert inputs["crossattn"].shape[0] == inputs["timestep"].shape[0]
+        assert inputs["crossattn"].shape == (batches[-1], 12, 32)
+        assert inputs["timestep"].shape == (batches[-1],)
         return inputs["latents"]
 
     table = asked[0].run.table
     LatentDiffusion._denoise(
         SimpleNamespace(diffusion_model=network),
-        asked[0].conditioning,
-        asked[0].unconditional,
+        asked[0].branches,
         scale,
+        asked[0].shares,
         loop.start(asked[0].latents),
         table.rows,
         np.zeros((1, 2, *LATENTS), "float32"),
@@ -166,10 +168,10 @@ def test_pictures_follow_their_prompts_and_negative_prompts(tiny, asked):
     paint(tiny, [APPLE, CATS], negative_prompt=["x", "y"], batch_size=2, seed=8)
     paint(tiny, [APPLE, CATS], negative_prompt=["x"], batch_size=2)
     repeated = np.repeat(contexts, 2, axis=0)
-    assert (asked[0].conditioning["crossattn"] == repeated[:4]).all()
-    assert (asked[0].unconditional["crossattn"] == repeated[4:]).all()
+    without, to = (branch["crossattn"] for branch in asked[0].branches)
+    assert (to == repeated[None, :4]).all() and (without == repeated[None, 4:]).all()
     assert asked[0].run.seeds == [8, 9, 10, 11]
-    assert (asked[1].unconditional["crossattn"] == repeated[[4] * 4]).all()
+    assert (asked[1].branches[0]["crossattn"] == repeated[None, [4] * 4]).all()
 
 
 def test_what_is_not_given_is_the_presets(tiny, asked):
@@ -177,7 +179,7 @@ def test_what_is_not_given_is_the_presets(tiny, asked):
     run = asked[0].run
     assert run.table.sampler == "dpmpp_2m_karras"
     assert (run.table.num_steps, run.guidance_scale) == (4, 7.5)
-    assert run.callback is None and run.progress_bar
+    assert run.options == Options()
     tiny.text_to_image(CATS)
     assert asked[1].run.seeds != run.seeds, "a random seed each time"
 

@@ -91,7 +91,7 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
 
     >>> table = make_table(ScheduleConfig(), "dpmpp_2m_karras", 10)
     >>> x = ops.convert_to_tensor(initial_noise([7], (8, 8, 4)) * table.initial_scale)
-    >>> denoise = denoiser(lambda inputs: 0.5 * inputs["latents"], {})
+    >>> denoise = denoiser(lambda inputs: 0.5 * inputs["latents"], [{}])
     >>> noise = ops.zeros((1, 1, 8, 8, 4))
     >>> carry = run(denoise, loop.start(x), table.rows, noise, 0, len(table))
     >>> print(carry.x.shape)

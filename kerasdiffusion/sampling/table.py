@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,9 @@ class Columns(NamedTuple):
     """Where a row keeps what. Numbers are scalars, slices are vectors.
 
     `x` and `anchor` weigh `(x, anchor, history[0], ..., history[3])`, the newest
-    record first; `record` weighs `(x, denoised)`.
+    record first; `record` weighs `(x, denoised)`. `variant` is the number of the
+    conditioning that the call sees, `guidance` the part of the guidance scale's excess
+    over 1 that it is guided by.
     """
 
     sigma: int = 0
@@ -25,9 +27,11 @@ class Columns(NamedTuple):
     c_out: int = 3
     c_in: int = 4
     noise: int = 5
-    record: slice = slice(6, 8)
-    x: slice = slice(8, 8 + STATES)
-    anchor: slice = slice(8 + STATES, 8 + 2 * STATES)
+    variant: int = 6
+    guidance: int = 7
+    record: slice = slice(8, 10)
+    x: slice = slice(10, 10 + STATES)
+    anchor: slice = slice(10 + STATES, 10 + 2 * STATES)
 
 
 COLUMNS = Columns()
@@ -93,6 +97,17 @@ class Table:
     def noise_rows(self) -> np.ndarray:
         """Indices of the rows that add noise, in the order in which it is drawn."""
         return np.flatnonzero(self.values[:, COLUMNS.noise])
+
+    def with_column(self, column: int, values: np.ndarray) -> Table:
+        """A copy in which each network call has another `variant` or `guidance`.
+
+        Args:
+            column: `COLUMNS.variant` or `COLUMNS.guidance`.
+            values: One for each network call, or one for all.
+        """
+        changed = self.values.copy()
+        changed[:, column] = values
+        return replace(self, values=changed)
 
     def padded(self, capacity: int) -> np.ndarray:
         """The rows, with zeros after them up to a fixed number.
@@ -160,6 +175,7 @@ def stack(
         value[COLUMNS.sigma] = row.sigma
         value[COLUMNS.timestep] = timesteps[row.sigma]
         value[COLUMNS.noise] = row.noise
+        value[COLUMNS.guidance] = 1.0
         value[COLUMNS.record] = row.record
         for column, weights in ((COLUMNS.x, row.x), (COLUMNS.anchor, row.anchor)):
             value[column][: len(weights)] = weights

@@ -137,7 +137,7 @@ def program():
             lambda inputs: toy.network(
                 inputs["latents"], inputs["timestep"], ops, "float32"
             ),
-            {},
+            [{}],
         )
         return loop.run(denoise, loop.start(x), rows, noise, 0, stop).x
 

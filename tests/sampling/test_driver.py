@@ -22,7 +22,7 @@ def run(carry, rows, noise, start, stop):
     def network(inputs):
         return toy.network(inputs["latents"], inputs["timestep"], ops, "float32")
 
-    return loop.run(denoiser(network, {}), carry, rows, noise, start, stop)
+    return loop.run(denoiser(network, [{}]), carry, rows, noise, start, stop)
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,8 @@ def guided_network(inputs):
 
 
 def sample(carry, rows, noise, text, guidance_scale, start, stop):
-    denoise = denoiser(
-        guided_network, {"crossattn": text}, guidance_scale, {"crossattn": 0 * text}
-    )
+    branches = [{"crossattn": 0 * text[None]}, {"crossattn": text[None]}]
+    denoise = denoiser(guided_network, branches, guidance_scale)
     return loop.run(denoise, loop.Carry(*carry), rows, noise, start, stop)
 
 

@@ -80,12 +80,12 @@ class Library:
         )
 
     def network(self, count: int) -> None:
-        program = self.model._programs["denoise"]
+        program = self.model.program("denoise")
         carry = program(*self._denoising, np.int32(0), np.int32(count))
         backend.to_numpy(carry.x)
 
     def decode(self, count: int) -> None:
-        program = self.model._programs["decode"]
+        program = self.model.program("decode")
         for _ in range(count):
             pictures = program(self._latents[:1])
         backend.to_numpy(pictures)
@@ -112,6 +112,8 @@ class Library:
         no_noise = np.zeros((0, *self._latents.shape), "float32")
         rows, noise = cut_window(table, no_noise, 0)
         context = self.model.encode_text(PROMPT)
-        context = {"crossattn": np.repeat(context, self.job.batch_size, axis=0)}
+        branch = {"crossattn": np.repeat(context, self.job.batch_size, axis=0)[None]}
+        shares = np.ones((1, self.job.batch_size), "float32")
         carry = loop.start(self._latents * np.float32(table.initial_scale))
-        return context, context, np.float32(GUIDANCE_SCALE), carry, rows, noise
+        scale = np.float32(GUIDANCE_SCALE)
+        return [branch, branch], scale, shares, carry, rows, noise
