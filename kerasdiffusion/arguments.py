@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from kerasdiffusion import backend
-from kerasdiffusion.config import PRESETS, ModelConfig
+from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.presets import PRESETS
 
 
 def find_preset(source) -> tuple[object, ModelConfig | None]:
