@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasdiffusion import backend
 from kerasdiffusion.config import ModelConfig
-from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.families import PRESETS
 
 
 def find_preset(source) -> tuple[object, ModelConfig | None]:
@@ -61,6 +61,48 @@ def check_negatives(negative_prompt, prompts: int) -> list[str]:
             f"prompts. Received: {len(negatives)} of them"
         )
     return negatives
+
+
+def check_second(prompts_2, prompts: int) -> list[str]:
+    """A second text encoder's prompt: one for all prompts, or one each."""
+    listed = check_prompts(prompts_2, "prompt_2")
+    if len(listed) not in (1, prompts):
+        raise ValueError(
+            f"`prompt_2` must be one for all or one for each of the {prompts} prompts. "
+            f"Received: {len(listed)} of them"
+        )
+    return listed * (prompts // len(listed))
+
+
+def check_pooled(pooled_text, count: int, width: int) -> np.ndarray:
+    """Pooled text, one for each picture: float32 `(pictures, width)`."""
+    if pooled_text is None:
+        raise ValueError(
+            "The model takes pooled text beside `encoded_text`: pass what "
+            "`encode_pooled` gives as `pooled_text`. Received: None"
+        )
+    pooled = np.asarray(backend.to_numpy(pooled_text), "float32")
+    pooled = pooled[None] if pooled.ndim == 1 else pooled
+    if pooled.shape not in ((1, width), (count, width)):
+        raise ValueError(
+            f"`pooled_text` must have the shape ({width},) or ({count}, {width}). "
+            f"Received: {pooled.shape}"
+        )
+    return np.broadcast_to(pooled, (count, width))
+
+
+def check_refiner(refiner, config: ModelConfig):
+    """A model whose latents are those of the base."""
+    if not hasattr(refiner, "diffusion_model") or not hasattr(refiner, "config"):
+        raise TypeError(f"`refiner` must be a `StableDiffusion`. Received: {refiner!r}")
+    for name in ("scale_factor", "latent_channels", "downsampling"):
+        own, other = (getattr(c.autoencoder, name) for c in (config, refiner.config))
+        if own != other:
+            raise ValueError(
+                f"A refiner must have the latents of the base: {name} {own}. "
+                f"Received: {other}"
+            )
+    return refiner
 
 
 def check_count(count, name: str) -> int:

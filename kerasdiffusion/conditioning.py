@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.options import Options
+
 
 def join_vector(pooled, ids, id_width: int = 256) -> np.ndarray:
     """SDXL's `vector`: the pooled text, and the size ids as cosines and sines.
@@ -54,3 +57,62 @@ def embed_guidance(scales: Sequence[float], width: int = 256) -> np.ndarray:
     frequencies = np.exp(-math.log(10000.0) * np.arange(half) / (half - 1))
     angles = 1000.0 * (np.asarray(scales, np.float64) - 1.0)[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
+
+
+def size_ids(
+    config: ModelConfig, options: Options, size: tuple[int, int], negative: bool
+) -> list[float]:
+    """The numbers behind the pooled text in SDXL's `vector`.
+
+    Args:
+        config: The model's; a refiner has a score where the base has the target size.
+        options: What the caller says; the size of the pictures by default.
+        size: Height and width of the pictures.
+        negative: Whether the text is the negative prompt.
+
+    Returns:
+        Six numbers, or five for a refiner.
+
+    Raises:
+        ValueError: If the network takes another number of them, or a size is no pair.
+    """
+    for name in ("original_size", "crop", "target_size"):
+        pair = getattr(options, name)
+        if pair is not None and (
+            not isinstance(pair, (tuple, list))
+            or len(pair) != 2
+            or not all(isinstance(n, (int, float)) and n >= 0 for n in pair)
+        ):
+            raise ValueError(
+                f"`{name}` must be a height and a width, 0 or more. Received: {pair!r}"
+            )
+    ids = [*(options.original_size or size), *options.crop]
+    if config.size_ids == 5:
+        score = options.aesthetic_score
+        return [*ids, options.negative_aesthetic_score if negative else score]
+    return [*ids, *(options.target_size or size)]
+
+
+def handover_step(timesteps: np.ndarray, train_steps: int, share: float) -> int:
+    """How many steps come before the refiner takes over.
+
+    Args:
+        timesteps: Of each step, falling.
+        train_steps: Training steps of the schedule.
+        share: The share of the noise levels that comes before.
+
+    Returns:
+        A number of steps, from 0 to all.
+
+    Raises:
+        ValueError: If the share is not between 0 and 1.
+
+    Reference:
+        diffusers `pipeline_stable_diffusion_xl.py`, `denoising_end`.
+    """
+    if not (isinstance(share, (int, float)) and 0.0 < share < 1.0):
+        raise ValueError(
+            f"`refiner_start` must be over 0 and under 1. Received: {share!r}"
+        )
+    cutoff = round(train_steps - share * train_steps)
+    return int(np.count_nonzero(np.asarray(timesteps) >= cutoff))

@@ -27,6 +27,8 @@ PARTS = {
     "image_encoder": (ImageEncoder, "autoencoder"),
     "decoder": (Decoder, "autoencoder"),
 }
+# What a U-Net may take beside latents, timestep and context.
+EXTRAS = ("concat", "vector", "guidance", "noise_level")
 TINY = {"image_encoder": TinyImageEncoder, "decoder": TinyDecoder}
 
 
@@ -75,7 +77,7 @@ class LatentDiffusion(keras.Model):
         self.jit_compile = self._xla = backend.resolve_jit_compile(jit_compile)
         self.precision = precision
         self._weights_source = weights
-        self._tokenizer = tokenizer
+        self._tokenizer, self._tokenizer_2 = tokenizer, None
         self._parts = {}
         self._programs = {}
 
@@ -147,14 +149,26 @@ class LatentDiffusion(keras.Model):
 
     def call(self, inputs):
         """The prediction for `"latents"` at `"timestep"` under prompts' `"tokens"`."""
-        context = self.text_encoder(inputs["tokens"])
+        context, pooled = self.encode_tokens(inputs["tokens"], inputs.get("tokens_2"))
         return self.diffusion_model(
             {
                 "latents": inputs["latents"],
                 "timestep": inputs["timestep"],
                 "crossattn": context,
+                **{key: inputs[key] for key in EXTRAS if key in inputs},
             }
         )
+
+    @property
+    def tokenizer_2(self) -> Tokenizer | None:
+        """Prompts to the tokens of the second text encoder: another padding."""
+        if self.config.tokenizer_2 is None:
+            return None
+        if self._tokenizer_2 is None:
+            self._tokenizer_2 = Tokenizer(
+                self.config.tokenizer_2, self.tokenizer.vocabulary
+            )
+        return self._tokenizer_2
 
     def save_preset(
         self,
@@ -196,8 +210,23 @@ class LatentDiffusion(keras.Model):
         """How often each program was traced, and so compiled, by its name."""
         return {name: program.traces for name, program in self._programs.items()}
 
-    def _encode(self, tokens):
-        return ops.cast(self.text_encoder(tokens), "float32")
+    def encode_tokens(self, tokens, tokens_2=None):
+        """Context and pooled text (or `None`) of all text encoders, as tensors."""
+        contexts, pooled = [], None
+        second = self.text_encoder_2
+        for encoder, each in ((self.text_encoder, tokens), (second, tokens_2)):
+            if encoder is None:
+                continue
+            context = encoder(each)
+            if encoder.config.projection_width:
+                context, pooled = context
+            contexts.append(context)
+        return ops.concatenate(contexts, axis=-1), pooled
+
+    def _encode(self, *tokens):
+        context, pooled = self.encode_tokens(*tokens)
+        context = ops.cast(context, "float32")
+        return context if pooled is None else (context, ops.cast(pooled, "float32"))
 
     def _denoise(self, branches, scale, shares, carry, rows, noise, start, stop):
         denoise = denoiser(self.diffusion_model, branches, scale, shares)
@@ -212,8 +241,9 @@ class LatentDiffusion(keras.Model):
         """A compiled function, made at its first use.
 
         Args:
-            name: `"encode"` (tokens to context), `"denoise"` (see `sampling.loop.run`)
-                or `"decode"` (latents to uint8 pictures).
+            name: `"encode"` (tokens to context, and to pooled text where there is
+                such; the second encoder's tokens behind the first's), `"denoise"` (see
+                `sampling.loop.run`) or `"decode"` (latents to uint8 pictures).
         """
         if name not in self._programs:
             function, part = {
@@ -221,8 +251,10 @@ class LatentDiffusion(keras.Model):
                 "denoise": (self._denoise, "diffusion_model"),
                 "decode": (self._decode, "decoder"),
             }[name]
-            network = getattr(self, part)
-            self._programs[name] = backend.Program(function, [network], self._xla)
+            networks = [getattr(self, part)]
+            if name == "encode" and self.text_encoder_2 is not None:
+                networks.append(self.text_encoder_2)
+            self._programs[name] = backend.Program(function, networks, self._xla)
         return self._programs[name]
 
 

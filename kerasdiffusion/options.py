@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kerasdiffusion.sampling.driver import Step
@@ -22,6 +22,18 @@ class Options:
         spacing: How the steps are spaced: `"leading"`, `"trailing"`, `"linspace"`,
             `"karras"` or `"exponential"`; the sampler's own by default.
         eta: Noise that is added anew, for samplers that take it.
+        prompt_2: What SDXL's second text encoder reads; the prompt by default.
+        negative_prompt_2: What it reads for the negative prompt; that by default.
+        original_size: Height and width in pixels that SDXL is told a picture had before
+            it was scaled; the size of the pictures by default.
+        crop: Pixels that SDXL is told were cut off at the top and at the left.
+        target_size: Height and width that SDXL is told a picture has; the size of the
+            pictures by default.
+        aesthetic_score: How beautiful SDXL's refiner is told a picture is, 1 to 10.
+        negative_aesthetic_score: The same for the negative prompt.
+        refiner: A `StableDiffusion` of the same latents that takes the last steps.
+        refiner_start: The share of the noise levels after which it does, over 0 and
+            under 1.
         callback: Called with a `Step` after each step. If it returns `False`, the run
             stops there, and the picture is as noisy as it then was.
         progress_bar: Whether a run of more than some seconds shows a bar.
@@ -30,6 +42,15 @@ class Options:
     sampler: str | None = None
     spacing: str | None = None
     eta: float | None = None
+    prompt_2: str | Sequence[str] | None = None
+    negative_prompt_2: str | Sequence[str] | None = None
+    original_size: tuple[int, int] | None = None
+    crop: tuple[int, int] = (0, 0)
+    target_size: tuple[int, int] | None = None
+    aesthetic_score: float = 6.0
+    negative_aesthetic_score: float = 2.5
+    refiner: object = None
+    refiner_start: float = 0.8
     callback: Callable[[Step], bool | None] | None = None
     progress_bar: bool = True
 

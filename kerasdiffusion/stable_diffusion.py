@@ -6,6 +6,7 @@ A task prepares what the one private `_generate` takes, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,16 @@ from kerasdiffusion.arguments import (
     check_guidance_scale,
     check_negatives,
     check_noise,
+    check_pooled,
     check_prompts,
+    check_refiner,
+    check_second,
+)
+from kerasdiffusion.conditioning import (
+    embed_guidance,
+    handover_step,
+    join_vector,
+    size_ids,
 )
 from kerasdiffusion.latent_diffusion import LatentDiffusion
 from kerasdiffusion.options import Options, takes_options
@@ -29,12 +39,16 @@ from kerasdiffusion.weights.load import Source
 
 
 class Run(NamedTuple):
-    """How the pictures of one call are made, whatever the task."""
+    """How the pictures of one call are made, whatever the task.
+
+    `drawn` is how many noises of the seeds another model has used before.
+    """
 
     table: Table
     seeds: list[int]
     guidance_scale: float
     options: Options
+    drawn: int = 0
 
 
 class StableDiffusion(LatentDiffusion):
@@ -133,16 +147,43 @@ class StableDiffusion(LatentDiffusion):
         """
         prompts = check_prompts(prompt)
         batch_size = check_count(batch_size, "batch_size")
-        negatives = check_negatives(negative_prompt, len(prompts))
+        negatives = self._negatives(negative_prompt, len(prompts), options)
+        count = len(prompts) * batch_size
         run = self._prepare(
-            len(prompts) * batch_size,
-            num_steps,
-            unconditional_guidance_scale,
-            seed,
-            options,
+            count, num_steps, unconditional_guidance_scale, seed, options
         )
-        encoded = np.repeat(self.encode_text(prompts), batch_size, axis=0)
-        return self._paint(encoded, negatives, None, run)
+        texts = self._encode_texts(prompts, options.prompt_2, count)
+        if options.refiner is None:
+            return self._paint(texts, negatives, None, run)
+        refiner = check_refiner(options.refiner, self.config)
+        return refiner._refine(self, run, prompts, negatives, texts)
+
+    def _refine(self, base, run: Run, prompts, negatives, texts) -> np.ndarray:
+        """Takes the last steps of a run of another model's."""
+        table, share = run.table, run.options.refiner_start
+        train_steps = base.config.schedule.train_steps
+        step = handover_step(table.timesteps, train_steps, share)
+        own = replace(run.options, prompt_2=None, negative_prompt_2=None)
+        if own.sampler is None:
+            own = replace(own, sampler=base.config.generation.sampler)
+        if own.spacing is None and run.options.sampler is None:
+            own = replace(own, spacing=base.config.generation.spacing)
+        shape = base.latent_shape
+        latents = initial_noise(run.seeds, shape) * np.float32(table.initial_scale)
+        if step:
+            first = run._replace(table=table.until(step))
+            branches, shares = base._branches(texts, negatives, first)
+            latents = base._walk(latents, branches, shares, first)
+        if step == table.num_steps:
+            return base._pictures(latents)
+        drawn = len(table.until(step).noise_rows) if step else 0
+        settings = table.num_steps, run.guidance_scale
+        rest = self._prepare(len(run.seeds), *settings, run.seeds, own, step)
+        rest = rest._replace(drawn=drawn)
+        texts = self._encode_texts(prompts, None, len(run.seeds))
+        negatives = [text or "" for text in negatives]
+        branches, shares = self._branches(texts, negatives, rest)
+        return self._generate(latents, branches, shares, rest)
 
     def encode_text(self, prompt: str | Sequence[str]) -> np.ndarray:
         """Context vectors of prompts, the first half of `text_to_image`.
@@ -154,10 +195,37 @@ class StableDiffusion(LatentDiffusion):
             float32 array of shape `(prompts, tokens, width)`, for `generate_image`.
         """
         prompts = check_prompts(prompt)
-        tokens, encode = self.tokenizer(prompts), self.program("encode")
+        return self._encode_texts(prompts, None, len(prompts))["crossattn"]
+
+    def _encode_texts(self, prompts, prompts_2, count: int) -> dict[str, np.ndarray]:
+        """Context, and pooled text where there is such, of each of `count` pictures.
+
+        `None` for a prompt is vectors of zeros.
+        """
+        texts = ["" if prompt is None else prompt for prompt in prompts]
+        tokens = [self.tokenizer(texts)]
+        if self.tokenizer_2 is not None:
+            if prompts_2 is not None:
+                texts = check_second(prompts_2, len(prompts))
+            tokens.append(self.tokenizer_2(texts))
+        elif prompts_2 is not None:
+            raise ValueError(
+                "The model has one text encoder and takes no second prompt. "
+                f"Received: {prompts_2!r}"
+            )
+        encode = self.program("encode")
         # One at a time: any number of prompts is the same program.
-        contexts = [backend.to_numpy(encode(row[None])) for row in tokens]
-        return np.concatenate(contexts)
+        found = []
+        for prompt, *rows in zip(prompts, *tokens, strict=True):
+            outputs = encode(*(row[None] for row in rows))
+            outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+            outputs = [backend.to_numpy(output) for output in outputs]
+            found.append([x * (prompt is not None) for x in outputs])
+        keys = ("crossattn", "pooled")[: len(found[0])]
+        return {
+            key: np.repeat(np.concatenate(values), count // len(prompts), axis=0)
+            for key, values in zip(keys, zip(*found, strict=True), strict=True)
+        }
 
     @takes_options
     def generate_image(
@@ -170,6 +238,7 @@ class StableDiffusion(LatentDiffusion):
         diffusion_noise=None,
         seed: int | Sequence[int] | None = None,
         *,
+        pooled_text=None,
         options: Options,
     ) -> np.ndarray:
         """Pictures of encoded prompts, the second half of `text_to_image`.
@@ -180,15 +249,16 @@ class StableDiffusion(LatentDiffusion):
             batch_size: Pictures of one prompt; with several prompts, as many or 1.
             diffusion_noise: Noise to begin with instead of the seed's: unit normal, of
                 shape `(height / 8, width / 8, 4)`, or with a batch before it.
+            pooled_text: The pooled text of `encode_pooled`, for a model that takes it.
 
         The other arguments, the result and the errors are those of `text_to_image`.
         """
         encoded = check_context(
             encoded_text,
-            self.config.text_encoder.width,
+            self.config.text_width,
             check_count(batch_size, "batch_size"),
         )
-        negatives = check_negatives(negative_prompt, len(encoded))
+        negatives = self._negatives(negative_prompt, len(encoded), options)
         run = self._prepare(
             len(encoded),
             num_steps,
@@ -196,19 +266,50 @@ class StableDiffusion(LatentDiffusion):
             seed,
             options,
         )
-        return self._paint(encoded, negatives, diffusion_noise, run)
+        texts = {"crossattn": encoded}
+        if self.config.diffusion_model.vector_width:
+            width = self.config.text_encoders[-1].projection_width
+            texts["pooled"] = check_pooled(pooled_text, len(encoded), width)
+        return self._paint(texts, negatives, diffusion_noise, run)
 
-    def _prepare(self, count, num_steps, guidance_scale, seed, options) -> Run:
+    def encode_pooled(self, prompt: str | Sequence[str]) -> np.ndarray:
+        """Pooled text of prompts, for `generate_image` with SDXL.
+
+        Args:
+            prompt: A string, or a list of them.
+
+        Returns:
+            float32 array of shape `(prompts, width)`.
+
+        Raises:
+            ValueError: If the model takes no pooled text.
+        """
+        prompts = check_prompts(prompt)
+        texts = self._encode_texts(prompts, None, len(prompts))
+        if "pooled" not in texts:
+            raise ValueError(
+                "Pooled text is what SDXL and models of its layout take. "
+                f"Received: a model of {self.config.diffusion_model}"
+            )
+        return texts["pooled"]
+
+    def _prepare(
+        self, count, num_steps, guidance_scale, seed, options, first_step=0
+    ) -> Run:
         """The options of all tasks, the preset's where they are not given, checked."""
         defaults = self.config.generation
         if guidance_scale is None:
             guidance_scale = defaults.guidance_scale
+        spacing = options.spacing
+        if spacing is None and options.sampler is None:
+            spacing = defaults.spacing
         table = make_table(
             self.config.schedule,
             defaults.sampler if options.sampler is None else options.sampler,
             defaults.num_steps if num_steps is None else num_steps,
-            spacing=options.spacing,
+            spacing=spacing,
             eta=options.eta,
+            first_step=first_step,
         )
         return Run(
             table,
@@ -217,45 +318,87 @@ class StableDiffusion(LatentDiffusion):
             options,
         )
 
-    def _paint(self, encoded, negatives, noise, run: Run) -> np.ndarray:
-        """Pictures of encoded prompts from noise alone: the caller's or the seeds'."""
-        count, latents = len(encoded), self.config.autoencoder
-        shape = (
+    def _negatives(self, negative_prompt, count: int, options) -> list[str | None]:
+        """The negative prompts; `None` for one that is vectors of zeros."""
+        none = negative_prompt is None and options.negative_prompt_2 is None
+        if none and self.config.generation.zero_negative:
+            return [None]
+        return check_negatives(negative_prompt, count)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one picture's latents."""
+        latents = self.config.autoencoder
+        return (
             self.img_height // latents.downsampling,
             self.img_width // latents.downsampling,
             latents.latent_channels,
         )
+
+    def _paint(self, texts, negatives, noise, run: Run) -> np.ndarray:
+        """Pictures of encoded prompts from noise alone: the caller's or the seeds'."""
+        shape = self.latent_shape
         if noise is None:
             noise = initial_noise(run.seeds, shape)
-        noise = check_noise(noise, count, shape)
-        branches = [{"crossattn": encoded[None]}]
-        if run.guidance_scale != 1.0:
-            context = self.encode_text(negatives)
-            context = np.repeat(context, count // len(context), axis=0)
-            if context.shape != encoded.shape:
-                raise ValueError(
-                    f"`encoded_text` must have {context.shape[1]} tokens, as negative "
-                    f"prompts have. Received: {encoded.shape}"
-                )
-            branches.insert(0, {"crossattn": context[None]})
-        shares = np.ones((len(branches) - 1, count), "float32")
+        noise = check_noise(noise, len(run.seeds), shape)
+        branches, shares = self._branches(texts, negatives, run)
         noise = noise * np.float32(run.table.initial_scale)
         return self._generate(noise, branches, shares, run)
+
+    def _branches(self, texts, negatives, run: Run):
+        """The branches of the denoiser and their shares: guided away from negatives."""
+        branches, count = [self._branch(texts, run)], len(run.seeds)
+        is_told = self.config.diffusion_model.guidance_width > 0
+        if run.guidance_scale != 1.0 and not is_told:
+            negative = self._encode_texts(
+                negatives, run.options.negative_prompt_2, count
+            )
+            found, expected = texts["crossattn"].shape, negative["crossattn"].shape
+            if found != expected:
+                raise ValueError(
+                    f"`encoded_text` must have {expected[1]} tokens, as negative "
+                    f"prompts have. Received: {found}"
+                )
+            branches.insert(0, self._branch(negative, run, negative=True))
+        return branches, np.ones((len(branches) - 1, count), "float32")
+
+    def _branch(self, texts, run: Run, negative: bool = False) -> dict:
+        """What the network is told of the texts, the sizes and the guidance."""
+        network = self.config.diffusion_model
+        branch = {"crossattn": texts["crossattn"][None]}
+        if network.vector_width:
+            size = self.img_height, self.img_width
+            ids = size_ids(self.config, run.options, size, negative)
+            ids = np.tile(np.float32(ids), (len(run.seeds), 1))
+            vector = join_vector(texts["pooled"], ids, network.vector_id_width)
+            branch["vector"] = vector[None]
+        if network.guidance_width:
+            scales = [run.guidance_scale] * len(run.seeds)
+            branch["guidance"] = embed_guidance(scales, network.guidance_width)
+        return branch
 
     def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table and the decoder.
 
         The branches and their shares are those of `denoiser`.
         """
-        denoise, decode = self.program("denoise"), self.program("decode")
-        scale = np.float32(run.guidance_scale)
-        latents = drive(
+        return self._pictures(self._walk(latents, branches, shares, run))
+
+    def _walk(self, latents, branches, shares, run: Run) -> np.ndarray:
+        """Noisy latents through the sampler's table."""
+        denoise, scale = self.program("denoise"), np.float32(run.guidance_scale)
+        draws = run.drawn + len(run.table.noise_rows)
+        return drive(
             lambda *state: denoise(branches, scale, shares, *state),
             latents,
             run.table,
-            step_noise(run.seeds, len(run.table.noise_rows), latents.shape[1:]),
+            step_noise(run.seeds, draws, latents.shape[1:])[run.drawn :],
             run.options.callback,
             run.options.progress_bar,
         )
+
+    def _pictures(self, latents) -> np.ndarray:
+        """Clean latents through the decoder."""
+        decode = self.program("decode")
         # One at a time: the decoder's activations are the largest of the run.
         return np.concatenate([backend.to_numpy(decode(x[None])) for x in latents])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from kerasdiffusion.config import (
     DiffusionModelConfig,
     GenerationConfig,
     ModelConfig,
+    ScheduleConfig,
     TextEncoderConfig,
     TokenizerConfig,
 )
@@ -41,6 +43,45 @@ TINY = ModelConfig(
     generation=GenerationConfig(32, 32, "dpmpp_2m_karras", 4, 7.5),
 )
 
+# Stable Diffusion 2's and XL's text encoders and conditioning, as small.
+OPEN_CLIP = replace(TINY.text_encoder, activation="gelu", width=40)
+TINY_SD2 = TINY.replace(
+    tokenizer=replace(TINY.tokenizer, pad_token="!"),
+    text_encoder=OPEN_CLIP,
+    diffusion_model=replace(
+        TINY.diffusion_model, context_width=40, linear_projection=True, heads=(1, 2)
+    ),
+    schedule=ScheduleConfig(prediction_type="v_prediction"),
+)
+BIG_G = replace(OPEN_CLIP, skipped_layers=1, final_norm=False, projection_width=24)
+TINY_SDXL = TINY.replace(
+    text_encoder=replace(TINY.text_encoder, skipped_layers=1, final_norm=False),
+    diffusion_model=replace(
+        TINY_SD2.diffusion_model,
+        context_width=72,
+        transformer_depths=(0, 2),
+        mid_transformer_depth=2,
+        vector_width=24 + 6 * 8,
+        vector_id_width=8,
+    ),
+    autoencoder=replace(TINY.autoencoder, scale_factor=0.13025),
+    generation=GenerationConfig(
+        32, 32, "euler", 4, 5.0, spacing="leading", zero_negative=True
+    ),
+    text_encoder_2=BIG_G,
+    tokenizer_2=replace(TINY.tokenizer, pad_token="!"),
+)
+TINY_REFINER = TINY_SDXL.replace(
+    tokenizer=TINY_SDXL.tokenizer_2,
+    text_encoder=BIG_G,
+    diffusion_model=replace(
+        TINY_SDXL.diffusion_model, context_width=40, vector_width=24 + 5 * 8
+    ),
+    text_encoder_2=None,
+    tokenizer_2=None,
+    generation=replace(TINY_SDXL.generation, zero_negative=False),
+)
+
 
 @functools.lru_cache
 def tiny_tokenizer() -> Tokenizer:
@@ -53,12 +94,12 @@ def tiny_model(seed: int = 0, config: ModelConfig = TINY, **options):
     from kerasdiffusion import StableDiffusion
     from kerasdiffusion.backend import empty_weights
 
-    options = {"tokenizer": tiny_tokenizer(), "weights": None, **options}
+    tokenizer = Tokenizer(config.tokenizer, tiny_tokenizer().vocabulary)
+    options = {"tokenizer": tokenizer, "weights": None, **options}
     model = StableDiffusion(config=config, **options)
     with empty_weights():
         model.build()
-    parts = ("text_encoder", "diffusion_model", "image_encoder", "decoder")
-    enliven([getattr(model, part) for part in parts], seed)
+    enliven([getattr(model, part) for part in config.parts], seed)
     return model
 
 

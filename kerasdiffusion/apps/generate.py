@@ -9,7 +9,7 @@ from pathlib import Path
 from kerasdiffusion._version import __version__
 from kerasdiffusion.apps import options
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
-from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.families import PRESETS
 
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 

@@ -109,6 +109,18 @@ class Table:
         changed[:, column] = values
         return replace(self, values=changed)
 
+    def until(self, step: int) -> Table:
+        """The table up to a step: the latents it leaves are as noisy as its sigma."""
+        rows = self.steps < step
+        first = len(self.timesteps) - self.num_steps + step
+        return replace(
+            self,
+            values=self.values[rows],
+            sigmas=self.sigmas[: first + 1],
+            timesteps=self.timesteps[:first],
+            steps=self.steps[rows],
+        )
+
     def padded(self, capacity: int) -> np.ndarray:
         """The rows, with zeros after them up to a fixed number.
 

@@ -17,7 +17,7 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.presets import UPSCALER, XL_AUTOENCODER, family_defaults
+from kerasdiffusion.families import UPSCALER, XL_AUTOENCODER, family_defaults
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.folders import dataclass_from
 from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES

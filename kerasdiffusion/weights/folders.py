@@ -15,7 +15,7 @@ from kerasdiffusion.config import (
     TinyAutoencoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.presets import family_defaults
+from kerasdiffusion.families import family_defaults
 from kerasdiffusion.vocabulary import read_tokenizer_config
 from kerasdiffusion.weights.base import WeightsError, read_json
 from kerasdiffusion.weights.configs import (

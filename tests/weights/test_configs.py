@@ -11,7 +11,7 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TinyAutoencoderConfig,
 )
-from kerasdiffusion.presets import PRESETS, SD1
+from kerasdiffusion.families import PRESETS, SD1
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.configs import (
     schedule_from_json,

@@ -393,11 +393,16 @@ def test_refuses_broken_indices(tmp_path, weight_map, message):
     [
         ("absent.safetensors", "does not exist"),
         (".", "is a folder"),
-        ("model.onnx", "ends in .safetensors"),
+        ("model.onnx", "is an ONNX model"),
+        ("model.gguf", "is a GGUF file"),
+        ("renamed.safetensors", "is a GGUF file"),
+        ("model.txt", "ends in .safetensors"),
     ],
 )
 def test_says_what_is_no_weights_file(tmp_path, name, message):
-    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    for other in ("model.onnx", "model.gguf", "model.txt"):
+        (tmp_path / other).write_bytes(b"text")
+    (tmp_path / "renamed.safetensors").write_bytes(b"GGUF\x03\x00")
     with pytest.raises(WeightsError, match=message):
         open_tensors(tmp_path / name)
 

@@ -11,8 +11,8 @@ import safetensors.numpy
 import torch
 
 from kerasdiffusion import backend
+from kerasdiffusion.families import SD1
 from kerasdiffusion.models.autoencoder import Decoder
-from kerasdiffusion.presets import SD1
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.weights import WeightsError, load, names
 from kerasdiffusion.weights.detect import detect
@@ -325,8 +325,13 @@ def test_a_file_that_cannot_be_read_to_its_end_changes_nothing(folder, fresh):
 @pytest.mark.parametrize(
     ("tensors", "what"),
     [
-        ({"conditioner.embedders.0.a": np.zeros(1)}, "an SDXL checkpoint"),
-        ({"cond_stage_model.model.positional_embedding": np.zeros(1)}, "Diffusion 2"),
+        ({"joint_blocks.0.x_block.mlp.fc1.bias": np.zeros(1)}, "Diffusion 3"),
+        ({"edm_mean": np.zeros(1)}, "Playground"),
+        ({"unet.mid_block.to_q.lora_A.weight": np.zeros(1)}, "a LoRA"),
+        ({"time_embed.0.lora_up.weight": np.zeros(1)}, "a LoRA"),
+        ({"down_blocks.0.motion_modules.0.norm.bias": np.zeros(1)}, "AnimateDiff"),
+        ({"shared.weight": np.zeros(1)}, "a T5 text encoder"),
+        ({"ip_adapter.1.to_k_ip.weight": np.zeros(1)}, "an IP-Adapter"),
         ({"lora_unet_down_blocks_0.alpha": np.zeros(1)}, "a LoRA"),
         ({"control_model.input_blocks.0.0.weight": np.zeros(1)}, "a ControlNet"),
         ({"double_blocks.0.img_attn.norm.key_norm.scale": np.zeros(1)}, "Flux"),
@@ -340,6 +345,21 @@ def test_says_what_else_a_file_is(tmp_path, fresh, tensors, what):
         read_config(path)
     with pytest.raises(WeightsError, match=what):
         load_weights(fresh, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("decoder.conv_in.weight", "an autoencoder alone: pass it as `vae`"),
+        ("text_model.embeddings.token_embedding.weight", "as `text_encoder`"),
+        ("down_blocks.0.resnets.0.conv1.weight", "a U-Net alone"),
+    ],
+)
+def test_a_part_alone_is_no_model(tmp_path, name, what):
+    path = tmp_path / "part.safetensors"
+    safetensors.numpy.save_file({name: np.zeros(1)}, path)
+    with pytest.raises(WeightsError, match=what):
+        read_config(path)
 
 
 @pytest.mark.parametrize(
@@ -414,6 +434,6 @@ def test_reads_all_of_a_configuration_that_was_saved(model, single, tmp_path):
 
 
 def test_every_part_has_a_folder(model):
-    assert {folder for folder, _ in FOLDERS.values()} <= {
+    assert {FOLDERS[part][0] for part in NARROW.parts} <= {
         path.name for path in model.iterdir()
     }

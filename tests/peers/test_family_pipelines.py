@@ -1,0 +1,201 @@
+"""Pipelines beyond Stable Diffusion 1 against diffusers', to the latents."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+
+import diffusers  # noqa: E402
+
+from kerasdiffusion.sampling.noise import initial_noise  # noqa: E402
+from tests.peers.networks import channels_first, channels_last  # noqa: E402
+from tests.tiny import TINY_REFINER, TINY_SD2, TINY_SDXL, tiny_model  # noqa: E402
+
+pytestmark = [
+    pytest.mark.every_backend,
+    pytest.mark.filterwarnings("ignore:__array__ implementation"),
+]
+
+PROMPT, PROMPT_2, NEGATIVE = "a red apple on a blue background", "two cats", "blurry"
+HEIGHT, WIDTH = 32, 48
+SEEDS = [3, 4]
+SHAPE = (16, 24, 4)
+BETAS = {
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "steps_offset": 1,
+}
+
+
+class Pair:
+    """One model, ours and as diffusers' pipeline of the folder that we write."""
+
+    def __init__(self, config, folder, seed=0):
+        self.ours = tiny_model(seed, config=config, img_height=HEIGHT, img_width=WIDTH)
+        self.ours.save_preset(folder)
+        self.pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+        self.pipeline.set_progress_bar_config(disable=True)
+
+    def latents(self, **options) -> np.ndarray:
+        """What ours ends with."""
+        steps = []
+        self.ours.text_to_image(
+            [PROMPT] * 2,
+            seed=SEEDS,
+            callback=steps.append,
+            progress_bar=False,
+            **options,
+        )
+        return steps[-1].latents
+
+    def expected(self, scheduler, **options) -> np.ndarray:
+        """What diffusers' ends with."""
+        self.pipeline.scheduler = scheduler
+        options.setdefault("latents", channels_first(initial_noise(SEEDS, SHAPE)))
+        if "image" not in options:
+            options |= {"height": HEIGHT, "width": WIDTH}
+        else:
+            del options["latents"]
+        latents = self.pipeline([PROMPT] * 2, output_type="latent", **options).images
+        return channels_last(latents)
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory):
+    diffusers.utils.logging.disable_progress_bar()
+    return Pair(TINY_SDXL, tmp_path_factory.mktemp("sdxl") / "model")
+
+
+def assert_close(found, expected):
+    assert found.shape == expected.shape == (2, *SHAPE)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-3
+
+
+def test_sdxl(sdxl):
+    scheduler = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading")
+    found = sdxl.latents(
+        num_steps=6,
+        unconditional_guidance_scale=5.0,
+        prompt_2=PROMPT_2,
+        negative_prompt=NEGATIVE,
+        original_size=(64, 80),
+        crop=(4, 8),
+    )
+    expected = sdxl.expected(
+        scheduler,
+        num_inference_steps=6,
+        guidance_scale=5.0,
+        prompt_2=[PROMPT_2] * 2,
+        negative_prompt=[NEGATIVE] * 2,
+        original_size=(64, 80),
+        crops_coords_top_left=(4, 8),
+        target_size=(HEIGHT, WIDTH),
+    )
+    assert_close(found, expected)
+    # What is turned here turns the picture.
+    assert np.abs(sdxl.latents(num_steps=6) - found).max() > 0.05
+
+
+def test_sdxl_without_a_negative_prompt(sdxl):
+    """Vectors of zeros, which are not those of the empty prompt."""
+    scheduler = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading")
+    options = {"num_inference_steps": 4, "guidance_scale": 5.0}
+    assert_close(sdxl.latents(), sdxl.expected(scheduler, **options))
+    empty = sdxl.expected(scheduler, negative_prompt=["", ""], **options)
+    assert_close(sdxl.latents(negative_prompt=""), empty)
+    assert np.abs(empty - sdxl.latents()).max() > 0.01
+
+
+def test_turbo_takes_one_step_without_guidance(sdxl):
+    kind = diffusers.EulerAncestralDiscreteScheduler
+    scheduler = kind(**BETAS, timestep_spacing="trailing")
+    found = sdxl.latents(
+        num_steps=1,
+        unconditional_guidance_scale=1.0,
+        sampler="euler_ancestral",
+        spacing="trailing",
+    )
+    expected = sdxl.expected(scheduler, num_inference_steps=1, guidance_scale=0.0)
+    assert_close(found, expected)
+
+
+def test_the_refiner_takes_the_last_steps(sdxl, tmp_path):
+    refiner = Pair(TINY_REFINER, tmp_path / "refiner", seed=1)
+    scheduler = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading")
+    options = {"num_inference_steps": 10, "guidance_scale": 5.0}
+    texts = {"negative_prompt": [NEGATIVE] * 2}
+    half = sdxl.expected(scheduler, denoising_end=0.7, **texts, **options)
+    scheduler = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading")
+    expected = refiner.expected(
+        scheduler,
+        image=channels_first(half),
+        denoising_start=0.7,
+        original_size=(HEIGHT, WIDTH),
+        target_size=(HEIGHT, WIDTH),
+        **texts,
+        **options,
+    )
+    found = sdxl.latents(
+        num_steps=10,
+        unconditional_guidance_scale=5.0,
+        negative_prompt=NEGATIVE,
+        refiner=refiner.ours,
+        refiner_start=0.7,
+    )
+    assert_close(found, expected)
+    alone = sdxl.latents(num_steps=10, negative_prompt=NEGATIVE)
+    assert np.abs(alone - found).max() > 0.05
+
+
+def test_sd2_predicts_v(tmp_path):
+    both = Pair(TINY_SD2, tmp_path / "sd2")
+    scheduler = diffusers.DDIMScheduler(
+        **BETAS,
+        set_alpha_to_one=False,
+        prediction_type="v_prediction",
+        clip_sample=False,
+    )
+    found = both.latents(
+        sampler="ddim",
+        num_steps=8,
+        negative_prompt=NEGATIVE,
+        unconditional_guidance_scale=7.5,
+    )
+    expected = both.expected(
+        scheduler,
+        num_inference_steps=8,
+        negative_prompt=[NEGATIVE] * 2,
+        guidance_scale=7.5,
+    )
+    assert_close(found, expected)
+
+
+def test_original_files_give_the_same_pictures(sdxl, tmp_path):
+    """Of both text encoders, in OpenCLIP's fused layout and in CLIP's."""
+    from kerasdiffusion import StableDiffusion
+
+    path = tmp_path / "model.safetensors"
+    sdxl.ours.save_preset(path)
+    size = {"img_height": HEIGHT, "img_width": WIDTH}
+    again = StableDiffusion.from_preset(path, tokenizer=sdxl.ours.tokenizer, **size)
+    assert again.config == sdxl.ours.config
+    options = {"seed": 1, "num_steps": 2, "progress_bar": False}
+    found = again.text_to_image(PROMPT, **options)
+    np.testing.assert_array_equal(found, sdxl.ours.text_to_image(PROMPT, **options))
+    del again
+    traces = dict(sdxl.ours.traces)
+    sdxl.ours.text_to_image(PROMPT, original_size=(8, 8), **options)
+    assert sdxl.ours.traces == traces
+
+
+def test_encoded_text_comes_with_pooled_text(sdxl):
+    options = {"seed": 1, "num_steps": 2, "progress_bar": False}
+    model = sdxl.ours
+    encoded, pooled = model.encode_text(PROMPT), model.encode_pooled(PROMPT)
+    assert encoded.shape == (1, 12, 72) and pooled.shape == (1, 24)
+    found = model.generate_image(encoded, pooled_text=pooled, **options)
+    np.testing.assert_array_equal(found, model.text_to_image(PROMPT, **options))
+    with pytest.raises(ValueError, match="pass what `encode_pooled` gives.*None"):
+        model.generate_image(encoded, **options)
