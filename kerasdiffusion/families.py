@@ -11,6 +11,7 @@ from kerasdiffusion.config import (
     ModelConfig,
     ScheduleConfig,
     TextEncoderConfig,
+    TinyAutoencoderConfig,
     TokenizerConfig,
 )
 
@@ -124,6 +125,9 @@ SDXL_REFINER = ModelConfig(
     generation=replace(SDXL.generation, zero_negative=False),
 )
 SDXL_INPAINTING = with_channels(SDXL, 9)
+
+#: The tiny autoencoder, of Stable Diffusion 1's and 2's latents or of SDXL's.
+TAESD = TinyAutoencoderConfig()
 
 # Distilled models: fewer steps, no guidance.
 TURBO = GenerationConfig(512, 512, "euler_ancestral", 1, 1.0, spacing="trailing")

@@ -96,18 +96,21 @@ class EncoderLayers(Block):
         super().__init__(**kwargs)
         self.steps = []
 
-        def add(layer, *arguments):
-            name = f"layers-{len(self.steps)}"
-            self.steps.append(layer(*arguments, name=name, dtype=self.dtype_policy))
+        def add(layer, *arguments, **options):
+            options |= {"name": f"layers-{len(self.steps)}", "dtype": self.dtype_policy}
+            self.steps.append(layer(*arguments, **options))
 
+        halve = {"strides": 2, "padding": "valid", "use_bias": False}
         for level, blocks in enumerate(config.encoder_blocks):
-            add(StridedConv if level else Conv, config.width)
+            add(Conv, config.width, **(halve if level else {}))
             for _ in range(blocks):
                 add(TinyBlock, config.width)
         add(Conv, config.latent_channels)
 
     def call(self, x):
         for layer in self.steps:
+            if getattr(layer, "padding", "same") == "valid":
+                x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             x = layer(x)
         return x
 
@@ -145,24 +148,6 @@ class DecoderLayers(Block):
                 x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
             x = conv(x)
         return x
-
-
-class StridedConv(Block):
-    """A convolution that halves height and width, padded by 1 all around."""
-
-    def __init__(self, filters: int, **kwargs):
-        super().__init__(**kwargs)
-        self.conv = Conv(
-            filters,
-            strides=2,
-            padding="valid",
-            use_bias=False,
-            name="conv",
-            dtype=self.dtype_policy,
-        )
-
-    def call(self, x):
-        return self.conv(ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
 
 
 class TinyBlock(Block):

@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from kerasdiffusion.backend import Program, empty_weights
-from kerasdiffusion.latent_diffusion import PARTS
+from kerasdiffusion.config import TinyAutoencoderConfig
+from kerasdiffusion.latent_diffusion import PARTS, TINY
 from kerasdiffusion.weights.load import load_weights, read_config
 from tests.tiny import lively
 
@@ -38,10 +39,12 @@ def write_peers(
     Returns:
         The networks by the names of their folders.
     """
+    tiny = vae.get("num_decoder_blocks")
+    autoencoder = diffusers.AutoencoderTiny if tiny else diffusers.AutoencoderKL
     with torch.device("meta"):
         peers = {
             "unet": diffusers.UNet2DConditionModel(**unet),
-            "vae": diffusers.AutoencoderKL(**vae),
+            "vae": autoencoder(**vae),
         }
         if text is not None:
             peers["text_encoder"] = transformers.CLIPTextModel(
@@ -93,7 +96,9 @@ class Ours:
         with empty_weights():
             for part in parts or self.config.parts:
                 network, field = PARTS[part]
-                self.parts[part] = network(getattr(self.config, field))
+                config = getattr(self.config, field)
+                network = TINY[part] if is_tiny(config) else network
+                self.parts[part] = network(config)
         load_weights(self.parts, folder)
 
     def __call__(self, part: str, inputs) -> np.ndarray:
@@ -101,6 +106,10 @@ class Ours:
         network = self.parts[part]
         outputs = Program(network, [network])(inputs)
         return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+
+
+def is_tiny(config) -> bool:
+    return isinstance(config, TinyAutoencoderConfig)
 
 
 def channels_first(array: np.ndarray) -> torch.Tensor:

@@ -29,6 +29,8 @@ from tests.peers.networks import (  # noqa: E402
     write_peers,
 )
 
+# Families whose original files diffusers reads.
+CONVERTED = ("sd1", "sd1-inpainting", "sd2", "sd2-depth", "sdxl", "sdxl-refiner")
 pytestmark = pytest.mark.every_backend
 
 
@@ -108,6 +110,29 @@ def test_diffusion_model(family):
         assert_same(ours("diffusion_model", inputs), channels_last(expected))
 
 
+@pytest.mark.parametrize("blocks", [(1, 3, 3, 3), (1, 2)])
+def test_a_tiny_autoencoder(blocks, tmp_path):
+    """TAESD, at its published depths and at others."""
+    vae = {
+        "num_encoder_blocks": blocks,
+        "num_decoder_blocks": blocks[::-1],
+        "encoder_block_out_channels": [12] * len(blocks),
+        "decoder_block_out_channels": [12] * len(blocks),
+    }
+    peers = write_peers(tmp_path, **{**FAMILIES["sd1"], "vae": vae})
+    ours = Ours(tmp_path, ("image_encoder", "decoder"))
+    side = ours.config.autoencoder.downsampling
+    images = normal(2, 3 * side, 2 * side, 3)
+    latents = 3.0 * normal(2, 3, 5, 4)
+    with torch.no_grad():
+        expected = peers["vae"].encode(channels_first(images)).latents
+        assert_same(ours("image_encoder", images), channels_last(expected))
+        expected = channels_last(peers["vae"].decode(channels_first(latents)).sample)
+        # What varies is little beside the mean, and is what is compared.
+        mean = expected.mean(axis=(0, 1, 2))
+        assert_same(ours("decoder", latents) - mean, expected - mean)
+
+
 def test_an_original_file_is_known_by_its_keys(family, tmp_path):
     """Written by the tables of names, without the configuration in its metadata."""
     name, peers, ours, _ = family
@@ -129,6 +154,8 @@ def test_an_original_file_is_known_by_its_keys(family, tmp_path):
     assert found.schedule == ours.config.schedule
     is_open_clip = ours.config.text_encoder.is_open_clip
     assert found.tokenizer.pad_token == ("!" if is_open_clip else "<|endoftext|>")
+    if name in CONVERTED:
+        assert_diffusers_converts(tensors, peers, name)
     before = {part: weights(net) for part, net in ours.parts.items()}
     for net in ours.parts.values():
         for variable in net.weights:
@@ -137,6 +164,37 @@ def test_an_original_file_is_known_by_its_keys(family, tmp_path):
     for part, net in ours.parts.items():
         for found, expected in zip(weights(net), before[part], strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def assert_diffusers_converts(tensors, peers, name):
+    """Diffusers' converters make of the file what its own networks hold."""
+    from diffusers.loaders import single_file_utils as converters
+
+    is_xl = name.startswith("sdxl")
+    unet = converters.convert_ldm_unet_checkpoint(dict(tensors), peers["unet"].config)
+    found = {"unet": unet}
+    root = "conditioner.embedders." if is_xl else "cond_stage_model."
+    for part, number in (("text_encoder", "0."), ("text_encoder_2", "1.")):
+        if part not in peers:
+            continue
+        number = "0." if name == "sdxl-refiner" else number
+        prefix = f"{root}{number if is_xl else ''}"
+        if peers[part].config.hidden_act == "gelu":
+            found[part] = converters.convert_open_clip_checkpoint(
+                peers[part], dict(tensors), f"{prefix}model."
+            )
+        else:
+            found[part] = converters.convert_ldm_clip_checkpoint(dict(tensors))
+    for part, converted in found.items():
+        wanted = peers[part].state_dict()
+        converted = {
+            (key if key in wanted else key.removeprefix("text_model.")): value
+            for key, value in converted.items()
+            if not key.endswith("position_ids")
+        }
+        assert converted.keys() == wanted.keys() - {"embeddings.position_ids"}
+        for key, value in converted.items():
+            assert torch.equal(value.reshape(wanted[key].shape), wanted[key]), key
 
 
 def without_secrets(config):
