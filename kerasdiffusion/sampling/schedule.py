@@ -64,6 +64,8 @@ class Schedule:
             config.beta_start, config.beta_end, config.train_steps
         )
         self.alphas_cumprod = np.cumprod(1.0 - betas)
+        if config.zero_terminal_snr:
+            self.alphas_cumprod = _without_signal(self.alphas_cumprod)
         self.sigmas = np.sqrt((1.0 - self.alphas_cumprod) / self.alphas_cumprod)
 
     def sigma_at(self, timesteps: np.ndarray | float) -> np.ndarray:
@@ -156,6 +158,20 @@ class Schedule:
         if count + open_end == 1:
             return np.array([float(last)])
         return np.linspace(0, last, count + open_end)[::-1][:count]
+
+
+def _without_signal(alphas_cumprod: np.ndarray) -> np.ndarray:
+    """The same schedule, stretched so that its last training step is noise alone.
+
+    The last is not quite 0, so that its sigma is finite: 2**-24, as in diffusers.
+
+    Reference:
+        Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps Are
+        Flawed", algorithm 1.
+    """
+    roots = np.sqrt(alphas_cumprod)
+    stretched = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
+    return np.append(stretched[:-1] ** 2, 2.0**-24)
 
 
 def _karras(sigma_max: float, sigma_min: float, count: int, rho: float = 7.0):

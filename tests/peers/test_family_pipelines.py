@@ -1,5 +1,7 @@
 """Pipelines beyond Stable Diffusion 1 against diffusers', to the latents."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -149,8 +151,32 @@ def test_the_refiner_takes_the_last_steps(sdxl, tmp_path):
     assert np.abs(alone - found).max() > 0.05
 
 
-def test_sd2_predicts_v(tmp_path):
-    both = Pair(TINY_SD2, tmp_path / "sd2")
+@pytest.mark.parametrize("zero_snr", [False, True])
+def test_sd2_predicts_v(tmp_path, zero_snr):
+    schedule = replace(TINY_SD2.schedule, zero_terminal_snr=zero_snr)
+    both = Pair(TINY_SD2.replace(schedule=schedule), tmp_path / "sd2")
+    if zero_snr:
+        scheduler = diffusers.EulerDiscreteScheduler(
+            **BETAS,
+            prediction_type="v_prediction",
+            rescale_betas_zero_snr=True,
+            timestep_spacing="trailing",
+        )
+        found = both.latents(
+            sampler="euler",
+            spacing="trailing",
+            num_steps=8,
+            negative_prompt=NEGATIVE,
+            unconditional_guidance_scale=7.5,
+        )
+        expected = both.expected(
+            scheduler,
+            num_inference_steps=8,
+            negative_prompt=[NEGATIVE] * 2,
+            guidance_scale=7.5,
+        )
+        assert_close(found, expected)
+        return
     scheduler = diffusers.DDIMScheduler(
         **BETAS,
         set_alpha_to_one=False,
