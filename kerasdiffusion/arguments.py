@@ -91,17 +91,19 @@ def check_pooled(pooled_text, count: int, width: int) -> np.ndarray:
     return np.broadcast_to(pooled, (count, width))
 
 
-def check_refiner(refiner, config: ModelConfig):
-    """A model whose latents are those of the base."""
-    if not hasattr(refiner, "diffusion_model") or not hasattr(refiner, "config"):
+def check_refiner(refiner, base):
+    """A model whose pictures and latents are those of the base."""
+    if not hasattr(refiner, "diffusion_model") or not hasattr(refiner, "latent_shape"):
         raise TypeError(f"`refiner` must be a `StableDiffusion`. Received: {refiner!r}")
-    for name in ("scale_factor", "latent_channels", "downsampling"):
-        own, other = (getattr(c.autoencoder, name) for c in (config, refiner.config))
-        if own != other:
-            raise ValueError(
-                f"A refiner must have the latents of the base: {name} {own}. "
-                f"Received: {other}"
-            )
+    own, other = base.latent_shape, refiner.latent_shape
+    factor = base.config.autoencoder.scale_factor
+    found = refiner.config.autoencoder.scale_factor
+    if (own, factor) != (other, found):
+        raise ValueError(
+            f"A refiner must have the latents of the base, of shape {own} and scale "
+            f"{factor}: give it the same `img_height` and `img_width`. "
+            f"Received: {other} and {found}"
+        )
     return refiner
 
 

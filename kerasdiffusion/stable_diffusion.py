@@ -6,7 +6,6 @@ A task prepares what the one private `_generate` takes, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,17 +19,16 @@ from kerasdiffusion.arguments import (
     check_noise,
     check_pooled,
     check_prompts,
-    check_refiner,
     check_second,
 )
 from kerasdiffusion.conditioning import (
     embed_guidance,
-    handover_step,
     join_vector,
     size_ids,
 )
 from kerasdiffusion.latent_diffusion import LatentDiffusion
 from kerasdiffusion.options import Options, takes_options
+from kerasdiffusion.refining import refine
 from kerasdiffusion.sampling.driver import drive
 from kerasdiffusion.sampling.noise import initial_noise, resolve_seeds, step_noise
 from kerasdiffusion.sampling.samplers import make_table
@@ -152,38 +150,10 @@ class StableDiffusion(LatentDiffusion):
         run = self._prepare(
             count, num_steps, unconditional_guidance_scale, seed, options
         )
+        if options.refiner is not None:
+            return refine(self, run, prompts, negatives)
         texts = self._encode_texts(prompts, options.prompt_2, count)
-        if options.refiner is None:
-            return self._paint(texts, negatives, None, run)
-        refiner = check_refiner(options.refiner, self.config)
-        return refiner._refine(self, run, prompts, negatives, texts)
-
-    def _refine(self, base, run: Run, prompts, negatives, texts) -> np.ndarray:
-        """Takes the last steps of a run of another model's."""
-        table, share = run.table, run.options.refiner_start
-        train_steps = base.config.schedule.train_steps
-        step = handover_step(table.timesteps, train_steps, share)
-        own = replace(run.options, prompt_2=None, negative_prompt_2=None)
-        if own.sampler is None:
-            own = replace(own, sampler=base.config.generation.sampler)
-        if own.spacing is None and run.options.sampler is None:
-            own = replace(own, spacing=base.config.generation.spacing)
-        shape = base.latent_shape
-        latents = initial_noise(run.seeds, shape) * np.float32(table.initial_scale)
-        if step:
-            first = run._replace(table=table.until(step))
-            branches, shares = base._branches(texts, negatives, first)
-            latents = base._walk(latents, branches, shares, first)
-        if step == table.num_steps:
-            return base._pictures(latents)
-        drawn = len(table.until(step).noise_rows) if step else 0
-        settings = table.num_steps, run.guidance_scale
-        rest = self._prepare(len(run.seeds), *settings, run.seeds, own, step)
-        rest = rest._replace(drawn=drawn)
-        texts = self._encode_texts(prompts, None, len(run.seeds))
-        negatives = [text or "" for text in negatives]
-        branches, shares = self._branches(texts, negatives, rest)
-        return self._generate(latents, branches, shares, rest)
+        return self._paint(texts, negatives, None, run)
 
     def encode_text(self, prompt: str | Sequence[str]) -> np.ndarray:
         """Context vectors of prompts, the first half of `text_to_image`.

@@ -16,7 +16,7 @@ FLOORS = (
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options"),
     },
-    {"latent_diffusion", "stable_diffusion", "training", "datasets"},
+    {"latent_diffusion", "stable_diffusion", "refining", "training", "datasets"},
     {"apps", "__main__"},
 )
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}

@@ -420,7 +420,8 @@ def test_detects_any_geometry_as_far_as_shapes_show(config):
     file = Shapes(config)
     found = detect(file)
     assert Shapes(found).shapes == file.shapes
-    assert set(found.diffusion_model.heads) == {8}
+    wide = config.diffusion_model.linear_projection  # heads are 64 wide since SD 2
+    assert set(found.diffusion_model.heads) == {1 if wide else 8}
 
 
 def test_reads_all_of_a_configuration_that_was_saved(model, single, tmp_path):
