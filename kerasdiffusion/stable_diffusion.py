@@ -66,6 +66,12 @@ class StableDiffusion(LatentDiffusion):
             says, or Stable Diffusion 1.
         weights: Where the weights are, as in `from_preset`; `None` begins with random
             ones.
+        vae: Where another autoencoder comes from: a folder, a file or a dict of files
+            by part; a tiny one (TAESD) too.
+        text_encoder: The same for the (first) text encoder.
+        prediction_type: `"epsilon"`, `"v_prediction"` or `"sample"`, where it is not
+            what the weights say: a single file of Stable Diffusion 2 does not, and is
+            taken to predict v.
         tokenizer: A `Tokenizer`; by default that of the weights, or CLIP's.
 
     Raises:
