@@ -8,11 +8,11 @@ import keras
 from keras import ops
 
 from kerasdiffusion import backend, images
-from kerasdiffusion.arguments import find_preset
 from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.presets import find_preset
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.tokenizer import Tokenizer

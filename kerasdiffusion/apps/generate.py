@@ -10,6 +10,7 @@ from kerasdiffusion._version import __version__
 from kerasdiffusion.apps import options
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
 from kerasdiffusion.config import PRESETS
+from kerasdiffusion.presets import find_preset
 
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -100,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     """Paints, writes and says where."""
     from kerasdiffusion.sampling.noise import resolve_seeds
 
+    find_preset(args.preset)  # a mistyped name is said before a framework loads
     prompts = [prompt for prompt in args.prompts for _ in range(args.batch_size)]
     seeds = resolve_seeds(args.seed, len(prompts))
     _check_output(args.output)
