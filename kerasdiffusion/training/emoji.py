@@ -281,6 +281,7 @@ def _fit(trainer, stage: Stage, data: Batches, folder: Path) -> None:
         data,
         epochs=stage.epochs,
         initial_epoch=done,
+        shuffle=False,  # by Keras' own draw, which a resumed run would not repeat
         verbose=2,
         callbacks=[
             keras.callbacks.CSVLogger(folder / "log.csv", append=True),
