@@ -14,7 +14,7 @@ FLOORS = (
     {"_version", "config", "presets", "backend"},
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
-        *("generation_parameters", "arguments", "options"),
+        *("generation_parameters", "arguments", "options", "pictures"),
     },
     {"latent_diffusion", "stable_diffusion", "training", "datasets"},
     {"apps", "__main__"},
