@@ -80,7 +80,7 @@ def within_interval(table: Table, options: Options) -> Table:
             f"`guidance_interval` must be (low, high) with low <= high. "
             f"Received: {options.guidance_interval!r}"
         )
-    sigmas = table.values[:, COLUMNS.sigma]
+    sigmas = table.rows[:, COLUMNS.sigma]
     return table.with_column(COLUMNS.guidance, (low < sigmas) & (sigmas <= high))
 
 
