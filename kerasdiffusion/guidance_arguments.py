@@ -80,8 +80,11 @@ def within_interval(table: Table, options: Options) -> Table:
             f"`guidance_interval` must be (low, high) with low <= high. "
             f"Received: {options.guidance_interval!r}"
         )
-    sigmas = table.rows[:, COLUMNS.sigma]
-    return table.with_column(COLUMNS.guidance, (low < sigmas) & (sigmas <= high))
+    sigmas, before = (
+        table.rows[:, column] for column in (COLUMNS.sigma, COLUMNS.guidance)
+    )
+    inside = (low < sigmas) & (sigmas <= high)
+    return table.with_column(COLUMNS.guidance, before * inside)
 
 
 def check_layers(methods: Mapping, known: Sequence[str]) -> None:

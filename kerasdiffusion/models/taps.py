@@ -117,7 +117,7 @@ def free_u(x, skip, backbone_scale, skip_scale):
         Both, of their shapes and dtypes.
 
     Reference:
-        Si et al. 2023, "FreeU: Free Lunch in Diffusion U-Net", section 3.2; which
+        Si et al. 2023, "FreeU: Free Lunch in Diffusion U-Net", section 3; which
         channels and frequencies is as in its published code.
     """
     half = x.shape[-1] // 2

@@ -82,7 +82,7 @@ def denoiser(
         `guidance_scale = 1 + w`; Liu et al. 2022, "Compositional Visual Generation
         with Composable Diffusion Models", algorithm 1, for more branches; Karras et
         al. 2022, equation 7, for the scalings; Ahn et al. 2024, "Self-Rectifying
-        Diffusion Sampling with Perturbed-Attention Guidance", equation 17.
+        Diffusion Sampling with Perturbed-Attention Guidance", section 4.
     """
     keys = [sorted(branch) for branch in branches]
     if not keys or any(each != keys[0] for each in keys):
@@ -94,6 +94,8 @@ def denoiser(
     settings = {"freeu": methods.pop("freeu")} if "freeu" in methods else {}
     if count == 1:
         methods = {k: v for k, v in methods.items() if k not in OF_THE_SCALE}
+        if not {"pag", "sag"} & set(methods):
+            methods = {}
     copied = (branches[1:] or branches) if "pag" in methods else []
     copies = count + len(copied)
     # Once, ahead of the loop.

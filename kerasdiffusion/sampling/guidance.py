@@ -32,7 +32,7 @@ def rescaled(guided, conditional, phi):
 
     Reference:
         Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are
-        Flawed", section 3.4, equations 15 and 16.
+        Flawed", section 3.4.
     """
     wanted = ops.std(conditional, axis=_IMAGE, keepdims=True)
     found = ops.std(guided, axis=_IMAGE, keepdims=True)
@@ -107,7 +107,7 @@ def degraded(x, denoised, attention):
 
     Reference:
         Hong et al. 2022, "Improving Sample Quality of Diffusion Models Using
-        Self-Attention Guidance", section 4.2, equations 7 to 9.
+        Self-Attention Guidance", section 4.2.
     """
     seen = ops.cast(attention > 1.0, x.dtype)
     for axis in (1, 2):
@@ -121,7 +121,7 @@ def blurred(x):
     """A Gaussian blur of 9 by 9, mirrored at the edges.
 
     Args:
-        x: Tensor of shape `(batch, h, w, channels)`, each side 5 or more.
+        x: Tensor of shape `(batch, h, w, channels)`.
 
     Returns:
         Tensor of the same shape.
@@ -133,8 +133,9 @@ def blurred(x):
     for axis in (1, 2):
         size = x.shape[axis]
         # Positions -4 to size + 3, mirrored about the first and the last.
-        mirrored = np.abs(np.arange(-half, size + half))
-        mirrored = (size - 1) - np.abs((size - 1) - mirrored)
+        period = max(1, 2 * (size - 1))
+        mirrored = np.arange(-half, size + half) % period
+        mirrored = np.minimum(mirrored, period - mirrored)
         x = sum(
             weight * ops.take(x, mirrored[i : i + size], axis=axis)
             for i, weight in enumerate(weights)

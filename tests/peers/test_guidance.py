@@ -156,7 +156,7 @@ def params(cases):
         yield pytest.param(case, marks=skip)
 
 
-@pytest.mark.parametrize("case", params(CASES))
+@pytest.mark.parametrize("case", [*params(CASES)])
 def test_pipelines_end_with_the_same_latents(case, model, pipeline, plain):
     ours, name, options = CASES[case]
     expected = theirs(pipeline, name, ours, options)
