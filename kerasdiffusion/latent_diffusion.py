@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import keras
@@ -174,8 +175,15 @@ class LatentDiffusion(keras.Model):
     def _encode(self, tokens):
         return ops.cast(self.text_encoder(tokens), "float32")
 
-    def _denoise(self, branches, scale, shares, carry, rows, noise, start, stop):
-        denoise = denoiser(self.diffusion_model, branches, scale, shares)
+    def _denoise(
+        self, branches, scale, shares, methods, carry, rows, noise, start, stop
+    ):
+        network, methods = self.diffusion_model, dict(methods)
+        if "pag" in methods:
+            # One entry for each layer: names are no tensors, but keys may differ.
+            layers = methods.pop("pag_layers")
+            network = functools.partial(network, perturbed_layers=tuple(layers))
+        denoise = denoiser(network, branches, scale, shares, methods)
         return loop.run(denoise, carry, rows, noise, start, stop)
 
     def _decode(self, latents):

@@ -6,10 +6,12 @@ import dataclasses
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kerasdiffusion.sampling.driver import Step
+
+Numbers = Sequence[float] | Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,26 @@ class Options:
         callback: Called with a `Step` after each step. If it returns `False`, the run
             stops there, and the picture is as noisy as it then was.
         progress_bar: Whether a run of more than some seconds shows a bar.
+        guidance_rescale: How far the guided prediction's contrast is drawn back to the
+            prompt's own, from 0 to 1 (phi of Lin et al. 2024; 0.7 there).
+        guidance_interval: `(low, high)`: noise levels, as sigmas, outside of which
+            nothing guides (Kynkäänniemi et al. 2024).
+        dynamic_thresholding: `(mimic_scale, percentile)`: brings latents into the range
+            that the lower guidance scale gives them; what is beyond the percentile
+            (from 0 to 1; 1 by default) is cut. As the extension of that name does it.
+        apg: `(eta, norm_threshold, momentum)` of adaptive projected guidance (Sadat
+            et al. 2024), which takes large scales; `True` is `(0, 7.5, -0.75)`, the
+            paper's for SD 2.1. A norm threshold of 0 bounds nothing.
+        pag_scale: Scale of perturbed-attention guidance (Ahn et al. 2024), 3 for
+            example; 0 is none. Half as much time again; alone, twice.
+        pag_applied_layers: The self-attention that it perturbs: `"mid"`, `"down"`,
+            `"up"`, diffusers' name of a block or layer, or a list of them.
+        sag_scale: Scale of self-attention guidance (Hong et al. 2022), 0.75 for
+            example; 0 is none. Half as much time again; alone, twice.
+        freeu: FreeU's factors (Si et al. 2023) `(b1, b2, s1, s2)`, of the backbone and
+            of the skips, in the two coarsest blocks; `(1.5, 1.6, 0.9, 0.2)` for SD 1.
+
+    What takes several numbers also takes a dict of them by these names.
     """
 
     sampler: str | None = None
@@ -32,6 +54,14 @@ class Options:
     eta: float | None = None
     callback: Callable[[Step], bool | None] | None = None
     progress_bar: bool = True
+    guidance_rescale: float = 0.0
+    guidance_interval: Numbers | None = None
+    dynamic_thresholding: Numbers | None = None
+    apg: Numbers | bool | None = None
+    pag_scale: float = 0.0
+    pag_applied_layers: str | Sequence[str] = "mid"
+    sag_scale: float = 0.0
+    freeu: Numbers | None = None
 
 
 def takes_options(task: Callable) -> Callable:

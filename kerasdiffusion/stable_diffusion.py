@@ -19,8 +19,14 @@ from kerasdiffusion.arguments import (
     check_noise,
     check_prompts,
 )
+from kerasdiffusion.guidance_arguments import (
+    check_layers,
+    guidance_methods,
+    within_interval,
+)
 from kerasdiffusion.latent_diffusion import LatentDiffusion
 from kerasdiffusion.options import Options, takes_options
+from kerasdiffusion.sampling.denoiser import empty_memory
 from kerasdiffusion.sampling.driver import drive
 from kerasdiffusion.sampling.noise import initial_noise, resolve_seeds, step_noise
 from kerasdiffusion.sampling.samplers import make_table
@@ -34,6 +40,7 @@ class Run(NamedTuple):
     table: Table
     seeds: list[int]
     guidance_scale: float
+    methods: dict
     options: Options
 
 
@@ -115,7 +122,7 @@ class StableDiffusion(LatentDiffusion):
             seed: Seed of the first picture, from 0 to 2**64 - 1; the next have the
                 next. Or a list of one for each picture; by default random.
             options: The keywords of `Options`: `sampler`, `spacing`, `eta`,
-                `callback`, `progress_bar`.
+                `callback`, `progress_bar`, and those of guidance.
 
         Returns:
             uint8 array of shape `(pictures, height, width, 3)`.
@@ -210,12 +217,16 @@ class StableDiffusion(LatentDiffusion):
             spacing=options.spacing,
             eta=options.eta,
         )
-        return Run(
-            table,
+        run = Run(
+            within_interval(table, options),
             resolve_seeds(seed, count),
             check_guidance_scale(guidance_scale),
+            guidance_methods(options),
             options,
         )
+        if {"pag", "sag"} & set(run.methods):
+            check_layers(run.methods, self.diffusion_model.self_attentions())
+        return run
 
     def _paint(self, encoded, negatives, noise, run: Run) -> np.ndarray:
         """Pictures of encoded prompts from noise alone: the caller's or the seeds'."""
@@ -250,12 +261,13 @@ class StableDiffusion(LatentDiffusion):
         denoise, decode = self.program("denoise"), self.program("decode")
         scale = np.float32(run.guidance_scale)
         latents = drive(
-            lambda *state: denoise(branches, scale, shares, *state),
+            lambda *state: denoise(branches, scale, shares, run.methods, *state),
             latents,
             run.table,
             step_noise(run.seeds, len(run.table.noise_rows), latents.shape[1:]),
             run.options.callback,
             run.options.progress_bar,
+            empty_memory(run.methods, latents),
         )
         # One at a time: the decoder's activations are the largest of the run.
         return np.concatenate([backend.to_numpy(decode(x[None])) for x in latents])

@@ -15,6 +15,7 @@ FLOORS = (
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "arguments", "options", "pictures"),
+        "guidance_arguments",
     },
     {"latent_diffusion", "stable_diffusion", "training", "datasets"},
     {"apps", "__main__"},

@@ -146,6 +146,7 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
         asked[0].branches,
         scale,
         asked[0].shares,
+        asked[0].run.methods,
         loop.start(asked[0].latents),
         table.rows,
         np.zeros((1, 2, *LATENTS), "float32"),
