@@ -116,4 +116,4 @@ class Library:
         shares = np.ones((1, self.job.batch_size), "float32")
         carry = loop.start(self._latents * np.float32(table.initial_scale))
         scale = np.float32(GUIDANCE_SCALE)
-        return [branch, branch], scale, shares, carry, rows, noise
+        return [branch, branch], scale, shares, {}, carry, rows, noise
