@@ -21,7 +21,10 @@ FLOORS = (
     {"apps", "__main__"},
 )
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
-ONLY_NUMPY = {"schedule", "samplers", "table", "methods", "noise"}
+ONLY_NUMPY = {
+    *("schedule", "spacings", "samplers", "names", "table", "noise", "rng"),
+    *("methods", "multistep", "singlestep", "stochastic"),
+}
 
 
 def room(module: str) -> str:

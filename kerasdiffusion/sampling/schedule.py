@@ -12,7 +12,7 @@ import numpy as np
 from kerasdiffusion.config import ScheduleConfig
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-SPACINGS = ("leading", "trailing", "linspace", "karras", "exponential")
+SPACINGS = ("leading", "trailing", "linspace", "karras", "exponential", "lcm")
 
 _BETAS = {
     "linear": np.linspace,
@@ -130,7 +130,7 @@ class Schedule:
                 f"`spacing` must be one of {', '.join(SPACINGS)}. Received: {spacing!r}"
             )
         if spacing in ("karras", "exponential"):
-            sigmas = _karras(self.sigmas[-1], self.sigmas[0], num_steps)
+            sigmas = karras(self.sigmas[-1], self.sigmas[0], num_steps)
             if spacing == "exponential":
                 sigmas = np.geomspace(self.sigmas[-1], self.sigmas[0], num_steps)
             timesteps = self.timestep_at(sigmas)
@@ -151,6 +151,12 @@ class Schedule:
         stride = self.config.train_steps / count
         return np.round(self.config.train_steps - np.arange(count) * stride) - 1
 
+    def _lcm(self, count: int, open_end: bool) -> np.ndarray:
+        # Of the 50 timesteps that a distillation was trained on, or of more.
+        stride = self.config.train_steps // max(50, count)
+        known = np.arange(max(50, count), 0, -1) * stride - 1.0
+        return known[np.arange(count) * len(known) // count]
+
     def _linspace(self, count: int, open_end: bool) -> np.ndarray:
         last = self.config.train_steps - 1
         if count + open_end == 1:
@@ -158,7 +164,7 @@ class Schedule:
         return np.linspace(0, last, count + open_end)[::-1][:count]
 
 
-def _karras(sigma_max: float, sigma_min: float, count: int, rho: float = 7.0):
+def karras(sigma_max: float, sigma_min: float, count: int, rho: float = 7.0):
     """Equal steps in sigma^(1/rho)."""
     ramp = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), count)
     return ramp**rho
