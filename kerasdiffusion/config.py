@@ -1,4 +1,4 @@
-"""What a model is made of, as frozen dataclasses, and the presets by name.
+"""What a model is made of, as frozen dataclasses.
 
 One dataclass per part. A model family is a set of values for these fields; nothing
 here imports a framework.
@@ -29,6 +29,20 @@ class TextEncoderConfig:
     """The text transformer of CLIP (`models/text_encoder.py`).
 
     The defaults are CLIP ViT-L/14's, which SD 1 uses.
+
+    Args:
+        vocabulary_size: Rows of the token table.
+        context_length: Tokens that the position table has room for.
+        width: Channels of a token.
+        depth: Transformer layers.
+        heads: Attention heads.
+        mlp_width: Hidden channels of the perceptrons.
+        activation: `"quick_gelu"` (OpenAI's CLIP) or `"gelu"` (OpenCLIP, whose names
+            an original file then has).
+        skipped_layers: Layers at the end that the context leaves out; 1 is the
+            penultimate layer.
+        final_norm: Whether the context goes through the final norm.
+        projection_width: Channels of the pooled text, or 0 for an encoder without.
     """
 
     vocabulary_size: int = 49408
@@ -38,6 +52,14 @@ class TextEncoderConfig:
     heads: int = 12
     mlp_width: int = 3072
     activation: str = "quick_gelu"
+    skipped_layers: int = 0
+    final_norm: bool = True
+    projection_width: int = 0
+
+    @property
+    def is_open_clip(self) -> bool:
+        """Whether it is one of OpenCLIP's, and not OpenAI's."""
+        return self.activation == "gelu"
 
 
 @dataclass(frozen=True)
@@ -49,28 +71,73 @@ class DiffusionModelConfig:
         out_channels: Channels of the prediction.
         block_widths: Channels of each resolution level, finest first.
         blocks_per_level: Residual blocks a level on the way down (one more on the
-            way up).
+            way up); one number, or one for each level.
         transformer_depths: Transformer layers after each residual block of a level;
-            0 for a level without attention.
-        mid_transformer_depth: The same for the middle block.
+            0 for a level without attention. A level may have a number for each of its
+            blocks.
+        mid_transformer_depth: The same for the middle block; 0 for a middle block that
+            is one residual block, `None` for no middle block.
+        up_transformer_depths: The same as `transformer_depths` for the way up, finest
+            level first and blocks in the order of their use, where it differs.
         heads: Attention heads of each level; the middle block takes the last.
         context_width: Width of the text encoder's output.
         linear_projection: Whether the transformers project by dense layers (SD 2,
             SDXL) or by 1x1 convolutions (SD 1). The function is the same, the
             weights' shapes differ.
         norm_groups: Groups of every group normalisation.
+        only_cross_attention: For each level, whether pixels attend to the context
+            twice and never to each other (the x4 upscaler); nowhere if empty.
+        vector_width: Channels of `vector`, the pooled text and the embedded size ids
+            (SDXL), or 0 for a network without.
+        vector_id_width: Channels of one embedded size id.
+        guidance_width: Channels of the embedded guidance scale (LCM), or 0.
+        noise_levels: Rows of the table of noise levels (the x4 upscaler), or 0.
     """
 
     in_channels: int = 4
     out_channels: int = 4
     block_widths: tuple[int, ...] = (320, 640, 1280, 1280)
-    blocks_per_level: int = 2
-    transformer_depths: tuple[int, ...] = (1, 1, 1, 0)
-    mid_transformer_depth: int = 1
+    blocks_per_level: int | tuple[int, ...] = 2
+    transformer_depths: tuple[int | tuple[int, ...], ...] = (1, 1, 1, 0)
+    mid_transformer_depth: int | None = 1
     heads: tuple[int, ...] = (8, 8, 8, 8)
     context_width: int = 768
     linear_projection: bool = False
     norm_groups: int = 32
+    up_transformer_depths: tuple[int | tuple[int, ...], ...] | None = None
+    only_cross_attention: tuple[bool, ...] = ()
+    vector_width: int = 0
+    vector_id_width: int = 256
+    guidance_width: int = 0
+    noise_levels: int = 0
+
+    def blocks(self, level: int) -> int:
+        """Residual blocks of a level on the way down."""
+        blocks = self.blocks_per_level
+        return blocks if isinstance(blocks, int) else blocks[level]
+
+    def depths(self, level: int) -> tuple[int, ...]:
+        """Transformer layers after each residual block of a level on the way down."""
+        return _each(self.transformer_depths[level], self.blocks(level))
+
+    def up_depths(self, level: int) -> tuple[int, ...]:
+        """The same on the way up."""
+        depths = self.up_transformer_depths or self.transformer_depths
+        return _each(depths[level], self.blocks(level) + 1)
+
+    def is_cross_only(self, level: int) -> bool:
+        """Whether the pixels of a level do not attend to each other."""
+        return bool(self.only_cross_attention) and self.only_cross_attention[level]
+
+
+def _each(depths: int | tuple[int, ...], blocks: int) -> tuple[int, ...]:
+    depths = (depths,) * blocks if isinstance(depths, int) else depths
+    if len(depths) != blocks or (min(depths) == 0 < max(depths)):
+        raise ValueError(
+            f"The transformer depths of a level must be one number, or one for each of "
+            f"its {blocks} blocks, all 0 or none. Received: {depths}"
+        )
+    return depths
 
 
 @dataclass(frozen=True)
@@ -103,6 +170,33 @@ class AutoencoderConfig:
 
 
 @dataclass(frozen=True)
+class TinyAutoencoderConfig:
+    """TAESD, a small autoencoder of the same latents (`models/tiny_autoencoder.py`).
+
+    Args:
+        image_channels: Channels of a picture.
+        latent_channels: Channels of the latents.
+        width: Channels of every layer.
+        encoder_blocks: Blocks of each level of the encoder, finest first.
+        decoder_blocks: Blocks of each level of the decoder, coarsest first.
+        scale_factor: What encoded latents are multiplied by: it was trained with
+            scaled ones.
+    """
+
+    image_channels: int = 3
+    latent_channels: int = 4
+    width: int = 64
+    encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
+    decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
+    scale_factor: float = 1.0
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels on a side of one latent."""
+        return 2 ** (len(self.decoder_blocks) - 1)
+
+
+@dataclass(frozen=True)
 class ScheduleConfig:
     """The noise that the U-Net was trained with (`sampling/schedule.py`).
 
@@ -117,6 +211,8 @@ class ScheduleConfig:
         steps_offset: What `"leading"` spacing adds to its timesteps.
         final_alpha_one: Whether DDIM and PNDM end at no noise at all, or (SD) at the
             noise of training step 0.
+        zero_terminal_snr: Whether the last training step is noise alone: the betas are
+            rescaled as in Lin et al. 2024, algorithm 1.
     """
 
     beta_schedule: str = "scaled_linear"
@@ -126,61 +222,85 @@ class ScheduleConfig:
     prediction_type: str = "epsilon"
     steps_offset: int = 1
     final_alpha_one: bool = False
+    zero_terminal_snr: bool = False
 
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """What `text_to_image` takes where the caller leaves it `None`."""
+    """What `text_to_image` takes where the caller leaves it `None`.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+        sampler: A sampler's name.
+        num_steps: Denoising steps.
+        guidance_scale: 1 for models that were distilled to need none.
+        spacing: How the steps are spaced; the sampler's own if `None`.
+        zero_negative: Whether no negative prompt means vectors of zeros (SDXL), and
+            not those of the empty prompt.
+    """
 
     height: int = 512
     width: int = 512
     sampler: str = "dpmpp_2m_karras"
     num_steps: int = 25
     guidance_scale: float = 7.5
+    spacing: str | None = None
+    zero_negative: bool = False
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that defines a model but its weights."""
+    """Everything that defines a model but its weights.
+
+    Args:
+        tokenizer: The tokenizer of `text_encoder`.
+        text_encoder: The text encoder; the first of SDXL's.
+        diffusion_model: The U-Net.
+        autoencoder: The autoencoder, KL or tiny.
+        schedule: The noise that the U-Net was trained with.
+        generation: What a call takes by default.
+        text_encoder_2: SDXL's second text encoder, whose context is beside the first's.
+        tokenizer_2: Its tokenizer.
+        low_res_schedule: The noise that is added to the x4 upscaler's small picture.
+    """
 
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     diffusion_model: DiffusionModelConfig = field(default_factory=DiffusionModelConfig)
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    autoencoder: AutoencoderConfig | TinyAutoencoderConfig = field(
+        default_factory=AutoencoderConfig
+    )
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    text_encoder_2: TextEncoderConfig | None = None
+    tokenizer_2: TokenizerConfig | None = None
+    low_res_schedule: ScheduleConfig | None = None
 
     def replace(self, **parts) -> ModelConfig:
         """A copy with some parts exchanged."""
         return dataclasses.replace(self, **parts)
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the networks that there are."""
+        second = () if self.text_encoder_2 is None else ("text_encoder_2",)
+        return ("text_encoder", *second, "diffusion_model", "image_encoder", "decoder")
 
-@dataclass(frozen=True)
-class Preset:
-    """A published model: its configuration and where its weights lie.
+    @property
+    def text_encoders(self) -> tuple[TextEncoderConfig, ...]:
+        """The text encoders that there are."""
+        second = () if self.text_encoder_2 is None else (self.text_encoder_2,)
+        return (self.text_encoder, *second)
 
-    Args:
-        source: What `from_preset` reads: `hf://owner/name`, or `asset://folder` for
-            a model inside the package.
-        about: One line for people.
-        config: The configuration, where it is known before anything is fetched.
-    """
+    @property
+    def text_width(self) -> int:
+        """Channels of the context of all text encoders."""
+        return sum(each.width for each in self.text_encoders)
 
-    source: str
-    about: str
-    config: ModelConfig | None = None
-
-
-SD1 = ModelConfig()
-
-PRESETS: dict[str, Preset] = {
-    "emoji": Preset("asset://emoji", "the bundled model: emoji on plain grounds"),
-    "sd1.4": Preset(
-        "hf://CompVis/stable-diffusion-v1-4", "Stable Diffusion 1.4, 512x512", SD1
-    ),
-    "sd1.5": Preset(
-        "hf://stable-diffusion-v1-5/stable-diffusion-v1-5",
-        "Stable Diffusion 1.5, 512x512",
-        SD1,
-    ),
-}
+    @property
+    def size_ids(self) -> int:
+        """Numbers that `vector` has behind the pooled text: 6, or a refiner's 5."""
+        network = self.diffusion_model
+        rest = network.vector_width - self.text_encoders[-1].projection_width
+        return rest // network.vector_id_width if network.vector_width else 0

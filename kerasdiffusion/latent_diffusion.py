@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 
 import keras
 from keras import ops
 
 from kerasdiffusion import backend, images
-from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.config import ModelConfig, TinyAutoencoderConfig
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
 from kerasdiffusion.presets import find_preset
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.tokenizer import Tokenizer
-from kerasdiffusion.weights import hub, load, save
+from kerasdiffusion.weights import hub, load, save, swap
 
 PARTS = {
     "text_encoder": (TextEncoder, "text_encoder"),
+    "text_encoder_2": (TextEncoder, "text_encoder_2"),
     "diffusion_model": (DiffusionModel, "diffusion_model"),
     "image_encoder": (ImageEncoder, "autoencoder"),
     "decoder": (Decoder, "autoencoder"),
 }
+TINY = {"image_encoder": TinyImageEncoder, "decoder": TinyDecoder}
 
 
 class LatentDiffusion(keras.Model):
@@ -42,6 +46,9 @@ class LatentDiffusion(keras.Model):
         precision: str = "auto",
         config: ModelConfig | None = None,
         weights: load.Source | None = "sd1.4",
+        vae: load.Source | None = None,
+        text_encoder: load.Source | None = None,
+        prediction_type: str | None = None,
         tokenizer: Tokenizer | None = None,
         name: str = "stable_diffusion",
     ):
@@ -51,7 +58,14 @@ class LatentDiffusion(keras.Model):
         weights, known = find_preset(weights)
         if config is None and weights is None:
             config = ModelConfig()
-        self.config = config or known or load.read_config(weights)
+        config = config or known or load.read_config(weights)
+        swapped = {"autoencoder": vae, "text_encoder": text_encoder}
+        self.config = swap.read_configs(config, swapped, prediction_type)
+        self._swapped = {
+            part: swapped[field]
+            for part, (_, field) in PARTS.items()
+            if swapped.get(field) is not None
+        }
         defaults = self.config.generation
         self.img_height = defaults.height if img_height is None else img_height
         self.img_width = defaults.width if img_width is None else img_width
@@ -70,15 +84,20 @@ class LatentDiffusion(keras.Model):
         """Makes the networks and reads their weights, if that is still to do."""
         if self._parts:
             return
-        empty = self._weights_source is not None
+        sources: dict = {}
+        for part in self.config.parts:
+            source = self._swapped.get(part, self._weights_source)
+            sources.setdefault(_key(source), (source, []))[1].append(part)
         parts = {}
-        for part, (network, field) in PARTS.items():
-            with backend.empty_weights(empty):
-                parts[part] = network(
-                    getattr(self.config, field), dtype=self.precision, name=part
-                )
-        if empty:
-            load.load_weights(parts, self._weights_source)
+        for source, names in sources.values():
+            for part in names:
+                config = getattr(self.config, PARTS[part][1])
+                is_tiny = isinstance(config, TinyAutoencoderConfig)
+                network = TINY[part] if is_tiny else PARTS[part][0]
+                with backend.empty_weights(source is not None):
+                    parts[part] = network(config, dtype=self.precision, name=part)
+            if source is not None:
+                load.load_weights({name: parts[name] for name in names}, source)
         self._parts = parts
         self.built = True
 
@@ -87,6 +106,12 @@ class LatentDiffusion(keras.Model):
         """Tokens to context."""
         self.build()
         return self._parts["text_encoder"]
+
+    @property
+    def text_encoder_2(self) -> TextEncoder | None:
+        """The second text encoder of SDXL; `None` where there is one."""
+        self.build()
+        return self._parts.get("text_encoder_2")
 
     @property
     def diffusion_model(self) -> DiffusionModel:
@@ -111,7 +136,7 @@ class LatentDiffusion(keras.Model):
         """Prompts to tokens."""
         if self._tokenizer is None:
             tokenizer = read_tokenizer(self._weights_source, self.config)
-            size = self.config.text_encoder.vocabulary_size
+            size = min(each.vocabulary_size for each in self.config.text_encoders)
             if tokenizer.vocabulary_size > size:
                 raise ValueError(
                     f"The tokenizer must have no more tokens than the text encoder's "
@@ -209,10 +234,16 @@ class LatentDiffusion(keras.Model):
         return self._programs[name]
 
 
+def _key(source):
+    """What tells sources apart."""
+    return str(sorted(source.items()) if isinstance(source, Mapping) else source)
+
+
 def read_tokenizer(source, config: ModelConfig) -> Tokenizer:
     """The tokenizer in a model's folder, or CLIP's."""
     if isinstance(source, (str, os.PathLike)):
-        folder = hub.resolve(source, configs_only=True) / "tokenizer"
-        if folder.is_dir():
-            return Tokenizer.from_folder(folder, config.tokenizer)
+        root = hub.resolve(source, configs_only=True)
+        for name in ("tokenizer", "tokenizer_2"):  # a refiner has the second alone
+            if (root / name).is_dir():
+                return Tokenizer.from_folder(root / name, config.tokenizer)
     return Tokenizer(config.tokenizer)

@@ -14,7 +14,7 @@ FLOORS = (
     {"_version", "config", "presets", "backend"},
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
-        *("generation_parameters", "arguments", "options", "pictures"),
+        *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
         "guidance_arguments",
     },
     {"latent_diffusion", "stable_diffusion", "training", "datasets"},

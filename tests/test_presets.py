@@ -3,8 +3,7 @@ import sys
 
 import pytest
 
-from kerasdiffusion.config import PRESETS
-from kerasdiffusion.presets import find_preset
+from kerasdiffusion.presets import PRESETS, find_preset
 
 
 def test_a_presets_name_is_its_source_and_configuration():

@@ -9,8 +9,7 @@ from pathlib import Path
 from kerasdiffusion._version import __version__
 from kerasdiffusion.apps import options
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
-from kerasdiffusion.config import PRESETS
-from kerasdiffusion.presets import find_preset
+from kerasdiffusion.presets import PRESETS, find_preset
 
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 from keras import ops
 
 from kerasdiffusion.config import DiffusionModelConfig
+from kerasdiffusion.models.embeddings import TimeEmbedding, VectorEmbedding
 from kerasdiffusion.models.layers import (
     Attention,
     Block,
@@ -39,9 +38,15 @@ class DiffusionModel(Network):
         inputs: A dict of `"latents"`, a tensor of shape `(batch, height, width,
             in_channels)`; `"timestep"`, of shape `(batch,)`, from 0 to 999, fractions
             allowed; and `"crossattn"`, the context, of shape
-            `(batch, tokens, context_width)`. Guidance may add `"freeu"`, the four
-            factors `b1, b2, s1, s2`, and `"perturbed"`, which images have the identity
-            for an attention map: bool, of shape `(batch,)`.
+            `(batch, tokens, context_width)`. And, where there are such:
+            `"concat"`, of shape `(batch, height, width, channels)`, more channels
+            behind the latents, which are then as many fewer; `"vector"`, the pooled
+            text and the embedded size ids, of shape `(batch, vector_width)`;
+            `"guidance"`, the embedded guidance scale, of shape
+            `(batch, guidance_width)`; `"noise_level"`, whole numbers of shape
+            `(batch,)`. Guidance may add `"freeu"`, the four factors `b1, b2, s1,
+            s2`, and `"perturbed"`, which images have the identity for an attention
+            map: bool, of shape `(batch,)`.
         perturbed_layers: In which layers they have it: diffusers' names of them, or of
             blocks that they are in.
         watch: Whether to give the middle block's self-attention too.
@@ -79,14 +84,27 @@ class DiffusionModel(Network):
         dtype, widths = self.dtype_policy, config.block_widths
         levels = range(len(widths))
         self.time_embedding = TimeEmbedding(
-            widths[0], name="time_embedding", dtype=dtype
+            widths[0], config.guidance_width, name="time_embedding", dtype=dtype
         )
+        if config.vector_width:
+            self.add_embedding = VectorEmbedding(
+                4 * widths[0], name="add_embedding", dtype=dtype
+            )
+        if config.noise_levels:
+            self.class_embedding = keras.layers.Embedding(
+                config.noise_levels,
+                4 * widths[0],
+                name="class_embedding",
+                dtype=dtype,
+            )
         self.conv_in = Conv(widths[0], name="conv_in", dtype=dtype)
         self.down_blocks = [
             DownBlock(config, level, name=f"down_blocks-{level}", dtype=dtype)
             for level in levels
         ]
-        self.mid_block = MidBlock(config, name="mid_block", dtype=dtype)
+        self.mid_block = None
+        if config.mid_transformer_depth is not None:
+            self.mid_block = MidBlock(config, name="mid_block", dtype=dtype)
         self.up_blocks = [
             UpBlock(config, level, name=f"up_blocks-{i}", dtype=dtype)
             for i, level in enumerate(reversed(levels))
@@ -102,13 +120,18 @@ class DiffusionModel(Network):
             config.out_channels, zero=True, name="conv_out", dtype=dtype
         )
         size = 2 ** len(widths)
-        self(
-            {
-                "latents": keras.KerasTensor((1, size, size, config.in_channels)),
-                "timestep": keras.KerasTensor((1,)),
-                "crossattn": keras.KerasTensor((1, 2, config.context_width)),
-            }
-        )
+        shapes = {
+            "latents": (size, size, config.in_channels),
+            "timestep": (),
+            "crossattn": (2, config.context_width),
+        }
+        if config.vector_width:
+            shapes["vector"] = (config.vector_width,)
+        if config.guidance_width:
+            shapes["guidance"] = (config.guidance_width,)
+        if config.noise_levels:
+            shapes["noise_level"] = ()
+        self({key: keras.KerasTensor((1, *shape)) for key, shape in shapes.items()})
 
     def call(self, inputs, perturbed_layers=(), watch=False):
         if "perturbed" not in inputs and not watch:
@@ -132,47 +155,40 @@ class DiffusionModel(Network):
     def _predict(self, inputs):
         """The prediction, and what the middle block gives."""
         context = ops.cast(inputs["crossattn"], self.compute_dtype)
-        time = self.time_embedding(inputs["timestep"])
-        x = self.conv_in(ops.cast(inputs["latents"], self.compute_dtype))
+        time = self.embed_time(inputs)
+        x = ops.cast(inputs["latents"], self.compute_dtype)
+        if "concat" in inputs:
+            more = ops.cast(inputs["concat"], self.compute_dtype)
+            x = ops.concatenate([x, more], axis=-1)
+        x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:
             x, block_skips = block(x, time, context)
             skips += block_skips
-        x = middle = self.mid_block(x, time, context)
+        if self.mid_block is not None:
+            x = self.mid_block(x, time, context)
+        middle = x
         for i, block in enumerate(self.up_blocks):
             own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
             factors = inputs["freeu"][i::2] if "freeu" in inputs and i < 2 else None
             x = block(x, time, context, own, skips[-1] if skips else None, factors)
         return self.conv_out(self.conv_norm_out(x)), middle
 
-
-class TimeEmbedding(Block):
-    """Sines and cosines of the timestep, through two dense layers.
-
-    Reference:
-        Ho et al. 2020, "Denoising Diffusion Probabilistic Models", appendix B.
-    """
-
-    def __init__(self, width: int, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        dtype = self.dtype_policy
-        self.width = width
-        self.linear_1 = Dense(4 * width, name="linear_1", dtype=dtype)
-        self.linear_2 = Dense(4 * width, name="linear_2", dtype=dtype)
-
-    def call(self, timestep):
-        half = self.width // 2
-        exponents = ops.arange(half, dtype="float32") / half
-        angles = ops.exp(-math.log(10000.0) * exponents)
-        angles = ops.cast(timestep, "float32")[:, None] * angles
-        waves = ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
-        return self.linear_2(ops.silu(self.linear_1(waves)))
+    def embed_time(self, inputs):
+        """What every residual block sees: the timestep and all that is no picture."""
+        time = self.time_embedding(inputs["timestep"], inputs.get("guidance"))
+        if self.config.vector_width:
+            time = time + self.add_embedding(inputs["vector"])
+        if self.config.noise_levels:
+            level = ops.cast(inputs["noise_level"], "int32")
+            time = time + self.class_embedding(level)
+        return time
 
 
 class _Level(Block):
     """The residual blocks of one level, a transformer behind each where it has any."""
 
-    def __init__(self, config, level, residual_blocks, depth, **kwargs):
+    def __init__(self, config, level, depths, **kwargs):
         super().__init__(**kwargs)
         dtype, width = self.dtype_policy, config.block_widths[level]
         self.resnets = [
@@ -184,11 +200,12 @@ class _Level(Block):
                 name=f"resnets-{i}",
                 dtype=dtype,
             )
-            for i in range(residual_blocks)
+            for i in range(len(depths))
         ]
         self.attentions = [
             Transformer(config, level, depth, name=f"attentions-{i}", dtype=dtype)
-            for i in range(residual_blocks if depth else 0)
+            for i, depth in enumerate(depths)
+            if depth
         ]
 
     def layer(self, i, x, time, context):
@@ -201,8 +218,7 @@ class DownBlock(_Level):
     """One level on the way down; every intermediate result is kept as a skip."""
 
     def __init__(self, config: DiffusionModelConfig, level: int, **kwargs):
-        depth = config.transformer_depths[level]
-        super().__init__(config, level, config.blocks_per_level, depth, **kwargs)
+        super().__init__(config, level, config.depths(level), **kwargs)
         self.downsamplers = []
         if level < len(config.block_widths) - 1:
             width, dtype = config.block_widths[level], self.dtype_policy
@@ -220,7 +236,10 @@ class DownBlock(_Level):
 
 
 class MidBlock(Block):
-    """The bottom: a residual block, a transformer, a residual block."""
+    """The bottom: a residual block, a transformer, a residual block.
+
+    Without transformer layers it is one residual block.
+    """
 
     def __init__(self, config: DiffusionModelConfig, **kwargs):
         super().__init__(**kwargs)
@@ -234,23 +253,31 @@ class MidBlock(Block):
                 name=f"resnets-{i}",
                 dtype=dtype,
             )
-            for i in range(2)
+            for i in range(2 if config.mid_transformer_depth else 1)
         ]
-        self.attention = Transformer(
-            config, -1, config.mid_transformer_depth, name="attentions-0", dtype=dtype
-        )
+        self.attention = None
+        if config.mid_transformer_depth:
+            self.attention = Transformer(
+                config,
+                len(config.block_widths) - 1,
+                config.mid_transformer_depth,
+                in_middle=True,
+                name="attentions-0",
+                dtype=dtype,
+            )
 
     def call(self, x, time, context):
-        x = self.attention(self.resnets[0](x, time), context)
-        return self.resnets[1](x, time)
+        x = self.resnets[0](x, time)
+        if self.attention is None:
+            return x
+        return self.resnets[1](self.attention(x, context), time)
 
 
 class UpBlock(_Level):
     """One level on the way up; each residual block takes a skip beside its input."""
 
     def __init__(self, config: DiffusionModelConfig, level: int, **kwargs):
-        depth = config.transformer_depths[level]
-        super().__init__(config, level, config.blocks_per_level + 1, depth, **kwargs)
+        super().__init__(config, level, config.up_depths(level), **kwargs)
         self.upsamplers = []
         if level > 0:
             width, dtype = config.block_widths[level], self.dtype_policy
@@ -275,7 +302,14 @@ class Transformer(Block):
         CompVis `ldm/modules/attention.py`, `SpatialTransformer`.
     """
 
-    def __init__(self, config: DiffusionModelConfig, level: int, depth: int, **kwargs):
+    def __init__(
+        self,
+        config: DiffusionModelConfig,
+        level: int,
+        depth: int,
+        in_middle: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         dtype = self.dtype_policy
         width, self.linear = config.block_widths[level], config.linear_projection
@@ -294,6 +328,7 @@ class Transformer(Block):
             TransformerBlock(
                 width,
                 config.heads[level],
+                config.is_cross_only(level) and not in_middle,
                 name=f"transformer_blocks-{i}",
                 dtype=dtype,
             )
@@ -308,11 +343,14 @@ class Transformer(Block):
 
 
 class TransformerBlock(Block):
-    """Attention to each other, attention to the context, a gated perceptron."""
+    """Attention to each other, attention to the context, a gated perceptron.
 
-    def __init__(self, width: int, heads: int, **kwargs):
+    With `cross_only`, the first attention is to the context too.
+    """
+
+    def __init__(self, width: int, heads: int, cross_only: bool = False, **kwargs):
         super().__init__(**kwargs)
-        dtype = self.dtype_policy
+        dtype, self.cross_only = self.dtype_policy, cross_only
         self.norm1 = LayerNorm(name="norm1", dtype=dtype)
         self.attn1 = Attention(width, heads, name="attn1", dtype=dtype)
         self.norm2 = LayerNorm(name="norm2", dtype=dtype)
@@ -321,7 +359,7 @@ class TransformerBlock(Block):
         self.ff = GatedPerceptron(width, name="ff", dtype=dtype)
 
     def call(self, x, context):
-        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn1(self.norm1(x), context if self.cross_only else None)
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
 

@@ -15,7 +15,7 @@ ACTIVATIONS = {
 
 
 class TextEncoder(Network):
-    """Tokens in, context out: one vector a token.
+    """Tokens in, context out: one vector a token; pooled text where it projects.
 
     Args:
         config: A `TextEncoderConfig`; SD 1's CLIP ViT-L/14 by default.
@@ -26,7 +26,8 @@ class TextEncoder(Network):
         tokens: Integer tensor of shape `(batch, tokens)`.
 
     Call returns:
-        Context, a tensor of shape `(batch, tokens, width)`.
+        Context, a tensor of shape `(batch, tokens, width)`. With a projection, a
+        tuple of it and the pooled text of shape `(batch, projection_width)`.
 
     Example:
 
@@ -47,17 +48,35 @@ class TextEncoder(Network):
         self.text_model = TextTransformer(
             config, name="text_model", dtype=self.dtype_policy
         )
+        if config.projection_width:
+            self.text_projection = Dense(
+                config.projection_width,
+                use_bias=False,
+                name="text_projection",
+                dtype=self.dtype_policy,
+            )
         self(keras.KerasTensor((1, config.context_length), "int32"))
 
     def call(self, tokens):
-        return self.text_model(tokens)
+        context, last = self.text_model(tokens)
+        if not self.config.projection_width:
+            return context
+        # The vector at the first end of text stands for the whole.
+        end = ops.cast(ops.equal(tokens, self.config.vocabulary_size - 1), "int32")
+        at_end = ops.one_hot(ops.argmax(end, axis=1), tokens.shape[1], dtype=last.dtype)
+        return context, self.text_projection(ops.einsum("bt,btw->bw", at_end, last))
 
 
 class TextTransformer(Block):
-    """Embeddings, encoder layers and the final norm."""
+    """Embeddings, encoder layers and the final norm.
+
+    Gives the context, of the layer that the configuration says, and what comes out at
+    the end. A compiler leaves out what nobody reads.
+    """
 
     def __init__(self, config: TextEncoderConfig, **kwargs):
         super().__init__(**kwargs)
+        self.config = config
         self.embeddings = TextEmbeddings(
             config, name="embeddings", dtype=self.dtype_policy
         )
@@ -72,10 +91,15 @@ class TextTransformer(Block):
         )
 
     def call(self, tokens):
-        x = self.embeddings(tokens)
+        states = [self.embeddings(tokens)]
         for layer in self.encoder_layers:
-            x = layer(x)
-        return self.final_layer_norm(x)
+            states.append(layer(states[-1]))
+        last = self.final_layer_norm(states[-1])
+        context = states[-1 - self.config.skipped_layers]
+        if not self.config.final_norm:
+            return context, last
+        skips = self.config.skipped_layers
+        return self.final_layer_norm(context) if skips else last, last
 
 
 class TextEmbeddings(Block):

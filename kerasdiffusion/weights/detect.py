@@ -13,24 +13,48 @@ from kerasdiffusion.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
     ModelConfig,
+    ScheduleConfig,
     TextEncoderConfig,
     TokenizerConfig,
 )
+from kerasdiffusion.presets import UPSCALER, XL_AUTOENCODER, family_defaults
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.folders import dataclass_from
-from kerasdiffusion.weights.names import PREFIXES
+from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
 
 METADATA_KEY = "kerasdiffusion.config"
 
-# Keys of files that are not Stable Diffusion 1, and what they are.
+# Keys of files that are no Stable Diffusion model, and what they are.
+_UNET = r"(model\.diffusion_model\.)?"
 STRANGERS = (
-    (r"conditioner\.embedders\.", "an SDXL checkpoint"),
-    (r"cond_stage_model\.model\.", "a Stable Diffusion 2 checkpoint"),
-    (r"(model\.diffusion_model\.)?joint_blocks\.", "a Stable Diffusion 3 checkpoint"),
-    (r"(model\.diffusion_model\.)?double_blocks\.", "a Flux checkpoint"),
-    (r"control_model\.|controlnet_cond_embedding\.", "a ControlNet"),
-    (r"lora_(te|unet)|.*\.lora_(A|B|up|down)\.", "a LoRA"),
-    (r"string_to_param|emb_params$|clip_[lg]$", "a textual-inversion embedding"),
+    (_UNET + r"joint_blocks\.|text_encoders\.", "a Stable Diffusion 3 checkpoint"),
+    (_UNET + r"double_blocks\.", "a Flux checkpoint"),
+    (_UNET + r"double_layers\.", "an AuraFlow checkpoint"),
+    (r"edm_(mean|std)$", "a Playground 2.5 checkpoint, which has a noise of its own"),
+    (r"control_model\.|controlnet_cond_embedding\.|.*zero_convs\.", "a ControlNet"),
+    (r"adapter\.(body|conv_in)\.", "a T2I-Adapter"),
+    (r"ip_adapter\.|image_proj\.", "an IP-Adapter"),
+    (r"(lora|lycoris)_(te|unet)|.*[._]lora(_|\.)?(A|B|up|down)\.", "a LoRA"),
+    (r".*motion_modules\.", "a motion module of AnimateDiff"),
+    (r"string_to_param|emb_params$|clip_[lg]$|<.+>$", "a textual-inversion embedding"),
+    (r"(encoder\.block|shared)\.", "a T5 text encoder"),
+    (r"(embedder\.)?vision_model\.|visual\.", "a CLIP image encoder"),
+    (_UNET + r"(down|up)_blocks\.\d+\.\d+\.", "a Stable Cascade checkpoint"),
+)
+# Parts of a model, and how they are read.
+ALONE = (
+    (
+        r"(first_stage_model\.)?(en|de)coder\.(conv_in|layers\.0)\.",
+        "an autoencoder alone: pass it as `vae` beside a whole model",
+    ),
+    (
+        r"(text_model\.)?embeddings\.token_embedding|transformer\.resblocks\.",
+        "a text encoder alone: pass it as `text_encoder` beside a whole model",
+    ),
+    (
+        r"down_blocks\.\d+\.resnets\.|input_blocks\.0\.0\.",
+        "a U-Net alone: pass a dict of a file for each part",
+    ),
 )
 
 
@@ -65,8 +89,10 @@ class _Shapes:
 def detect(file: TensorFile) -> ModelConfig:
     """The configuration of an original single file.
 
-    What shapes do not show is Stable Diffusion 1's: 8 heads, 32 groups, the schedule.
-    A file that `save_file` wrote says it all in its metadata.
+    What shapes do not show is what the family has: heads, groups, the schedule. Whether
+    a Stable Diffusion 2 predicts v cannot be seen: those with 4 channels are taken to,
+    but where the file says otherwise. A file that `save_file` wrote says it all in its
+    metadata.
 
     Args:
         file: An open `TensorFile`.
@@ -86,31 +112,83 @@ def detect(file: TensorFile) -> ModelConfig:
                 f"The configuration in the file's metadata is damaged ({error}). "
                 f"Received: {file.path}"
             ) from error
-    refuse_strangers(file)
-    text_encoder = _text_encoder(file)
-    return ModelConfig(
-        tokenizer=TokenizerConfig(context_length=text_encoder.context_length),
-        text_encoder=text_encoder,
-        diffusion_model=_diffusion_model(file),
-        autoencoder=_autoencoder(file),
+    if not any(key.startswith(PREFIXES["diffusion_model"]) for key in file.keys()):
+        refuse_strangers(file, among=STRANGERS + ALONE)
+    refuse_strangers(file, among=STRANGERS[:4])
+    network = _diffusion_model(file)
+    is_xl = network.vector_width > 0
+    encoders = _text_encoders(file, is_xl)
+    tokenizers = [
+        TokenizerConfig(
+            context_length=encoder.context_length,
+            pad_token="!" if encoder.is_open_clip else TokenizerConfig.pad_token,
+        )
+        for encoder in encoders
+    ]
+    second = {}
+    if len(encoders) == 2:
+        second = {"text_encoder_2": encoders[1], "tokenizer_2": tokenizers[1]}
+    schedule, low_res = _schedules(
+        file, network, encoders[0].is_open_clip and not is_xl
     )
+    config = ModelConfig(
+        tokenizer=tokenizers[0],
+        text_encoder=encoders[0],
+        diffusion_model=network,
+        autoencoder=_autoencoder(file, is_xl),
+        schedule=schedule,
+        low_res_schedule=low_res,
+        **second,
+    )
+    return config.replace(generation=family_defaults(config))
 
 
-def refuse_strangers(file: TensorFile) -> None:
-    """Raise for a file of another family, and say which."""
-    for pattern, what in STRANGERS:
+def refuse_strangers(file: TensorFile, among=STRANGERS) -> None:
+    """Raise for a file that is something else, and say what."""
+    for pattern, what in among:
         matcher = re.compile(pattern)
         if any(matcher.match(key) for key in file.keys()):
             raise WeightsError(
-                f"The file is {what}; this reads Stable Diffusion 1 and models of its "
-                f"layout. Received: {file.path}"
+                f"The file is {what}; this reads Stable Diffusion 1, 2, XL and models "
+                f"of their layouts. Received: {file.path}"
             )
 
 
-def _text_encoder(file: TensorFile) -> TextEncoderConfig:
-    prefix = PREFIXES["text_encoder"]
-    if any(key.startswith(f"{prefix}text_model.") for key in file.keys()):
-        prefix += "text_model."
+def _schedules(file: TensorFile, network, is_sd2: bool):
+    """The noise of the U-Net, and that of the upscaler's small picture."""
+    if network.noise_levels:
+        return UPSCALER.schedule, UPSCALER.low_res_schedule
+    # Stable Diffusion 2's models of more channels are of its 512 x 512 base.
+    kind = "v_prediction" if is_sd2 and network.in_channels == 4 else "epsilon"
+    said = file.metadata.get("modelspec.prediction_type")
+    kind = {"v": "v_prediction", "epsilon": "epsilon"}.get(said, kind)
+    if "v_pred" in file.keys():
+        kind = "v_prediction"
+    schedule = ScheduleConfig(
+        prediction_type=kind, zero_terminal_snr="ztsnr" in file.keys()
+    )
+    return schedule, None
+
+
+def _text_encoders(file: TensorFile, is_xl: bool) -> list[TextEncoderConfig]:
+    roots = [PREFIXES["text_encoder"]]
+    if is_xl:
+        roots = [EMBEDDER, PREFIXES["text_encoder_2"]]
+    found = []
+    for root in roots:
+        keys = [key for key in file.keys() if key.startswith(root)]
+        if any(key.startswith(f"{root}model.") for key in keys):
+            found.append(_open_clip(file, f"{root}model.", is_xl))
+        elif keys or root == roots[0]:
+            nested = any(
+                key.startswith(f"{root}transformer.text_model.") for key in keys
+            )
+            prefix = f"{root}transformer.{'text_model.' if nested else ''}"
+            found.append(_clip(file, prefix, is_xl))
+    return found
+
+
+def _clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
     shapes = _Shapes(file, prefix)
     vocabulary_size, width = shapes.of("embeddings.token_embedding.weight", 2)
     return TextEncoderConfig(
@@ -120,19 +198,40 @@ def _text_encoder(file: TensorFile) -> TextEncoderConfig:
         depth=shapes.count("encoder.layers.{}."),
         heads=max(1, width // 64),
         mlp_width=shapes.of("encoder.layers.0.mlp.fc1.weight", 2)[0],
+        skipped_layers=int(is_xl),
+        final_norm=not is_xl,
+    )
+
+
+def _open_clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
+    shapes = _Shapes(file, prefix)
+    vocabulary_size, width = shapes.of("token_embedding.weight", 2)
+    depth = shapes.count("transformer.resblocks.{}.")
+    projection = shapes.of("text_projection.weight", 2)[0] if is_xl else 0
+    return TextEncoderConfig(
+        vocabulary_size=vocabulary_size,
+        context_length=shapes.of("positional_embedding.weight", 2)[0],
+        width=width,
+        # Stable Diffusion 2 leaves out the last of ViT-H's 24 layers.
+        depth=depth if is_xl else min(depth, 23),
+        heads=max(1, width // 64),
+        mlp_width=shapes.of("transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        activation="gelu",
+        skipped_layers=int(is_xl),
+        final_norm=not is_xl,
+        projection_width=projection,
     )
 
 
 def _diffusion_model(file: TensorFile) -> DiffusionModelConfig:
     shapes = _Shapes(file, PREFIXES["diffusion_model"])
-    in_channels = shapes.of("input_blocks.0.0.weight", 4)[1]
 
     def depth(block: str) -> int:
         return shapes.count(f"{block}.1.transformer_blocks.{{}}.")
 
     widths: list[int] = []
-    blocks: list[int] = []
-    depths: list[int] = []
+    downs: list[list[int]] = []
+    cross: list[bool] = []
     first = True  # whether the next residual block begins a level
     for i in range(1, shapes.count("input_blocks.{}.")):
         block = f"input_blocks.{i}"
@@ -142,32 +241,64 @@ def _diffusion_model(file: TensorFile) -> DiffusionModelConfig:
         width = shapes.of(f"{block}.0.out_layers.3.weight", 4)[0]
         if first:
             widths.append(width)
-            blocks.append(0)
-            depths.append(depth(block))
+            downs.append([])
+            name = f"{block}.1.transformer_blocks.0.attn1.to_k.weight"
+            cross.append(shapes.shapes.get(name, (0, width))[1] != width)
             first = False
-        blocks[-1] += 1
+        downs[-1].append(depth(block))
         _check(shapes, width == widths[-1], f"{block}.0.out_layers.3.weight", width)
-        _check(shapes, depth(block) == depths[-1], f"{block}.1", depth(block))
-    _check(shapes, bool(blocks) and len(set(blocks)) == 1, "input_blocks", blocks)
+    _check(shapes, bool(downs), "input_blocks", "nothing")
 
-    block = "middle_block.1"
-    linear = len(shapes.shapes.get(f"{block}.proj_in.weight", ())) == 2
-    name = f"{block}.transformer_blocks.0.attn2.to_k.weight"
-    context_width = shapes.of(name, 2)[1]
-    return DiffusionModelConfig(
-        in_channels=in_channels,
+    ups, block = [], 0
+    for level in reversed(downs):
+        numbers = range(block, block + len(level) + 1)
+        ups.insert(0, [depth(f"output_blocks.{i}") for i in numbers])
+        block += len(level) + 1
+    _check(shapes, shapes.count("output_blocks.{}.") == block, "output_blocks", block)
+
+    keys = [key for key in shapes.shapes if key.endswith(".attn2.to_k.weight")]
+    _check(shapes, bool(keys), "attn2.to_k.weight", "nothing")
+    project = keys[0].partition(".transformer_blocks.")[0] + ".proj_in.weight"
+    linear = len(shapes.shapes.get(project, ())) == 2
+    label = shapes.shapes.get("label_emb.weight", (0,))[0]
+    vector = shapes.shapes.get("label_emb.0.0.weight", (0, 0))[1]
+    guidance = shapes.shapes.get("time_embed.cond_proj.weight", (0, 0))[1]
+    blocks = tuple(map(len, downs))
+    down_depths, up_depths = tuple(map(_depths, downs)), tuple(map(_depths, ups))
+    # Heads are 64 wide since Stable Diffusion 2, but for its upscaler's.
+    wide = linear and not label
+    config = DiffusionModelConfig(
+        in_channels=shapes.of("input_blocks.0.0.weight", 4)[1],
         out_channels=shapes.of("out.2.weight", 4)[0],
         block_widths=tuple(widths),
-        blocks_per_level=blocks[0],
-        transformer_depths=tuple(depths),
-        mid_transformer_depth=depth("middle_block"),
-        heads=(8,) * len(widths),
-        context_width=context_width,
+        blocks_per_level=blocks[0] if len(set(blocks)) == 1 else blocks,
+        transformer_depths=down_depths,
+        mid_transformer_depth=(
+            depth("middle_block") if shapes.count("middle_block.{}.") else None
+        ),
+        heads=tuple(max(1, width // 64) if wide else 8 for width in widths),
+        context_width=shapes.of(keys[0], 2)[1],
         linear_projection=linear,
+        up_transformer_depths=None if up_depths == down_depths else up_depths,
+        only_cross_attention=tuple(cross) if any(cross) else (),
+        vector_width=vector,
+        guidance_width=guidance,
+        noise_levels=label,
     )
+    for level in range(len(widths)):
+        for of, found in ((config.depths, downs), (config.up_depths, ups)):
+            try:
+                of(level)
+            except ValueError:
+                _check(shapes, False, f"transformers of level {level}", found[level])
+    return config
 
 
-def _autoencoder(file: TensorFile) -> AutoencoderConfig:
+def _depths(row: list[int]):
+    return row[0] if len(set(row)) == 1 else tuple(row)
+
+
+def _autoencoder(file: TensorFile, is_xl: bool) -> AutoencoderConfig:
     shapes = _Shapes(file, PREFIXES["decoder"])
     levels = shapes.count("decoder.up.{}.")
     widths = tuple(
@@ -175,11 +306,15 @@ def _autoencoder(file: TensorFile) -> AutoencoderConfig:
         for level in range(levels)
     )
     _check(shapes, levels > 0, "decoder.up", levels)
+    family = XL_AUTOENCODER if is_xl else AutoencoderConfig()
+    if levels == len(UPSCALER.autoencoder.block_widths):
+        family = UPSCALER.autoencoder
     return AutoencoderConfig(
         image_channels=shapes.of("decoder.conv_out.weight", 4)[0],
         latent_channels=shapes.of("decoder.conv_in.weight", 4)[1],
         block_widths=widths,
         blocks_per_level=shapes.count("decoder.up.0.block.{}.") - 1,
+        scale_factor=family.scale_factor,
     )
 
 

@@ -16,6 +16,19 @@ import numpy as np
 from kerasdiffusion.weights.base import TensorFile, WeightsError, read_json
 from kerasdiffusion.weights.checkpoints import TorchFile
 from kerasdiffusion.weights.formats import HDF5File, SafetensorsFile
+from kerasdiffusion.weights.open_clip import unfused
+
+# Files of other programs, by how their names end.
+STRANGE_SUFFIXES = {
+    ".gguf": "a GGUF file of quantised weights",
+    ".onnx": "an ONNX model",
+    ".onnx_data": "the weights of an ONNX model",
+    ".tflite": "a TensorFlow Lite model",
+    ".mlmodel": "a Core ML model",
+    ".engine": "a TensorRT engine",
+    ".msgpack": "a Flax checkpoint",
+    ".ot": "a Rust checkpoint",
+}
 
 
 def open_tensors(path: str | Path) -> TensorFile:
@@ -42,14 +55,22 @@ def open_tensors(path: str | Path) -> TensorFile:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise WeightsError(f"The weights file {what}. Received: {path}")
     suffix = path.suffix.lower()
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    what = STRANGE_SUFFIXES.get(".gguf" if magic == b"GGUF" else suffix)
+    if what:
+        raise WeightsError(
+            f"The file is {what}, which this library does not read; it reads "
+            f".safetensors, .ckpt, .bin, .pt, .pth and .h5. Received: {path}"
+        )
     if re.search(r"\.index(\.\w+)?\.json$", path.name):
         return ShardedFile(path)
     if suffix == ".safetensors":
-        return SafetensorsFile(path)
+        return unfused(SafetensorsFile(path))
     if suffix in (".h5", ".hdf5"):
         return HDF5File(path)
     if suffix in (".ckpt", ".bin", ".pt", ".pth"):
-        return TorchFile(path)
+        return unfused(TorchFile(path))
     raise WeightsError(
         f"A weights file ends in .safetensors, .ckpt, .bin, .pt, .pth, .h5 or "
         f".index.json. Received: {path}"

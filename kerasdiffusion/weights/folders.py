@@ -7,20 +7,27 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from kerasdiffusion.config import GenerationConfig, ModelConfig, ScheduleConfig
+from kerasdiffusion.config import (
+    GenerationConfig,
+    ModelConfig,
+    ScheduleConfig,
+    TextEncoderConfig,
+    TinyAutoencoderConfig,
+    TokenizerConfig,
+)
+from kerasdiffusion.presets import family_defaults
 from kerasdiffusion.vocabulary import read_tokenizer_config
 from kerasdiffusion.weights.base import WeightsError, read_json
 from kerasdiffusion.weights.configs import (
-    DIFFUSERS_VERSION,
     schedule_from_json,
     schedule_to_json,
     text_encoder_from_json,
     text_encoder_to_json,
-    unet_from_json,
-    unet_to_json,
     vae_from_json,
     vae_to_json,
 )
+from kerasdiffusion.weights.fields import DIFFUSERS_VERSION
+from kerasdiffusion.weights.unet_json import unet_from_json, unet_to_json
 
 OWN_FILE = "kerasdiffusion.json"  # what diffusers has no place for
 
@@ -29,6 +36,12 @@ PIPELINES = (
     "StableDiffusionImg2ImgPipeline",
     "StableDiffusionInpaintPipeline",
     "StableDiffusionInpaintPipelineLegacy",
+    "StableDiffusionDepth2ImgPipeline",
+    "StableDiffusionUpscalePipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "LatentConsistencyModelPipeline",
 )
 
 
@@ -50,7 +63,7 @@ def read_folder(folder: str | Path) -> ModelConfig:
         pipeline = read_json(index).get("_class_name")
         if pipeline not in PIPELINES:
             raise WeightsError(
-                f"The model is not one of Stable Diffusion 1's family, whose pipelines "
+                f"The model is not one of Stable Diffusion's family, whose pipelines "
                 f"are {', '.join(PIPELINES)}. Received: {pipeline!r} in {index}"
             )
     elif not (folder / "unet" / "config.json").is_file():
@@ -64,37 +77,80 @@ def read_folder(folder: str | Path) -> ModelConfig:
         return convert(read_json(path), str(path))
 
     unet_json = read_json(folder / "unet" / "config.json")
+    network = unet_from_json(unet_json, str(folder / "unet/config.json"))
     autoencoder = part("vae", vae_from_json)
-    text_encoder = part("text_encoder", text_encoder_from_json)
-    schedule = ScheduleConfig()
-    if (folder / "scheduler").is_dir():
-        schedule = part("scheduler", schedule_from_json, "scheduler_config.json")
+    schedules = {}
+    for name in ("scheduler", "low_res_scheduler"):
+        if (folder / name).is_dir():
+            schedules[name] = part(name, schedule_from_json, "scheduler_config.json")
     config = ModelConfig(
-        text_encoder=text_encoder,
-        diffusion_model=unet_from_json(unet_json, str(folder / "unet/config.json")),
+        **_texts(folder, part, is_xl=network.vector_width > 0),
+        diffusion_model=network,
         autoencoder=autoencoder,
-        schedule=schedule,
-        generation=_generation(folder, unet_json.get("sample_size"), autoencoder),
+        schedule=schedules.get("scheduler", ScheduleConfig()),
+        low_res_schedule=schedules.get("low_res_scheduler"),
     )
-    if (folder / "tokenizer").is_dir():
-        return config.replace(tokenizer=read_tokenizer_config(folder / "tokenizer"))
-    return config.replace(
-        tokenizer=dataclasses.replace(
-            config.tokenizer, context_length=text_encoder.context_length
+    return config.replace(generation=_generation(folder, unet_json, config))
+
+
+def _texts(folder: Path, part, is_xl: bool) -> dict:
+    """The text encoders and tokenizers; a refiner has the second ones alone."""
+    found = []
+    for number in ("", "_2"):
+        if not (folder / f"text_encoder{number}" / "config.json").is_file():
+            continue
+        encoder = part(f"text_encoder{number}", text_encoder_from_json)
+        if is_xl:
+            encoder = dataclasses.replace(encoder, skipped_layers=1, final_norm=False)
+        tokenizer = TokenizerConfig(
+            context_length=encoder.context_length,
+            pad_token="!" if encoder.is_open_clip else TokenizerConfig.pad_token,
         )
-    )
+        if (folder / f"tokenizer{number}").is_dir():
+            tokenizer = read_tokenizer_config(folder / f"tokenizer{number}")
+        found.append((encoder, tokenizer))
+    if not found:
+        part("text_encoder", text_encoder_from_json)  # says what is missing
+    texts = {"text_encoder": found[0][0], "tokenizer": found[0][1]}
+    if len(found) == 2:
+        texts |= {"text_encoder_2": found[1][0], "tokenizer_2": found[1][1]}
+    return texts
 
 
-def _generation(folder: Path, sample_size, autoencoder) -> GenerationConfig:
-    """Our own file's defaults, else the U-Net's size in pixels."""
+def _generation(folder: Path, unet_json: Mapping, config) -> GenerationConfig:
+    """Our own file's defaults, else the family's at the U-Net's size in pixels."""
     if (folder / OWN_FILE).is_file():
         values = read_json(folder / OWN_FILE).get("generation", {})
         return dataclass_from(GenerationConfig, values, str(folder / OWN_FILE))
-    sizes = sample_size if isinstance(sample_size, list) else [sample_size] * 2
+    defaults = family_defaults(config)
+    path = folder / "scheduler" / "scheduler_config.json"
+    spacing = read_json(path).get("timestep_spacing") if path.is_file() else None
+    if spacing == "trailing":
+        defaults = dataclasses.replace(defaults, spacing=spacing)
+    if (folder / "model_index.json").is_file() and config.diffusion_model.vector_width:
+        zero = read_json(folder / "model_index.json").get(
+            "force_zeros_for_empty_prompt", True
+        )
+        defaults = dataclasses.replace(defaults, zero_negative=bool(zero))
+    size = unet_json.get("sample_size")
+    sizes = size if isinstance(size, list) else [size] * 2
     if len(sizes) != 2 or not all(type(size) is int for size in sizes):
-        return GenerationConfig()
-    height, width = (size * autoencoder.downsampling for size in sizes)
-    return GenerationConfig(height=height, width=width)
+        return defaults
+    height, width = (size * config.autoencoder.downsampling for size in sizes)
+    return dataclasses.replace(defaults, height=height, width=width)
+
+
+# Fields of `ModelConfig` that may be absent, and what they are made of.
+NESTED = {
+    "text_encoder_2": TextEncoderConfig,
+    "tokenizer_2": TokenizerConfig,
+    "low_res_schedule": ScheduleConfig,
+}
+
+
+def _tuples(value):
+    """JSON's lists, nested too, as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def dataclass_from(kind, values: Mapping, where: str):
@@ -107,11 +163,21 @@ def dataclass_from(kind, values: Mapping, where: str):
                 f"The field {name!r} is unknown. Received: {value!r} in {where}"
             )
         part, default = names[name].default_factory, names[name].default
+        allowed = str(names[name].type)
+        if value is None and "None" in allowed:
+            arguments[name] = None
+            continue
+        if name in NESTED:
+            part = NESTED[name]
+        if isinstance(value, Mapping) and "decoder_blocks" in value:
+            part = TinyAutoencoderConfig
         if dataclasses.is_dataclass(part):
             arguments[name] = dataclass_from(part, value, where)
             continue
-        value = tuple(value) if isinstance(value, list) else value
+        value = _tuples(value)
         like = (int, float) if isinstance(default, float) else type(default)
+        if "|" in allowed:
+            like = (int, str, tuple)
         if not isinstance(value, like):
             raise WeightsError(
                 f"The field {name!r} must be like {default!r}. "
@@ -135,27 +201,61 @@ def write_configs(folder: Path, config: ModelConfig) -> None:
     size = [generation.height // factor, generation.width // factor]
     size = size[0] if size[0] == size[1] else size
     image_size = max(generation.height, generation.width)
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": DIFFUSERS_VERSION,
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", vae_to_json(config.autoencoder)["_class_name"]],
+    }
+    is_xl = config.diffusion_model.vector_width > 0
+    if is_xl:
+        del index["safety_checker"], index["requires_safety_checker"]
+        index["_class_name"] = "StableDiffusionXLPipeline"
+        index["force_zeros_for_empty_prompt"] = generation.zero_negative
+        for kind in ("text_encoder_2", "tokenizer_2"):
+            index[kind] = [None, None]
+        if config.text_encoder_2 is None:
+            index["_class_name"] = "StableDiffusionXLImg2ImgPipeline"
+            index["requires_aesthetics_score"] = True
+            for kind in ("text_encoder", "tokenizer"):
+                index[kind] = [None, None]
     files = {
-        "model_index.json": {
-            "_class_name": "StableDiffusionPipeline",
-            "_diffusers_version": DIFFUSERS_VERSION,
-            "feature_extractor": [None, None],
-            "image_encoder": [None, None],
-            "requires_safety_checker": False,
-            "safety_checker": [None, None],
-            "scheduler": ["diffusers", "DDIMScheduler"],
-            "text_encoder": ["transformers", "CLIPTextModel"],
-            "tokenizer": ["transformers", "CLIPTokenizer"],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", "AutoencoderKL"],
-        },
+        "model_index.json": index,
         "unet/config.json": unet_to_json(config.diffusion_model, size),
         "vae/config.json": vae_to_json(config.autoencoder, image_size),
-        "text_encoder/config.json": text_encoder_to_json(config.text_encoder),
         "scheduler/scheduler_config.json": schedule_to_json(config.schedule),
         OWN_FILE: {"generation": dataclasses.asdict(generation)},
     }
+    if config.low_res_schedule is not None:
+        index["_class_name"] = "StableDiffusionUpscalePipeline"
+        index["low_res_scheduler"] = ["diffusers", "DDIMScheduler"]
+        values = schedule_to_json(config.low_res_schedule)
+        files["low_res_scheduler/scheduler_config.json"] = values
+    for part, number in text_folders(config).items():
+        encoder = getattr(config, part)
+        if (encoder.skipped_layers, encoder.final_norm) != (int(is_xl), not is_xl):
+            raise ValueError(
+                "Diffusers' pipelines take the last layer and the final norm of a text "
+                "encoder, and SDXL's the penultimate layer without it. "
+                f"Received: {encoder}"
+            )
+        values = text_encoder_to_json(encoder)
+        files[f"text_encoder{number}/config.json"] = values
+        index[f"text_encoder{number}"] = ["transformers", values["architectures"][0]]
+        index[f"tokenizer{number}"] = ["transformers", "CLIPTokenizer"]
     for name, values in files.items():
         path = Path(folder) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+
+
+def text_folders(config: ModelConfig) -> dict[str, str]:
+    """What follows `text_encoder` and `tokenizer` in the name of a part's folder."""
+    if config.text_encoder_2 is not None:
+        return {"text_encoder": "", "text_encoder_2": "_2"}
+    return {"text_encoder": "_2" if config.diffusion_model.vector_width else ""}

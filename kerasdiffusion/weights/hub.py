@@ -17,15 +17,8 @@ from kerasdiffusion.weights.layout import FOLDERS, KERAS_CV, find_weights
 ASSETS = Path(__file__).parent.parent / "assets"
 HUB = re.compile(r"hf://([\w.-]+/[\w.-]+?)(/[^@]+)?(?:@([^@\s]+))?")
 SMALL = re.compile(
-    r"(model_index|kerasdiffusion)\.json|(unet|vae|text_encoder)/config\.json"
-    r"|scheduler/scheduler_config\.json|tokenizer/[\w.-]+\.(json|txt)"
-)
-CONFIGS = (
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "scheduler/scheduler_config.json",
-    "tokenizer/tokenizer_config.json",
+    r"(model_index|kerasdiffusion)\.json|(unet|vae|text_encoder(_2)?)/config\.json"
+    r"|(low_res_)?scheduler/scheduler_config\.json|tokenizer(_2)?/[\w.-]+\.(json|txt)"
 )
 MARKS = ("model_index.json", *KERAS_CV.values())
 CLIENTS = {"httpx", "httpx2", "requests", "urllib3"}
@@ -127,7 +120,7 @@ class _Fetch:
     def _weights(self, files) -> list[str]:
         """The weights file of each part, by what the hub lists."""
         found = []
-        for part, (root, _) in FOLDERS.items():
+        for part, (root, _) in _needed(files).items():
             name = find_weights(files.__contains__, part, self.variant, f"{root}/")
             if name is None:
                 wanted = f" of variant {self.variant!r}" if self.variant else ""
@@ -157,9 +150,23 @@ class _Fetch:
         """Whether the cache holds all that `run` would fetch."""
         if not (folder / "model_index.json").is_file():
             return all((folder / name).is_file() for name in KERAS_CV.values())
+        needed = _needed(
+            [
+                f"{root}/config.json"
+                for root, _ in FOLDERS.values()
+                if (folder / root / "config.json").is_file()
+            ]
+        )
         if self.configs_only:
-            return all((folder / name).is_file() for name in CONFIGS)
-        for part, (root, _) in FOLDERS.items():
+            configs = [f"{root}/config.json" for root, _ in needed.values()]
+            tokenizers = [
+                f"{root.replace('text_encoder', 'tokenizer')}/tokenizer_config.json"
+                for part, (root, _) in needed.items()
+                if part.startswith("text_encoder")
+            ]
+            names = [*configs, *tokenizers, "scheduler/scheduler_config.json"]
+            return all((folder / name).is_file() for name in names)
+        for part, (root, _) in needed.items():
             name = find_weights(
                 lambda name: (folder / name).is_file(), part, self.variant, f"{root}/"
             )
@@ -227,6 +234,14 @@ class _Fetch:
         raise WeightsError(
             f"The repository on the Hugging Face hub {what}. Received: {received!r}"
         )
+
+
+def _needed(files) -> dict:
+    """The parts of a model with these files: it may have one or two text encoders."""
+    second = "text_encoder_2/config.json" in files
+    first = "text_encoder/config.json" in files or not second
+    there = {"text_encoder": first, "text_encoder_2": second}
+    return {part: place for part, place in FOLDERS.items() if there.get(part, True)}
 
 
 class _Errors:

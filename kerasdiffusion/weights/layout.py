@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-PARTS = ("text_encoder", "diffusion_model", "image_encoder", "decoder")
+PARTS = (
+    "text_encoder",
+    "text_encoder_2",
+    "diffusion_model",
+    "image_encoder",
+    "decoder",
+)
 
 # Folder and stems of the weights files in diffusers' layout.
 FOLDERS = {
     "text_encoder": ("text_encoder", ("model", "pytorch_model")),
+    "text_encoder_2": ("text_encoder_2", ("model", "pytorch_model")),
     "diffusion_model": ("unet", ("diffusion_pytorch_model",)),
     "image_encoder": ("vae", ("diffusion_pytorch_model",)),
     "decoder": ("vae", ("diffusion_pytorch_model",)),
+}
+
+# The field of `ModelConfig` that describes each part.
+FIELDS = {
+    "text_encoder": "text_encoder",
+    "text_encoder_2": "text_encoder_2",
+    "diffusion_model": "diffusion_model",
+    "image_encoder": "autoencoder",
+    "decoder": "autoencoder",
 }
 
 # KerasCV's files, by the names under which they are published.

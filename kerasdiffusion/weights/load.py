@@ -21,6 +21,7 @@ from kerasdiffusion.weights.files import open_tensors
 from kerasdiffusion.weights.folders import read_folder
 from kerasdiffusion.weights.formats import HDF5File
 from kerasdiffusion.weights.layout import FOLDERS, KERAS_CV, PARTS, find_weights
+from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
 
 Source = str | Path | Mapping[str, str | Path]
 
@@ -87,8 +88,7 @@ def load_weights(
     variable, so the peak of memory is the networks and a few tensors.
 
     Args:
-        parts: The built networks by part: any of `"text_encoder"`,
-            `"diffusion_model"`, `"image_encoder"`, `"decoder"`.
+        parts: The built networks by part, any of `layout.PARTS`.
         source: A folder in diffusers' layout or one part's folder in it, an original
             single file, a folder of KerasCV's files, a dict from parts to files of any
             format, or `hf://owner/name`.
@@ -178,7 +178,10 @@ def locate(
     alone = len({FOLDERS[part][0] for part in parts}) == 1
     found = {}
     for part in parts:
-        for place in (root / FOLDERS[part][0], root)[: 1 + alone]:
+        places = [root / FOLDERS[part][0], *([root] if alone else [])]
+        if part == "text_encoder" and "text_encoder_2" not in parts:
+            places.append(root / FOLDERS["text_encoder_2"][0])  # SDXL's refiner
+        for place in places:
             name = find_weights(lambda n, p=place: (p / n).is_file(), part, variant)
             if name is not None:
                 found[part] = place / name
@@ -197,7 +200,7 @@ def _nothing_found(root: Path, part: str, variant: str | None) -> str:
     return (
         f"The folder has no weights{wanted} for the {part}: none in "
         f"{FOLDERS[part][0]}/ ({', '.join(there[:8]) or 'nothing there'}) and no "
-        f"{KERAS_CV[part]}. Received: {root}"
+        f"{KERAS_CV.get(part, 'other file')}. Received: {root}"
     )
 
 
@@ -273,13 +276,13 @@ def _keys(part: str, config, file: TensorFile, averages: bool) -> dict[str, str]
         if averages:
             candidates = [names.ema_name(tensor.original)]
         else:
-            bare = tensor.original.removeprefix(names.PREFIXES[part])
+            bare = tensor.original.removeprefix(PREFIXES[part])
             candidates = [
-                tensor.original,
-                tensor.original.replace(".transformer.text_model.", ".transformer."),
+                *names.original_names(tensor),
                 tensor.name,
                 *names.aliases(tensor.name),
                 bare,
+                re.sub(r"model\.|taesd_(en|de)coder\.", "", bare, count=1),
             ]
         key = next((key for key in candidates if key in there), None)
         if key is not None:
@@ -297,10 +300,12 @@ def _is_unexpected(key: str, served: set[str]) -> bool:
 
 def _owner(key: str, served: set[str]) -> str | None:
     """The part that a key belongs to, where the file may hold several."""
-    for part in ("text_encoder", "diffusion_model"):
-        if key.startswith(names.PREFIXES[part].split(".")[0] + "."):
+    for part in ("text_encoder", "text_encoder_2", "diffusion_model"):
+        if key.startswith(PREFIXES[part].removesuffix("diffusion_model.")):
             return part
-    bare = key.removeprefix(names.PREFIXES["decoder"])
+    if key.startswith(EMBEDDER):
+        return "text_encoder"
+    bare = key.removeprefix(PREFIXES["decoder"])
     if bare == key and not served & {"image_encoder", "decoder"}:
         return None
     if re.match(r"(encoder|quant_conv)\.", bare):

@@ -22,31 +22,27 @@ from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.arrays import is_float, stored_shape, to_stored
 from kerasdiffusion.weights.detect import METADATA_KEY
-from kerasdiffusion.weights.folders import write_configs
+from kerasdiffusion.weights.folders import text_folders, write_configs
 from kerasdiffusion.weights.formats import SAFETENSORS_DTYPES
-from kerasdiffusion.weights.layout import PARTS
+from kerasdiffusion.weights.layout import FIELDS
+from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
+from kerasdiffusion.weights.open_clip import fused_name
 
 CODES = {dtype: code for code, dtype in SAFETENSORS_DTYPES.items()}
-CONFIGS = {
-    "text_encoder": "text_encoder",
-    "diffusion_model": "diffusion_model",
-    "image_encoder": "autoencoder",
-    "decoder": "autoencoder",
-}
 FILES = {
-    "text_encoder/model": ("text_encoder",),
     "unet/diffusion_pytorch_model": ("diffusion_model",),
     "vae/diffusion_pytorch_model": ("image_encoder", "decoder"),
 }
 
 
 class Entry(NamedTuple):
-    """One tensor to be written."""
+    """One tensor to be written: a variable's, or several joined or turned over."""
 
     name: str
     variable: object
     shape: tuple[int, ...]
     dtype: np.dtype
+    turned: bool = False
 
     @property
     def size(self) -> int:
@@ -68,7 +64,7 @@ def save_folder(
 
     Args:
         folder: Where to; its parent must exist.
-        parts: The four built networks, by part.
+        parts: The built networks, by part.
         config: What the model is made of.
         tokenizer: A `Tokenizer`.
         dtype: What the weights are stored in (`"float16"`, ...); by default each in
@@ -89,8 +85,14 @@ def save_folder(
     with _replacing(Path(folder), overwrite) as temporary:
         temporary.mkdir()
         write_configs(temporary, config)
-        tokenizer.save(temporary / "tokenizer")
-        for stem, members in FILES.items():
+        files = dict(FILES)
+        for part, number in text_folders(config).items():
+            kept = tokenizer
+            if part == "text_encoder_2":
+                kept = type(tokenizer)(config.tokenizer_2, tokenizer.vocabulary)
+            kept.save(temporary / f"tokenizer{number}")
+            files[f"text_encoder{number}/model"] = (part,)
+        for stem, members in files.items():
             entries = [
                 Entry(
                     names.canonical_name(variable.path, parts[part].name),
@@ -116,7 +118,7 @@ def save_file(
 
     Args:
         path: Where to; ends in `.safetensors`.
-        parts: The four built networks, by part.
+        parts: The built networks, by part.
         config: What the model is made of; goes into the file's metadata.
         dtype: As in `save_folder`.
         overwrite: Whether a file that is there may be replaced.
@@ -136,16 +138,43 @@ def save_file(
         )
     _check_parts(parts, config)
     entries = []
-    for part in PARTS:
-        table = names.tensors(part, getattr(config, CONFIGS[part]))
+    for part in config.parts:
+        table = names.tensors(part, getattr(config, FIELDS[part]))
         rows = {tensor.name: tensor for tensor in table}
         for variable in parts[part].weights:
             row = rows[names.canonical_name(variable.path, parts[part].name)]
-            kind = _dtype(variable, dtype)
-            entries.append(Entry(row.original, variable, row.original_shape, kind))
+            name, kind = row.original, _dtype(variable, dtype)
+            if part == "text_encoder" and config.diffusion_model.vector_width:
+                name = name.replace(PREFIXES[part], EMBEDDER, 1)
+            entries.append(Entry(name, variable, row.original_shape, kind))
+    entries = _fuse(entries)
     metadata = {"format": "pt", METADATA_KEY: json.dumps(dataclasses.asdict(config))}
     with _replacing(path, overwrite) as temporary:
         write_safetensors(temporary, entries, metadata)
+
+
+def _fuse(entries: Sequence[Entry]) -> list[Entry]:
+    """OpenCLIP's tensors as its files have them."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        name, turned = fused_name(entry.name)
+        if name in found:
+            first = found[name]
+            rows = first.shape[0] + entry.shape[0]
+            found[name] = first._replace(
+                variable=(*first.variable, entry.variable),
+                shape=(rows, *entry.shape[1:]),
+            )
+        elif name != entry.name and len(entry.shape) == 2 and turned:
+            found[name] = entry._replace(
+                name=name, shape=entry.shape[::-1], turned=True
+            )
+        elif name != entry.name:
+            variables = (entry.variable,)
+            found[name] = entry._replace(name=name, variable=variables)
+        else:
+            found[name] = entry
+    return list(found.values())
 
 
 def write_safetensors(
@@ -164,7 +193,7 @@ def write_safetensors(
     entries = sorted(entries, key=lambda entry: entry.name)
     header: dict = {"__metadata__": dict(metadata)}
     position = 0
-    for name, _, shape, dtype in entries:
+    for name, _, shape, dtype, _ in entries:
         end = position + int(np.prod(shape)) * dtype.itemsize
         header[name] = {
             "dtype": CODES[dtype],
@@ -177,10 +206,13 @@ def write_safetensors(
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for name, variable, _, dtype in entries:
+        for name, variable, _, dtype, turned in entries:
+            variables = variable if isinstance(variable, tuple) else (variable,)
             with np.errstate(over="ignore"):
-                values = to_stored(variable, dtype)
-            own = np.dtype(variable.dtype)
+                values = [to_stored(each, dtype) for each in variables]
+            values = values[0] if len(values) == 1 else np.concatenate(values)
+            values = np.ascontiguousarray(values.T) if turned else values
+            own = np.dtype(variables[0].dtype)
             if dtype != own and not np.isfinite(values.astype(np.float32)).all():
                 raise ValueError(
                     f"The values of a tensor must fit the dtype that it is stored in. "
@@ -229,13 +261,14 @@ def _dtype(variable, dtype: str | None) -> np.dtype:
 
 
 def _check_parts(parts: Mapping[str, object], config: ModelConfig) -> None:
-    absent = [part for part in PARTS if part not in parts]
+    absent = [part for part in config.parts if part not in parts]
     if absent:
         raise ValueError(
-            f"A model is saved with all its parts: {', '.join(PARTS)}. Received: "
-            f"{list(parts)}, without {', '.join(absent)}"
+            f"A model is saved with all its parts: {', '.join(config.parts)}. "
+            f"Received: {list(parts)}, without {', '.join(absent)}"
         )
-    for part, attribute in CONFIGS.items():
+    for part in config.parts:
+        attribute = FIELDS[part]
         if parts[part].config != getattr(config, attribute):
             raise ValueError(
                 f"The configuration must be that of the networks. Received: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import diffusers
@@ -16,7 +17,14 @@ from kerasdiffusion.weights.load import load_weights, read_config
 from tests.tiny import lively
 
 
-def write_peers(folder: Path, text: dict, unet: dict, vae: dict) -> dict:
+def write_peers(
+    folder: Path,
+    text: dict | None,
+    unet: dict,
+    vae: dict,
+    text_2: dict | None = None,
+    scheduler: dict | None = None,
+) -> dict:
     """The peers' own networks with random weights, saved by themselves.
 
     Args:
@@ -24,18 +32,29 @@ def write_peers(folder: Path, text: dict, unet: dict, vae: dict) -> dict:
         text: Arguments of `transformers.CLIPTextConfig`.
         unet: Arguments of `diffusers.UNet2DConditionModel`.
         vae: Arguments of `diffusers.AutoencoderKL`.
+        text_2: Arguments of `transformers.CLIPTextConfig` of the second text encoder.
+        scheduler: What its configuration file says.
 
     Returns:
         The networks by the names of their folders.
     """
     with torch.device("meta"):
         peers = {
-            "text_encoder": transformers.CLIPTextModel(
-                transformers.CLIPTextConfig(**text)
-            ),
             "unet": diffusers.UNet2DConditionModel(**unet),
             "vae": diffusers.AutoencoderKL(**vae),
         }
+        if text is not None:
+            peers["text_encoder"] = transformers.CLIPTextModel(
+                transformers.CLIPTextConfig(**text)
+            )
+        if text_2 is not None:
+            peers["text_encoder_2"] = transformers.CLIPTextModelWithProjection(
+                transformers.CLIPTextConfig(**text_2)
+            )
+    if scheduler is not None:
+        path = folder / "scheduler" / "scheduler_config.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(scheduler))
     random = np.random.default_rng(0)
     for name, network in peers.items():
         network.to_empty(device="cpu").eval()
@@ -65,14 +84,14 @@ class Ours:
 
     Args:
         folder: What `write_peers` wrote.
-        parts: Which of them.
+        parts: Which of them; all by default.
     """
 
-    def __init__(self, folder: Path, parts=tuple(PARTS)):
+    def __init__(self, folder: Path, parts=None):
         self.config = read_config(folder)
         self.parts = {}
         with empty_weights():
-            for part in parts:
+            for part in parts or self.config.parts:
                 network, field = PARTS[part]
                 self.parts[part] = network(getattr(self.config, field))
         load_weights(self.parts, folder)
@@ -80,7 +99,8 @@ class Ours:
     def __call__(self, part: str, inputs) -> np.ndarray:
         """What a part computes, compiled as `StableDiffusion` does."""
         network = self.parts[part]
-        return keras.ops.convert_to_numpy(Program(network, [network])(inputs))
+        outputs = Program(network, [network])(inputs)
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
 
 def channels_first(array: np.ndarray) -> torch.Tensor:

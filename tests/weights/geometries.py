@@ -47,7 +47,6 @@ NARROW = ModelConfig(
         depth=1,
         heads=4,
         mlp_width=12,
-        activation="gelu",
     ),
     diffusion_model=DiffusionModelConfig(
         in_channels=3,

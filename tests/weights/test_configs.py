@@ -5,24 +5,24 @@ import json
 import pytest
 
 from kerasdiffusion.config import (
-    SD1,
     AutoencoderConfig,
     DiffusionModelConfig,
     ScheduleConfig,
     TextEncoderConfig,
+    TinyAutoencoderConfig,
 )
+from kerasdiffusion.presets import PRESETS, SD1
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.configs import (
     schedule_from_json,
     schedule_to_json,
     text_encoder_from_json,
     text_encoder_to_json,
-    unet_from_json,
-    unet_to_json,
     vae_from_json,
     vae_to_json,
 )
 from kerasdiffusion.weights.folders import read_folder, write_configs
+from kerasdiffusion.weights.unet_json import unet_from_json, unet_to_json
 from tests.weights.geometries import NARROW, WIDE
 
 # As published in CompVis/stable-diffusion-v1-4.
@@ -116,8 +116,12 @@ def test_reads_the_published_folder_of_sd_1(tmp_path):
     assert read_folder(tmp_path) == SD1
 
 
-@pytest.mark.parametrize("config", [SD1, WIDE, NARROW], ids=["sd1", "wide", "narrow"])
-def test_writes_what_it_reads(tmp_path, config):
+FAMILIES = {name: preset.config for name, preset in PRESETS.items() if preset.config}
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, "wide", "narrow"])
+def test_writes_what_it_reads(tmp_path, name):
+    config = {"wide": WIDE, "narrow": NARROW, **FAMILIES}[name]
     write_configs(tmp_path, config)
     assert read_folder(tmp_path) == config
 
@@ -133,17 +137,16 @@ def test_the_size_of_pictures_comes_from_the_u_net(tmp_path):
 @pytest.mark.parametrize(
     ("convert", "values", "field"),
     [
-        # SDXL's, SD 2's upscaler's, LCM's, GLIGEN's and distilled U-Nets' fields.
+        # unCLIP's, GLIGEN's and others' fields.
         (unet_from_json, {"addition_embed_type": "text_time"}, "addition_embed_type"),
         (unet_from_json, {"class_embed_type": "projection"}, "class_embed_type"),
-        (unet_from_json, {"num_class_embeds": 1000}, "num_class_embeds"),
-        (unet_from_json, {"time_cond_proj_dim": 256}, "time_cond_proj_dim"),
         (unet_from_json, {"attention_type": "gated"}, "attention_type"),
-        (unet_from_json, {"mid_block_type": None}, "mid_block_type"),
-        (unet_from_json, {"only_cross_attention": [True] * 4}, "only_cross_attention"),
+        (unet_from_json, {"mid_block_type": "UNetMidBlock3D"}, "mid_block_type"),
+        (unet_from_json, {"only_cross_attention": True}, "only_cross_attention"),
+        (unet_from_json, {"only_cross_attention": [True]}, "only_cross_attention"),
         (unet_from_json, {"act_fn": "gelu"}, "act_fn"),
         (unet_from_json, {"norm_eps": 1e-6}, "norm_eps"),
-        (unet_from_json, {"layers_per_block": [1, 2, 2, 2]}, "layers_per_block"),
+        (unet_from_json, {"layers_per_block": [1, 2, 2]}, "layers_per_block"),
         (unet_from_json, {"attention_head_dim": [5, 10]}, "attention_head_dim"),
         (unet_from_json, {"down_block_types": ["KDownBlock2D"]}, "down_block_types"),
         (unet_from_json, {"up_block_types": ["UpBlock2D"] * 4}, "up_block_types"),
@@ -158,12 +161,11 @@ def test_the_size_of_pictures_comes_from_the_u_net(tmp_path):
         (text_encoder_from_json, {"model_type": "t5"}, "model_type"),
         (
             text_encoder_from_json,
-            {"architectures": ["CLIPTextModelWithProjection"]},
+            {"architectures": ["CLIPVisionModel"]},
             "architectures",
         ),
-        (schedule_from_json, {"_class_name": "LCMScheduler"}, "_class_name"),
+        (schedule_from_json, {"_class_name": "EDMEulerScheduler"}, "_class_name"),
         (schedule_from_json, {"trained_betas": [0.1]}, "trained_betas"),
-        (schedule_from_json, {"rescale_betas_zero_snr": True}, "rescale_betas_zero"),
         (schedule_from_json, {"beta_schedule": "sigmoid"}, "beta_schedule"),
         (schedule_from_json, {"prediction_type": "flow"}, "prediction_type"),
         (schedule_from_json, {"variance_type": "learned_range"}, "variance_type"),
@@ -215,6 +217,8 @@ def test_empty_files_have_the_defaults_of_diffusers():
             ),
         ),
         (vae_to_json, vae_from_json, AutoencoderConfig(scale_factor=0.13025)),
+        (vae_to_json, vae_from_json, TinyAutoencoderConfig(width=32)),
+        (schedule_to_json, schedule_from_json, ScheduleConfig(zero_terminal_snr=True)),
         (text_encoder_to_json, text_encoder_from_json, TextEncoderConfig(depth=3)),
         (schedule_to_json, schedule_from_json, ScheduleConfig(final_alpha_one=True)),
     ],
@@ -226,7 +230,11 @@ def test_json_is_exact_both_ways(to_json, from_json, config):
 @pytest.mark.parametrize(
     ("to_json", "config", "message"),
     [
-        (unet_to_json, DiffusionModelConfig(mid_transformer_depth=0), "as deep as"),
+        (
+            unet_to_json,
+            DiffusionModelConfig(transformer_depths=(1,) * 4, mid_transformer_depth=3),
+            "as deep as",
+        ),
         (
             unet_to_json,
             DiffusionModelConfig(transformer_depths=(1, 1, 1, 2)),
@@ -245,8 +253,8 @@ def test_says_what_diffusers_cannot_represent(to_json, config, message):
     [
         (
             "model_index.json",
-            {"_class_name": "StableDiffusionXLPipeline"},
-            "family.*Received: 'StableDiffusionXLPipeline'",
+            {"_class_name": "StableDiffusion3Pipeline"},
+            "family.*Received: 'StableDiffusion3Pipeline'",
         ),
         ("model_index.json", [], "must hold a JSON object"),
         ("unet/config.json", None, "must hold a JSON object"),

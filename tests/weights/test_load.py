@@ -11,14 +11,14 @@ import safetensors.numpy
 import torch
 
 from kerasdiffusion import backend
-from kerasdiffusion.config import SD1
 from kerasdiffusion.models.autoencoder import Decoder
+from kerasdiffusion.presets import SD1
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.weights import WeightsError, load, names
 from kerasdiffusion.weights.detect import detect
-from kerasdiffusion.weights.layout import FOLDERS
+from kerasdiffusion.weights.layout import FIELDS, FOLDERS
 from kerasdiffusion.weights.load import load_weights, read_config
-from kerasdiffusion.weights.save import CONFIGS, save_file, save_folder
+from kerasdiffusion.weights.save import save_file, save_folder
 from tests.weights.geometries import NARROW, WIDE, assert_equal, fill, networks, values
 
 
@@ -378,7 +378,8 @@ class Shapes:
     def __init__(self, config):
         self.shapes = {
             tensor.original: tensor.original_shape
-            for part, attribute in CONFIGS.items()
+            for part, attribute in FIELDS.items()
+            if part in config.parts
             for tensor in names.tensors(part, getattr(config, attribute))
         }
 

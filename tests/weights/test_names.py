@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from kerasdiffusion.config import (
-    SD1,
     AutoencoderConfig,
     DiffusionModelConfig,
     TextEncoderConfig,
@@ -14,6 +13,7 @@ from kerasdiffusion.config import (
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.presets import SD1
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.arrays import stored_shape
 

@@ -1,0 +1,116 @@
+"""The configuration of a model of which a part comes from somewhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from kerasdiffusion.config import (
+    AutoencoderConfig,
+    ModelConfig,
+    TextEncoderConfig,
+    TinyAutoencoderConfig,
+)
+from kerasdiffusion.weights import hub
+from kerasdiffusion.weights.base import WeightsError, read_json
+from kerasdiffusion.weights.configs import text_encoder_from_json, vae_from_json
+from kerasdiffusion.weights.files import open_tensors
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+FOLDERS = {
+    "autoencoder": ("vae", vae_from_json),
+    "text_encoder": ("text_encoder", text_encoder_from_json),
+}
+TINY_KEYS = ("1.conv.0.weight", "3.conv.0.weight", "decoder.layers.0.weight")
+
+
+def read_configs(
+    config: ModelConfig, sources: Mapping, prediction_type: str | None = None
+) -> ModelConfig:
+    """A model's configuration with those of the parts that are swapped.
+
+    Args:
+        config: The model's own.
+        sources: Where `"autoencoder"` and `"text_encoder"` come from, or `None`: a
+            model's folder, the part's own folder in one, a file of the part or of a
+            whole model, `hf://owner/name`, or a dict from parts to files.
+        prediction_type: What the U-Net predicts, where the model's files do not say.
+
+    Returns:
+        A `ModelConfig`.
+
+    Raises:
+        WeightsError: If a source holds no such part, or one that does not fit.
+        ValueError: If the prediction type is none.
+    """
+    if prediction_type is not None:
+        if prediction_type not in PREDICTION_TYPES:
+            raise ValueError(
+                f"`prediction_type` must be one of {', '.join(PREDICTION_TYPES)}. "
+                f"Received: {prediction_type!r}"
+            )
+        schedule = dataclasses.replace(config.schedule, prediction_type=prediction_type)
+        config = config.replace(schedule=schedule)
+    for field, source in sources.items():
+        if source is None:
+            continue
+        found = read_part(field, source, getattr(config, field))
+        _check(field, found, getattr(config, field), source)
+        config = config.replace(**{field: found})
+    return config
+
+
+def read_part(field: str, source, own):
+    """The configuration of a part's files; what they do not say is as in `own`."""
+    if isinstance(source, Mapping):
+        own_tiny = isinstance(own, TinyAutoencoderConfig)
+        path = Path(source.get("decoder", next(iter(source.values()))))
+        with open_tensors(path) as file:
+            is_tiny = any(key in file for key in TINY_KEYS)
+        if field == "autoencoder" and is_tiny and not own_tiny:
+            return TinyAutoencoderConfig()
+        return own
+    path = hub.resolve(source, configs_only=True)
+    name, convert = FOLDERS[field]
+    if path.is_dir():
+        for place in (path / name, path):
+            if (place / "config.json").is_file():
+                found = convert(read_json(place / "config.json"), str(place))
+                return _like(found, own)
+        raise WeightsError(
+            f"The folder must hold {name}/config.json or config.json. Received: {path}"
+        )
+    if field == "autoencoder":
+        with open_tensors(path) as file:
+            if any(key in file for key in TINY_KEYS):
+                return TinyAutoencoderConfig()
+    # A file has no more than weights: it must be of the same layout.
+    return own if isinstance(own, TextEncoderConfig) else _kl(own)
+
+
+def _kl(own) -> AutoencoderConfig:
+    return own if isinstance(own, AutoencoderConfig) else AutoencoderConfig()
+
+
+def _like(found, own):
+    """Which layers count is the model's affair, not the text encoder's."""
+    if not isinstance(found, TextEncoderConfig):
+        return found
+    return dataclasses.replace(
+        found, skipped_layers=own.skipped_layers, final_norm=own.final_norm
+    )
+
+
+def _check(field: str, found, own, source) -> None:
+    """Whether a part fits its neighbours."""
+    if field == "autoencoder":
+        names = ("latent_channels", "downsampling", "image_channels")
+    else:
+        names = ("width", "context_length", "projection_width")
+    for name in names:
+        if getattr(found, name) != getattr(own, name):
+            raise WeightsError(
+                f"The {field} must have a {name} of {getattr(own, name)} to fit the "
+                f"model. Received: {getattr(found, name)} in {source!r}"
+            )
