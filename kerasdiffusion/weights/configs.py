@@ -72,21 +72,21 @@ TEXT_ENCODER_FIXED = {
     "model_type": "clip_text_model",
 }
 SCHEDULER_FIXED = {
-    "rescale_betas_zero_snr": False,
     "thresholding": False,
     "trained_betas": None,
     "use_flow_sigmas": False,
     "variance_type": None,
 }
 
-# Fields that do not change what the trained network is: training, precision, sampling.
+# What does not change what the trained network is: training, precision, sampling.
 UNET_FREE = {"dropout", "sample_size", "upcast_attention"}
 VAE_FREE = {"force_upcast", "sample_size"}
 SCHEDULERS = (
     "DDIMScheduler DDPMScheduler PNDMScheduler LMSDiscreteScheduler "
     "EulerDiscreteScheduler EulerAncestralDiscreteScheduler HeunDiscreteScheduler "
     "DPMSolverMultistepScheduler DPMSolverSinglestepScheduler UniPCMultistepScheduler "
-    "DEISMultistepScheduler KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler"
+    "DEISMultistepScheduler KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler "
+    "DPMSolverSDEScheduler LCMScheduler TCDScheduler"
 ).split()
 
 
@@ -347,9 +347,6 @@ def text_encoder_to_json(config: TextEncoderConfig) -> dict:
 def schedule_from_json(values: Mapping, where: str = "scheduler") -> ScheduleConfig:
     """The noise that diffusers' `scheduler/scheduler_config.json` describes.
 
-    How to sample (spacing, order, Karras sigmas, clipping) is the caller's choice here
-    and is passed over.
-
     Arguments, result and errors are those of `unet_from_json`.
     """
     fields = _Fields(values, where)
@@ -365,6 +362,8 @@ def schedule_from_json(values: Mapping, where: str = "scheduler") -> ScheduleCon
         # Diffusers' Stable Diffusion pipelines set it to 1 whatever the file says.
         steps_offset=1,
         final_alpha_one=bool(fields.take("set_alpha_to_one", name == "DDIMScheduler")),
+        timestep_spacing=fields.take("timestep_spacing"),
+        rescale_zero_terminal_snr=bool(fields.take("rescale_betas_zero_snr", False)),
     )
     if config.beta_schedule not in ("scaled_linear", "linear"):
         fields.refuse("beta_schedule", config.beta_schedule)
@@ -381,9 +380,9 @@ def schedule_to_json(config: ScheduleConfig) -> dict:
     """Diffusers' `scheduler/scheduler_config.json` of a schedule: DDIM's."""
     if config.steps_offset != 1:
         raise ValueError(
-            "Diffusers' Stable Diffusion pipelines know `steps_offset` 1 only. "
-            f"Received: steps_offset={config.steps_offset}"
+            f"Diffusers knows `steps_offset` 1 only. Received: {config.steps_offset}"
         )
+    spacing = config.timestep_spacing and {"timestep_spacing": config.timestep_spacing}
     return {
         "_class_name": "DDIMScheduler",
         "_diffusers_version": DIFFUSERS_VERSION,
@@ -393,7 +392,9 @@ def schedule_to_json(config: ScheduleConfig) -> dict:
         "clip_sample": False,
         "num_train_timesteps": config.train_steps,
         "prediction_type": config.prediction_type,
+        "rescale_betas_zero_snr": config.rescale_zero_terminal_snr,
         "set_alpha_to_one": config.final_alpha_one,
         "steps_offset": 1,
         "trained_betas": None,
+        **(spacing or {}),
     }

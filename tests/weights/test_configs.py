@@ -161,9 +161,8 @@ def test_the_size_of_pictures_comes_from_the_u_net(tmp_path):
             {"architectures": ["CLIPTextModelWithProjection"]},
             "architectures",
         ),
-        (schedule_from_json, {"_class_name": "LCMScheduler"}, "_class_name"),
+        (schedule_from_json, {"_class_name": "VQDiffusionScheduler"}, "_class_name"),
         (schedule_from_json, {"trained_betas": [0.1]}, "trained_betas"),
-        (schedule_from_json, {"rescale_betas_zero_snr": True}, "rescale_betas_zero"),
         (schedule_from_json, {"beta_schedule": "sigmoid"}, "beta_schedule"),
         (schedule_from_json, {"prediction_type": "flow"}, "prediction_type"),
         (schedule_from_json, {"variance_type": "learned_range"}, "variance_type"),
@@ -180,7 +179,7 @@ def test_names_the_field_that_it_cannot_represent(convert, values, field):
         (unet_from_json, {"class_embed_type": None, "upcast_attention": True}),
         (unet_from_json, {"field_of_next_year": None, "dual_cross_attention": False}),
         (vae_from_json, {"force_upcast": True, "mid_block_add_attention": True}),
-        (schedule_from_json, {"timestep_spacing": "trailing", "solver_order": 2}),
+        (schedule_from_json, {"use_karras_sigmas": True, "solver_order": 2}),
     ],
 )
 def test_takes_fields_at_the_value_that_it_is_built_for(convert, values):
@@ -217,6 +216,11 @@ def test_empty_files_have_the_defaults_of_diffusers():
         (vae_to_json, vae_from_json, AutoencoderConfig(scale_factor=0.13025)),
         (text_encoder_to_json, text_encoder_from_json, TextEncoderConfig(depth=3)),
         (schedule_to_json, schedule_from_json, ScheduleConfig(final_alpha_one=True)),
+        (
+            schedule_to_json,
+            schedule_from_json,
+            ScheduleConfig(timestep_spacing="trailing", rescale_zero_terminal_snr=True),
+        ),
     ],
 )
 def test_json_is_exact_both_ways(to_json, from_json, config):
