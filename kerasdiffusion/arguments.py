@@ -57,6 +57,15 @@ def check_guidance_scale(scale) -> float:
     return float(scale)
 
 
+def check_share(share, name: str) -> float:
+    """A number from 0 to 1."""
+    if isinstance(share, bool) or not isinstance(share, numbers.Real):
+        raise TypeError(f"`{name}` must be a number. Received: {share!r}")
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"`{name}` must be from 0 to 1. Received: {share}")
+    return float(share)
+
+
 def check_context(encoded_text, width: int, batch_size: int) -> np.ndarray:
     """Encoded prompts, one for each picture: float32 `(pictures, tokens, width)`."""
     if isinstance(encoded_text, str):

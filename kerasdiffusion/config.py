@@ -211,8 +211,12 @@ class ScheduleConfig:
         steps_offset: What `"leading"` spacing adds to its timesteps.
         final_alpha_one: Whether DDIM and PNDM end at no noise at all, or (SD) at the
             noise of training step 0.
+        timestep_spacing: The spacing that a file asks for, for samplers that have no
+            more special one by their name; `None` for each sampler's own.
         zero_terminal_snr: Whether the last training step is noise alone: the betas are
             rescaled as in Lin et al. 2024, algorithm 1.
+        align_your_steps: Whose table the spacing of that name takes: `"sd1"` or
+            `"sdxl"`.
     """
 
     beta_schedule: str = "scaled_linear"
@@ -222,7 +226,9 @@ class ScheduleConfig:
     prediction_type: str = "epsilon"
     steps_offset: int = 1
     final_alpha_one: bool = False
+    timestep_spacing: str | None = None
     zero_terminal_snr: bool = False
+    align_your_steps: str = "sd1"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,20 @@ class Options:
         sampler: A name in `SAMPLERS`, or what other programs call it; the preset's by
             default.
         spacing: How the steps are spaced: `"leading"`, `"trailing"`, `"linspace"`,
-            `"karras"` or `"exponential"`; the sampler's own by default.
-        eta: Noise that is added anew, for samplers that take it.
+            `"karras"` or another of `SPACINGS`; the sampler's own by default.
+        timesteps: In place of `num_steps`, the training steps that the steps start
+            from: falling numbers from 0 to 999.
+        sigmas: In place of `num_steps`, the noise levels that the steps start from:
+            falling numbers above 0.
+        eta: Noise that is added anew, for samplers that take it: 0 or more.
+        s_churn: Noise that Euler, Heun and DPM2 add ahead of each step: 0 or more.
+        s_noise: What fresh noise is multiplied by: 0 or more.
+        rng: Whose noise a seed stands for: `"numpy"`, the library's own; `"torch"`,
+            PyTorch's on a CPU, as in diffusers; `"torch-cuda"`, PyTorch's on a GPU, as
+            in AUTOMATIC1111's web UI.
+        variation_seed: A second seed, 0 to 2**64 - 1, or one for each picture; by
+            default random. All pictures of a batch then have the same first one.
+        variation_strength: How far the noise goes to the second seed's, 0 to 1.
         callback: Called with a `Step` after each step. If it returns `False`, the run
             stops there, and the picture is as noisy as it then was.
         progress_bar: Whether a run of more than some seconds shows a bar.
@@ -51,7 +63,14 @@ class Options:
 
     sampler: str | None = None
     spacing: str | None = None
+    timesteps: Sequence[float] | None = None
+    sigmas: Sequence[float] | None = None
     eta: float | None = None
+    s_churn: float | None = None
+    s_noise: float | None = None
+    rng: str = "numpy"
+    variation_seed: int | Sequence[int] | None = None
+    variation_strength: float = 0.0
     callback: Callable[[Step], bool | None] | None = None
     progress_bar: bool = True
     guidance_rescale: float = 0.0

@@ -18,6 +18,7 @@ from kerasdiffusion.arguments import (
     check_negatives,
     check_noise,
     check_prompts,
+    check_share,
 )
 from kerasdiffusion.guidance_arguments import (
     check_layers,
@@ -28,7 +29,12 @@ from kerasdiffusion.latent_diffusion import LatentDiffusion
 from kerasdiffusion.options import Options, takes_options
 from kerasdiffusion.sampling.denoiser import empty_memory
 from kerasdiffusion.sampling.driver import drive
-from kerasdiffusion.sampling.noise import initial_noise, resolve_seeds, step_noise
+from kerasdiffusion.sampling.noise import (
+    check_rng,
+    initial_noise,
+    resolve_seeds,
+    step_noise,
+)
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import Table
 from kerasdiffusion.weights.load import Source
@@ -42,6 +48,7 @@ class Run(NamedTuple):
     guidance_scale: float
     methods: dict
     options: Options
+    variation_seeds: list[int] | None = None
 
 
 class StableDiffusion(LatentDiffusion):
@@ -121,8 +128,7 @@ class StableDiffusion(LatentDiffusion):
                 all and takes half the time. The preset's by default.
             seed: Seed of the first picture, from 0 to 2**64 - 1; the next have the
                 next. Or a list of one for each picture; by default random.
-            options: The keywords of `Options`: `sampler`, `spacing`, `eta`,
-                `callback`, `progress_bar`, and those of guidance.
+            options: The keywords of `Options`.
 
         Returns:
             uint8 array of shape `(pictures, height, width, 3)`.
@@ -210,19 +216,33 @@ class StableDiffusion(LatentDiffusion):
         defaults = self.config.generation
         if guidance_scale is None:
             guidance_scale = defaults.guidance_scale
+        if num_steps is None and options.timesteps is None and options.sigmas is None:
+            num_steps = defaults.num_steps
         table = make_table(
             self.config.schedule,
             defaults.sampler if options.sampler is None else options.sampler,
-            defaults.num_steps if num_steps is None else num_steps,
+            num_steps,
+            timesteps=options.timesteps,
+            sigmas=options.sigmas,
             spacing=options.spacing,
             eta=options.eta,
+            s_churn=options.s_churn,
+            s_noise=options.s_noise,
         )
+        check_rng(options.rng)
+        strength = check_share(options.variation_strength, "variation_strength")
+        variations = None
+        if strength > 0.0:
+            variations = resolve_seeds(options.variation_seed, count)
+            if not isinstance(seed, Sequence | np.ndarray):
+                seed = resolve_seeds(seed, 1) * count
         run = Run(
             within_interval(table, options),
             resolve_seeds(seed, count),
             check_guidance_scale(guidance_scale),
             guidance_methods(options),
             options,
+            variations,
         )
         if {"pag", "sag"} & set(run.methods):
             check_layers(run.methods, self.diffusion_model.self_attentions())
@@ -237,7 +257,13 @@ class StableDiffusion(LatentDiffusion):
             latents.latent_channels,
         )
         if noise is None:
-            noise = initial_noise(run.seeds, shape)
+            noise = initial_noise(
+                run.seeds,
+                shape,
+                run.options.rng,
+                run.variation_seeds,
+                run.options.variation_strength,
+            )
         noise = check_noise(noise, count, shape)
         branches = [{"crossattn": encoded[None]}]
         if run.guidance_scale != 1.0:
@@ -260,11 +286,16 @@ class StableDiffusion(LatentDiffusion):
         """
         denoise, decode = self.program("denoise"), self.program("decode")
         scale = np.float32(run.guidance_scale)
+        table, shape = run.table, latents.shape[1:]
+        fresh = step_noise(run.seeds, table.noise_count, shape, run.options.rng)
+        if table.opening_noise > 0.0:
+            latents = latents + np.float32(table.opening_noise) * fresh[0]
+            fresh = fresh[1:]
         latents = drive(
             lambda *state: denoise(branches, scale, shares, run.methods, *state),
             latents,
-            run.table,
-            step_noise(run.seeds, len(run.table.noise_rows), latents.shape[1:]),
+            table,
+            fresh,
             run.options.callback,
             run.options.progress_bar,
             empty_memory(run.methods, latents),

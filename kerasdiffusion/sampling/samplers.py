@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Sequence
 
 import numpy as np
 
 from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.sampling.names import ALIASES, SAMPLERS, Sampler, find_sampler
 from kerasdiffusion.sampling.schedule import Schedule, scalings
+from kerasdiffusion.sampling.spacings import find_spacing
 from kerasdiffusion.sampling.table import COLUMNS, Table, stack
 
 __all__ = ["ALIASES", "SAMPLERS", "Sampler", "find_sampler", "make_table"]
@@ -19,8 +21,10 @@ __all__ = ["ALIASES", "SAMPLERS", "Sampler", "find_sampler", "make_table"]
 def make_table(
     config: ScheduleConfig,
     sampler: str,
-    num_steps: int,
+    num_steps: int | None = None,
     *,
+    timesteps: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
     spacing: str | None = None,
     eta: float | None = None,
     s_churn: float | None = None,
@@ -34,7 +38,12 @@ def make_table(
         sampler: A name that `find_sampler` knows.
         num_steps: Number of steps, 1 to `config.train_steps`. Some samplers call the
             network more often than that.
-        spacing: One of `schedule.SPACINGS`; `None` takes the sampler's own.
+        timesteps: In place of `num_steps`, the training steps that the steps start
+            from, falling, 0 to `config.train_steps - 1`.
+        sigmas: In place of `num_steps`, the noise levels that the steps start from,
+            falling and above 0; a 0 may follow, where the last step ends anyway.
+        spacing: One of `spacings.SPACINGS`, or what other programs call it; `None`
+            takes the sampler's own.
         eta: The share of fresh noise, at least 0, for samplers that take it (DDIM,
             the ancestral and the SDE ones, TCD); `None` takes the sampler's own.
         s_churn: Noise that Euler, Heun, Heun++ and DPM2 add ahead of each step, at
@@ -58,21 +67,31 @@ def make_table(
     (39, (39, 20))
     """
     kind = find_sampler(sampler)
-    num_steps = _whole("num_steps", num_steps, 1, config.train_steps)
-    first_step = _whole("first_step", first_step, 0, num_steps - 1)
     options = _checked_options(kind, eta=eta, s_churn=s_churn, s_noise=s_noise)
     schedule = Schedule(config)
-    spacing = kind.spacing if spacing is None else spacing
-    sigmas, timesteps = schedule.spaced(
-        spacing,
-        num_steps,
-        integer_timesteps=kind.integer_timesteps,
-        open_end=kind.open_end,
-    )
+    custom = _custom_levels(schedule, timesteps, sigmas)
+    if custom is None:
+        num_steps = _whole("num_steps", num_steps, 1, config.train_steps)
+        spacing = _chosen_spacing(kind, config, spacing)
+        sigmas, timesteps = schedule.spaced(
+            spacing,
+            num_steps,
+            integer_timesteps=kind.integer_timesteps,
+            open_end=kind.open_end,
+        )
+    else:
+        if spacing is not None or num_steps not in (None, len(custom[0])):
+            raise ValueError(
+                "`timesteps` and `sigmas` take the place of `num_steps` and `spacing`. "
+                f"Received: num_steps={num_steps!r}, spacing={spacing!r}"
+            )
+        sigmas, timesteps = custom
+        num_steps = len(sigmas)
+    first_step = _whole("first_step", first_step, 0, num_steps - 1)
     sigmas, timesteps = sigmas[first_step:], timesteps[first_step:]
     to_first = kind.end == "first"
     to_first |= kind.end == "config" and not config.final_alpha_one
-    end = float(schedule.sigmas[0]) if to_first else 0.0
+    end = float(min(schedule.sigmas[0], sigmas[-1])) if to_first else 0.0
 
     # Samplers of the ordinary equation add noise for `s_churn` alone.
     s_noise = options.pop("s_noise", 1.0)
@@ -109,6 +128,51 @@ def make_table(
         initial_scale=math.hypot(sigmas[0], 1.0) if whole else float(sigmas[0]),
         opening_noise=churn * s_noise,
     )
+
+
+def _chosen_spacing(kind: Sampler, config: ScheduleConfig, spacing: str | None) -> str:
+    """The caller's, else what the sampler's name says, else the schedule's."""
+    if spacing is not None:
+        return find_spacing(spacing)
+    if config.timestep_spacing is not None and kind.spacing in ("leading", "linspace"):
+        return find_spacing(config.timestep_spacing)
+    return kind.spacing
+
+
+def _custom_levels(schedule: Schedule, timesteps, sigmas):
+    """Sigmas and timesteps that the caller listed; `None` where there is no list."""
+    if timesteps is None and sigmas is None:
+        return None
+    if timesteps is not None and sigmas is not None:
+        raise ValueError(
+            "Only one of `timesteps` and `sigmas` can be given. "
+            f"Received: timesteps={timesteps!r}, sigmas={sigmas!r}"
+        )
+    name, given = "sigmas", sigmas
+    low, high, rule = 0.0, np.inf, "above 0"
+    if sigmas is None:
+        name, given = "timesteps", timesteps
+        low, high = -1.0, len(schedule.sigmas) - 1
+        rule = f"from 0 to {high}"
+    try:
+        levels = np.array(given, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be numbers. Received: {given!r}") from None
+    if name == "sigmas" and levels.ndim == 1 and len(levels) > 1 and levels[-1] == 0.0:
+        levels = levels[:-1]
+    inside = np.isfinite(levels) & (levels > low) & (levels <= high)
+    if (
+        levels.ndim != 1
+        or not len(levels)
+        or not inside.all()
+        or (np.diff(levels) >= 0.0).any()
+    ):
+        raise ValueError(
+            f"`{name}` must be one number or more, falling, {rule}. Received: {given!r}"
+        )
+    if name == "sigmas":
+        return levels, schedule.timestep_at(levels)
+    return schedule.sigma_at(levels), levels
 
 
 def _whole(name: str, value: int, low: int, high: int) -> int:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from kerasdiffusion.sampling.methods import ancestral_step, churned, pairs, slope
-from kerasdiffusion.sampling.schedule import karras
+from kerasdiffusion.sampling.spacings import karras
 from kerasdiffusion.sampling.table import Row
 
 START = (1.0,)  # As the next anchor: the latents before the step.

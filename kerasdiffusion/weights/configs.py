@@ -54,7 +54,7 @@ SCHEDULERS = (
     "EulerDiscreteScheduler EulerAncestralDiscreteScheduler HeunDiscreteScheduler "
     "DPMSolverMultistepScheduler DPMSolverSinglestepScheduler UniPCMultistepScheduler "
     "DEISMultistepScheduler KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler "
-    "LCMScheduler TCDScheduler"
+    "DPMSolverSDEScheduler LCMScheduler TCDScheduler"
 ).split()
 
 # Whose `set_alpha_to_one` is true where it is not written.
@@ -211,9 +211,6 @@ def text_encoder_to_json(config: TextEncoderConfig) -> dict:
 def schedule_from_json(values: Mapping, where: str = "scheduler") -> ScheduleConfig:
     """The noise that diffusers' `scheduler/scheduler_config.json` describes.
 
-    How to sample (spacing, order, Karras sigmas, clipping) is the caller's choice here
-    and is passed over.
-
     Arguments, result and errors are those of `unet_from_json`.
     """
     fields = Fields(values, where)
@@ -230,6 +227,7 @@ def schedule_from_json(values: Mapping, where: str = "scheduler") -> ScheduleCon
         steps_offset=1,
         final_alpha_one=bool(fields.take("set_alpha_to_one", name in ENDS_AT_ONE)),
         zero_terminal_snr=bool(fields.take("rescale_betas_zero_snr", False)),
+        timestep_spacing=fields.take("timestep_spacing"),
     )
     if config.beta_schedule not in ("scaled_linear", "linear"):
         fields.refuse("beta_schedule", config.beta_schedule)
@@ -246,9 +244,9 @@ def schedule_to_json(config: ScheduleConfig) -> dict:
     """Diffusers' `scheduler/scheduler_config.json` of a schedule: DDIM's."""
     if config.steps_offset != 1:
         raise ValueError(
-            "Diffusers' Stable Diffusion pipelines know `steps_offset` 1 only. "
-            f"Received: steps_offset={config.steps_offset}"
+            f"Diffusers knows `steps_offset` 1 only. Received: {config.steps_offset}"
         )
+    spacing = config.timestep_spacing and {"timestep_spacing": config.timestep_spacing}
     return {
         "_class_name": "DDIMScheduler",
         "_diffusers_version": DIFFUSERS_VERSION,
@@ -262,4 +260,5 @@ def schedule_to_json(config: ScheduleConfig) -> dict:
         "set_alpha_to_one": config.final_alpha_one,
         "steps_offset": 1,
         "trained_betas": None,
+        **(spacing or {}),
     }

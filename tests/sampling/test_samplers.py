@@ -15,7 +15,8 @@ from kerasdiffusion.sampling.samplers import (
     find_sampler,
     make_table,
 )
-from kerasdiffusion.sampling.schedule import SPACINGS, Schedule
+from kerasdiffusion.sampling.schedule import Schedule
+from kerasdiffusion.sampling.spacings import SPACINGS
 from kerasdiffusion.sampling.table import COLUMNS
 from tests.sampling.toy import SHAPE, relative_error, walk
 
@@ -409,6 +410,13 @@ def test_near_names_are_offered():
         (("lms", 5), {"s_churn": 1.0}, ValueError, "lms takes no `s_churn`; euler, "),
         (("euler", 5), {"s_churn": -1}, ValueError, "`s_churn` must be at least 0"),
         (("euler", 5), {"s_noise": "1"}, TypeError, "`s_noise` must be a number"),
+        (("euler", 5), {"timesteps": [9, 3]}, ValueError, "take the place of `num_s"),
+        (("euler",), {"timesteps": [3, 9]}, ValueError, "falling, from 0 to 999"),
+        (("euler",), {"timesteps": [1000]}, ValueError, "from 0 to 999. .*1000"),
+        (("euler",), {"sigmas": [3.0, 0.0, 0.0]}, ValueError, "falling, above 0"),
+        (("euler",), {"sigmas": []}, ValueError, "one number or more"),
+        (("euler",), {"sigmas": "high"}, TypeError, "must be numbers. .*'high'"),
+        (("euler",), {"sigmas": [1], "timesteps": [1]}, ValueError, "Only one of"),
         (("heum", 5), {}, ValueError, "Did you mean heun"),
     ],
 )
@@ -426,6 +434,39 @@ def test_a_schedule_of_another_length():
     assert make_table(config, "ddim", 10).timesteps[0] == 91
     with pytest.raises(ValueError, match="from 1 to 100. Received: 101"):
         make_table(config, "ddim", 101)
+
+
+def test_custom_timesteps_and_sigmas_stand_for_the_steps():
+    by_spacing = make_table(SD1, "euler", 4, spacing="leading")
+    by_timesteps = make_table(SD1, "euler", timesteps=[751, 501, 251, 1])
+    assert (by_timesteps.values == by_spacing.values).all()
+    assert by_timesteps.num_steps == 4
+    sigmas = by_spacing.sigmas
+    assert sigmas[-1] == 0.0
+    for given in (sigmas, sigmas[:-1].tolist()):
+        table = make_table(SD1, "dpmpp_2m", sigmas=given)
+        assert (table.sigmas == sigmas).all()
+    late = make_table(SD1, "euler", sigmas=sigmas, first_step=2)
+    assert (late.sigmas == sigmas[2:]).all()
+
+
+def test_a_file_says_how_its_steps_are_spaced():
+    config = dataclasses.replace(SD1, timestep_spacing="trailing")
+    assert make_table(config, "euler", 4).timesteps[0] == 999
+    assert make_table(config, "ddim", 4).timesteps.tolist() == [999, 749, 499, 249]
+    assert make_table(config, "lcm", 4).timesteps.tolist() == [999, 759, 499, 259]
+    karras = make_table(config, "euler_karras", 4)
+    assert (karras.sigmas == make_table(SD1, "euler_karras", 4).sigmas).all()
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m", "unipc_3", "dpmpp_sde"])
+def test_with_zero_terminal_snr_tables_are_finite(name):
+    config = dataclasses.replace(
+        SD1, zero_terminal_snr=True, prediction_type="v_prediction"
+    )
+    table = make_table(config, name, 10, spacing="trailing")
+    assert np.isfinite(table.values).all()
+    assert table.sigmas[0] == pytest.approx(4096, rel=1e-6)
 
 
 def test_tables_need_numpy_alone():
