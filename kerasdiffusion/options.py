@@ -22,6 +22,11 @@ class Options:
         spacing: How the steps are spaced: `"leading"`, `"trailing"`, `"linspace"`,
             `"karras"` or `"exponential"`; the sampler's own by default.
         eta: Noise that is added anew, for samplers that take it.
+        clip_skip: Where the text encoder is left: 1 behind its last layer, 2 behind the
+            one before, as A1111 counts; the model's own by default.
+        prompt_weighting: What weights in prompts do: `"a1111"` scales vectors and keeps
+            their mean, `"compel"` draws them away from the empty prompt. Both read the
+            language of `kerasdiffusion.prompts`; with `"none"` a prompt is plain text.
         callback: Called with a `Step` after each step. If it returns `False`, the run
             stops there, and the picture is as noisy as it then was.
         progress_bar: Whether a run of more than some seconds shows a bar.
@@ -30,6 +35,8 @@ class Options:
     sampler: str | None = None
     spacing: str | None = None
     eta: float | None = None
+    clip_skip: int | None = None
+    prompt_weighting: str = "a1111"
     callback: Callable[[Step], bool | None] | None = None
     progress_bar: bool = True
 
