@@ -84,11 +84,10 @@ def test_clip_skip_leaves_layers_out(tiny):
 
 def test_editing_alternation_and_composition(tiny):
     plain = paint(tiny, "cats", num_steps=4)
-    assert (paint(tiny, "[dark|cats:9", num_steps=4) != plain).any()
     # Calls 0 to 3 are all there are: what comes after is never seen.
     assert (paint(tiny, "[cats:dark:3]", num_steps=4) == plain).all()
-    assert (paint(tiny, "[cats:dark:1]", num_steps=4) != plain).mean() > 0.1
-    assert (paint(tiny, "[cats|dark]", num_steps=4) != plain).mean() > 0.1
+    assert (paint(tiny, "[cats:dark:1]", num_steps=4) != plain).mean() > 0.02
+    assert (paint(tiny, "[cats|dark]", num_steps=4) != plain).mean() > 0.02
     both = paint(tiny, "cats AND dark:0.5", num_steps=4)
     assert (both != plain).mean() > 0.1
     silent = paint(tiny, "cats AND dark:0", num_steps=4).astype(int)

@@ -18,9 +18,9 @@ class Encoder:
 
     Args:
         tokenizer: Its `Tokenizer`.
-        run: Takes tokens `(1, tokens)` and which are seen, of the same shape, or `None`, and
-            returns the context `(1, tokens, width)`, float32; or that and the pooled
-            text `(1, width)`.
+        run: Takes tokens `(1, tokens)` and which of them are seen, of the same shape,
+            or `None`, and returns the context `(1, tokens, width)`, float32; or that
+            and the pooled text `(1, width)`.
         weighting: One of `weighting.WEIGHTINGS`.
         learned: Words with vectors of their own, if there are any.
     """

@@ -47,7 +47,8 @@ def blend_from_empty(
     Args:
         chunks: The chunks of one prompt.
         weights_of_spans: The weight of each of its spans.
-        encode: Takes a chunk's tokens and, as a keyword, which of them are `seen`, and returns its vectors, `(tokens, width)`.
+        encode: Takes a chunk's tokens and, as a keyword, which of them are `seen`, and
+            returns its vectors, `(tokens, width)`.
         empty: Vectors of the empty prompt, `(tokens, width)`.
 
     Returns:
