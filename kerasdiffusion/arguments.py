@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 from collections.abc import Sequence
@@ -9,33 +10,88 @@ from collections.abc import Sequence
 import numpy as np
 
 from kerasdiffusion import backend
+from kerasdiffusion.prompts.weighting import WEIGHTINGS
 
 
-def check_prompts(prompts, name: str = "prompt") -> list[str]:
-    """One prompt or several as a list of strings."""
-    listed = [prompts] if isinstance(prompts, str) else prompts
-    if not isinstance(listed, (list, tuple)) or not all(
-        isinstance(prompt, str) for prompt in listed
-    ):
+def check_prompts(prompts, name: str = "prompt", width: int | None = None) -> list:
+    """One prompt or several as a list of strings, or of contexts.
+
+    Args:
+        prompts: A string or a list of them. Where `width` is given, also what
+            `encode_text` gives, or a list that holds such.
+        name: The argument, for messages.
+        width: Channels of a context.
+    """
+    if isinstance(prompts, (list, tuple)):
+        listed = list(prompts)
+    elif width is None or isinstance(prompts, str) or not hasattr(prompts, "shape"):
+        listed = [prompts]
+    else:
+        listed = [prompts] if len(prompts.shape) == 2 else list(prompts)
+    if width is not None:
+        listed = [
+            _check_embedding(prompt, name, width)
+            if hasattr(prompt, "shape")
+            else prompt
+            for prompt in listed
+        ]
+    if not all(isinstance(prompt, (str, np.ndarray)) for prompt in listed):
+        what = "" if width is None else ", or what `encode_text` gives"
         raise TypeError(
-            f"`{name}` must be a string or a list of strings. Received: {prompts!r}"
+            f"`{name}` must be a string or a list of strings{what}. "
+            f"Received: {prompts!r}"
         )
     if not listed:
         raise ValueError(f"`{name}` must not be an empty list. Received: {prompts!r}")
-    return list(listed)
+    return listed
 
 
-def check_negatives(negative_prompt, prompts: int) -> list[str]:
+def _check_embedding(prompt, name: str, width: int) -> np.ndarray:
+    context = np.asarray(backend.to_numpy(prompt), "float32")
+    if context.ndim != 2 or context.shape[-1] != width or not context.size:
+        raise ValueError(
+            f"A context in `{name}` must have the shape (tokens, {width}). "
+            f"Received: {context.shape}"
+        )
+    return context
+
+
+def check_negatives(negative_prompt, prompts: int, width: int | None = None) -> list:
     """One negative prompt, or one for each prompt; `None` is the empty one."""
     if negative_prompt is None:
         return [""]
-    negatives = check_prompts(negative_prompt, "negative_prompt")
+    negatives = check_prompts(negative_prompt, "negative_prompt", width)
     if len(negatives) not in (1, prompts):
         raise ValueError(
             f"`negative_prompt` must be one for all or one for each of the {prompts} "
             f"prompts. Received: {len(negatives)} of them"
         )
     return negatives
+
+
+def check_prompt_weighting(weighting) -> str:
+    """One of `WEIGHTINGS`."""
+    if weighting in WEIGHTINGS:
+        return weighting
+    near = difflib.get_close_matches(str(weighting), WEIGHTINGS, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(
+        f"`prompt_weighting` must be one of {', '.join(WEIGHTINGS)}.{hint} "
+        f"Received: {weighting!r}"
+    )
+
+
+def check_clip_skip(clip_skip, depth: int) -> int | None:
+    """A layer counted from the end: 1 is the last."""
+    if clip_skip is None:
+        return None
+    clip_skip = check_count(clip_skip, "clip_skip")
+    if clip_skip > depth:
+        raise ValueError(
+            f"`clip_skip` must be at most {depth}, the layers of the text encoder. "
+            f"Received: {clip_skip}"
+        )
+    return clip_skip
 
 
 def check_count(count, name: str) -> int:

@@ -77,6 +77,7 @@ class LatentDiffusion(keras.Model):
         self.precision = precision
         self._weights_source = weights
         self._tokenizer = tokenizer
+        self._learned = None
         self._parts = {}
         self._programs = {}
 
@@ -197,8 +198,9 @@ class LatentDiffusion(keras.Model):
         """How often each program was traced, and so compiled, by its name."""
         return {name: program.traces for name, program in self._programs.items()}
 
-    def _encode(self, tokens):
-        return ops.cast(self.text_encoder(tokens), "float32")
+    def _encode(self, tokens, how):
+        # `how` has `layers`, `vectors` and `seen` where a prompt asks for them.
+        return ops.cast(self.text_encoder(tokens, **how), "float32")
 
     def _denoise(
         self, branches, scale, shares, methods, carry, rows, noise, start, stop
@@ -220,7 +222,8 @@ class LatentDiffusion(keras.Model):
         """A compiled function, made at its first use.
 
         Args:
-            name: `"encode"` (tokens to context), `"denoise"` (see `sampling.loop.run`)
+            name: `"encode"` (tokens, and a dict of what else the text
+                encoder takes, to context), `"denoise"` (see `sampling.loop.run`)
                 or `"decode"` (latents to uint8 pictures).
         """
         if name not in self._programs:

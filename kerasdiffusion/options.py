@@ -36,6 +36,11 @@ class Options:
         variation_seed: A second seed, 0 to 2**64 - 1, or one for each picture; by
             default random. All pictures of a batch then have the same first one.
         variation_strength: How far the noise goes to the second seed's, 0 to 1.
+        clip_skip: Where the text encoder is left: 1 behind its last layer, 2 behind the
+            one before, as A1111 counts; the model's own by default.
+        prompt_weighting: What weights in prompts do: `"a1111"` scales vectors and keeps
+            their mean, `"compel"` draws them away from the empty prompt. Both read the
+            language of `kerasdiffusion.prompts`; with `"none"` a prompt is plain text.
         callback: Called with a `Step` after each step. If it returns `False`, the run
             stops there, and the picture is as noisy as it then was.
         progress_bar: Whether a run of more than some seconds shows a bar.
@@ -71,6 +76,8 @@ class Options:
     rng: str = "numpy"
     variation_seed: int | Sequence[int] | None = None
     variation_strength: float = 0.0
+    clip_skip: int | None = None
+    prompt_weighting: str = "a1111"
     callback: Callable[[Step], bool | None] | None = None
     progress_bar: bool = True
     guidance_rescale: float = 0.0

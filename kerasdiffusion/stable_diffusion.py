@@ -5,6 +5,7 @@ A task prepares what the one private `_generate` takes, and nothing else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,11 +13,13 @@ import numpy as np
 
 from kerasdiffusion import backend
 from kerasdiffusion.arguments import (
+    check_clip_skip,
     check_context,
     check_count,
     check_guidance_scale,
     check_negatives,
     check_noise,
+    check_prompt_weighting,
     check_prompts,
     check_share,
 )
@@ -27,6 +30,9 @@ from kerasdiffusion.guidance_arguments import (
 )
 from kerasdiffusion.latent_diffusion import LatentDiffusion
 from kerasdiffusion.options import Options, takes_options
+from kerasdiffusion.prompts import encode
+from kerasdiffusion.prompts.branches import make_branches, one_text
+from kerasdiffusion.prompts.chunks import LearnedWords
 from kerasdiffusion.sampling.denoiser import empty_memory
 from kerasdiffusion.sampling.driver import drive
 from kerasdiffusion.sampling.noise import (
@@ -36,7 +42,8 @@ from kerasdiffusion.sampling.noise import (
     step_noise,
 )
 from kerasdiffusion.sampling.samplers import make_table
-from kerasdiffusion.sampling.table import Table
+from kerasdiffusion.sampling.table import COLUMNS, Table
+from kerasdiffusion.weights.embeddings import read_embeddings
 from kerasdiffusion.weights.load import Source
 
 
@@ -108,8 +115,8 @@ class StableDiffusion(LatentDiffusion):
     @takes_options
     def text_to_image(
         self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str] | None = None,
+        prompt: str | Sequence[str] | np.ndarray,
+        negative_prompt: str | Sequence[str] | np.ndarray | None = None,
         batch_size: int = 1,
         num_steps: int | None = None,
         unconditional_guidance_scale: float | None = None,
@@ -120,7 +127,10 @@ class StableDiffusion(LatentDiffusion):
         """Pictures of a prompt.
 
         Args:
-            prompt: What to paint; a list gives `batch_size` pictures of each.
+            prompt: What to paint; a list gives `batch_size` pictures of each. Weights,
+                editing and `AND` are read as `kerasdiffusion.prompts` says; a text
+                without brackets, colons, backslashes, `AND` and `BREAK` is just text,
+                of any length. Or what `encode_text` gives.
             negative_prompt: What to keep away from: one for all prompts, or one each.
             batch_size: Pictures of each prompt, 1 or more.
             num_steps: Denoising steps, from 1 to 1000; the preset's by default.
@@ -144,9 +154,10 @@ class StableDiffusion(LatentDiffusion):
         >>> model.text_to_image(["a cat", "a dog"], batch_size=2, seed=0).shape
         (4, 64, 64, 3)
         """
-        prompts = check_prompts(prompt)
+        width = self.config.text_encoder.width
+        prompts = check_prompts(prompt, width=width)
         batch_size = check_count(batch_size, "batch_size")
-        negatives = check_negatives(negative_prompt, len(prompts))
+        negatives = check_negatives(negative_prompt, len(prompts), width)
         run = self._prepare(
             len(prompts) * batch_size,
             num_steps,
@@ -154,29 +165,90 @@ class StableDiffusion(LatentDiffusion):
             seed,
             options,
         )
-        encoded = np.repeat(self.encode_text(prompts), batch_size, axis=0)
-        return self._paint(encoded, negatives, None, run)
+        prompts = [each for each in prompts for _ in range(batch_size)]
+        return self._paint(prompts, negatives, None, run)
 
-    def encode_text(self, prompt: str | Sequence[str]) -> np.ndarray:
+    def encode_text(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        clip_skip: int | None = None,
+        prompt_weighting: str = "a1111",
+    ) -> np.ndarray:
         """Context vectors of prompts, the first half of `text_to_image`.
 
         Args:
-            prompt: A string, or a list of them.
+            prompt: A string, or a list of them, without editing and `AND`.
+            clip_skip: As in `Options`.
+            prompt_weighting: As in `Options`.
 
         Returns:
             float32 array of shape `(prompts, tokens, width)`, for `generate_image`.
+            Prompts of more than one chunk have a multiple of the tokens.
+
+        Raises:
+            TypeError: If a prompt is no string.
+            ValueError: If an option is out of its range, or a prompt says more than
+                one thing on the way.
         """
         prompts = check_prompts(prompt)
-        tokens, encode = self.tokenizer(prompts), self.program("encode")
-        # One at a time: any number of prompts is the same program.
-        contexts = [backend.to_numpy(encode(row[None])) for row in tokens]
-        return np.concatenate(contexts)
+        encoders = self._encoders(clip_skip, prompt_weighting)
+        if prompt_weighting != "none":
+            prompts = [one_text(each) for each in prompts]
+        contexts = [encode.encode(encoders, [[each]])[0] for each in prompts]
+        empty = encode.empty(encoders)
+        return np.concatenate(encode.same_length(contexts, empty))
+
+    def load_embedding(
+        self, path: str | os.PathLike, name: str | None = None
+    ) -> list[str]:
+        """Learns words from a file of textual inversion; prompts may then name them.
+
+        Args:
+            path: A file of A1111's (`.pt`, `.safetensors`) or diffusers' (`.bin`,
+                `.safetensors`).
+            name: What prompts call it; by default what a diffusers file says, else the
+                file's name without its ending, as in A1111.
+
+        Returns:
+            The names that prompts may use now.
+
+        Raises:
+            WeightsError: If the file holds no vectors of the text encoder's width.
+
+        Reference:
+            Gal et al. 2023, "An Image is Worth One Word: Personalizing Text-to-Image
+            Generation using Textual Inversion".
+        """
+        config = self.config.text_encoder
+        found = read_embeddings(path, config.width, name)
+        if self._learned is None:
+            self._learned = LearnedWords(config.vocabulary_size)
+        self._learned.vectors.update(found)
+        return list(found)
+
+    def _encoders(self, clip_skip, weighting) -> list[encode.Encoder]:
+        """The text encoder as prompts see it, checked before it is built."""
+        how = {}
+        depth = self.config.text_encoder.depth
+        clip_skip = check_clip_skip(clip_skip, depth)
+        check_prompt_weighting(weighting)
+        if clip_skip is not None:
+            how["layers"] = np.int32(depth + 1 - clip_skip)
+        if self._learned is not None:
+            how["vectors"] = self._learned.table()
+
+        def run(tokens, seen):
+            more = {} if seen is None else {"seen": seen}
+            return backend.to_numpy(self.program("encode")(tokens, {**how, **more}))
+
+        return [encode.Encoder(self.tokenizer, run, weighting, self._learned)]
 
     @takes_options
     def generate_image(
         self,
         encoded_text,
-        negative_prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | np.ndarray | None = None,
         batch_size: int = 1,
         num_steps: int | None = None,
         unconditional_guidance_scale: float | None = None,
@@ -196,12 +268,10 @@ class StableDiffusion(LatentDiffusion):
 
         The other arguments, the result and the errors are those of `text_to_image`.
         """
-        encoded = check_context(
-            encoded_text,
-            self.config.text_encoder.width,
-            check_count(batch_size, "batch_size"),
-        )
-        negatives = check_negatives(negative_prompt, len(encoded))
+        width = self.config.text_encoder.width
+        batch_size = check_count(batch_size, "batch_size")
+        encoded = check_context(encoded_text, width, batch_size)
+        negatives = check_negatives(negative_prompt, len(encoded), width)
         run = self._prepare(
             len(encoded),
             num_steps,
@@ -209,10 +279,12 @@ class StableDiffusion(LatentDiffusion):
             seed,
             options,
         )
-        return self._paint(encoded, negatives, diffusion_noise, run)
+        return self._paint(list(encoded), negatives, diffusion_noise, run)
 
     def _prepare(self, count, num_steps, guidance_scale, seed, options) -> Run:
         """The options of all tasks, the preset's where they are not given, checked."""
+        check_prompt_weighting(options.prompt_weighting)
+        check_clip_skip(options.clip_skip, self.config.text_encoder.depth)
         defaults = self.config.generation
         if guidance_scale is None:
             guidance_scale = defaults.guidance_scale
@@ -248,9 +320,9 @@ class StableDiffusion(LatentDiffusion):
             check_layers(run.methods, self.diffusion_model.self_attentions())
         return run
 
-    def _paint(self, encoded, negatives, noise, run: Run) -> np.ndarray:
-        """Pictures of encoded prompts from noise alone: the caller's or the seeds'."""
-        count, latents = len(encoded), self.config.autoencoder
+    def _paint(self, prompts, negatives, noise, run: Run) -> np.ndarray:
+        """Pictures of prompts from noise alone: the caller's or the seeds'."""
+        count, latents = len(prompts), self.config.autoencoder
         shape = (
             self.img_height // latents.downsampling,
             self.img_width // latents.downsampling,
@@ -265,19 +337,27 @@ class StableDiffusion(LatentDiffusion):
                 run.options.variation_strength,
             )
         noise = check_noise(noise, count, shape)
-        branches = [{"crossattn": encoded[None]}]
-        if run.guidance_scale != 1.0:
-            context = self.encode_text(negatives)
-            context = np.repeat(context, count // len(context), axis=0)
-            if context.shape != encoded.shape:
-                raise ValueError(
-                    f"`encoded_text` must have {context.shape[1]} tokens, as negative "
-                    f"prompts have. Received: {encoded.shape}"
-                )
-            branches.insert(0, {"crossattn": context[None]})
-        shares = np.ones((len(branches) - 1, count), "float32")
+        branches, shares, run = self._branches(prompts, negatives, run)
         noise = noise * np.float32(run.table.initial_scale)
         return self._generate(noise, branches, shares, run)
+
+    def _branches(self, prompts, negatives, run: Run):
+        """What `denoiser` takes for prompts, and the run whose rows choose from it."""
+        table, options = run.table, run.options
+        encoders = self._encoders(options.clip_skip, options.prompt_weighting)
+        found = make_branches(
+            prompts,
+            [each for each in negatives for _ in range(len(prompts) // len(negatives))],
+            run.guidance_scale != 1.0,
+            table.steps,
+            table.num_steps,
+            lambda texts: encode.encode(encoders, [texts] * len(encoders)),
+            encode.empty(encoders),
+            literal=options.prompt_weighting == "none",
+        )
+        branches = [{"crossattn": context} for context in found.contexts]
+        table = table.with_column(COLUMNS.variant, found.variants)
+        return branches, found.shares, run._replace(table=table)
 
     def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table and the decoder.
