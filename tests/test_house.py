@@ -14,7 +14,7 @@ FLOORS = (
     {"_version", "config", "backend"},
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
-        *("generation_parameters", "arguments", "options"),
+        *("generation_parameters", "comfy_parameters", "arguments", "options"),
     },
     {"latent_diffusion", "stable_diffusion", "training", "datasets"},
     {"apps", "__main__"},
