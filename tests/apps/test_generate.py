@@ -59,19 +59,16 @@ def test_a_picture_can_be_made_again_from_what_it_says(generate, tmp_path, capsy
     assert read_parameters(second)["seed"] == seed
 
 
-@pytest.mark.parametrize("options", [(), ("--sampler", "DPM2 a", "--spacing", "beta")])
-def test_a_picture_is_painted_again_from_its_file(generate, tmp_path, capsys, options):
+def test_a_picture_is_painted_again_from_its_file(generate, tmp_path):
+    sampler = ["--sampler", "DPM2 a", "--spacing", "beta"]
     noise = "--rng torch --seed 5 --variation-seed 3 --variation-strength 0.5"
-    generate(TEXTS[1], "--steps", "2", *options, *noise.split(), "--quiet")
+    generate(TEXTS[1], "--steps", "2", *sampler, *noise.split(), "--quiet")
     (first,) = tmp_path.iterdir()
     assert generate("--from", str(first), "--output", "again") == 0
     (second,) = (tmp_path / "again").iterdir()
     assert np.array_equal(Image.open(first), Image.open(second))
     assert read_parameters(second) == read_parameters(first)
-    generate("--from", str(first), "--seed", "6", "--output", "other")
-    (third,) = (tmp_path / "other").iterdir()
-    assert read_parameters(third)["seed"] == 6
-    assert not np.array_equal(Image.open(first), Image.open(third))
+    assert read_parameters(second)["Spacing"] == "beta"
 
 
 def test_options_reach_the_picture_and_a_grid_shows_all(generate, assets, capsys):
