@@ -104,7 +104,7 @@ def register(commands) -> None:
     )
     options.add_noise_options(group)
     options.add_machine_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     parameters = {} if args.source is None else _read(args)
     reproduce.sampling_options(parameters, ScheduleConfig())  # Refuses at once.
     if not args.prompts:
-        raise ValueError("There must be a prompt, or --from and a file. Received: none")
+        args.refuse("the following arguments are required: PROMPT")
     args.preset = args.preset or "emoji"
     prompts = [prompt for prompt in args.prompts for _ in range(args.batch_size)]
     same = args.variation_strength or parameters.get("Variation seed strength")
