@@ -15,7 +15,7 @@ FLOORS = (
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
-        "guidance_arguments",
+        *("guidance_arguments", "comfy_parameters"),
     },
     {"latent_diffusion", "stable_diffusion", "training", "datasets"},
     {"apps", "__main__"},

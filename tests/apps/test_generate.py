@@ -59,6 +59,18 @@ def test_a_picture_can_be_made_again_from_what_it_says(generate, tmp_path, capsy
     assert read_parameters(second)["seed"] == seed
 
 
+def test_a_picture_is_painted_again_from_its_file(generate, tmp_path):
+    sampler = ["--sampler", "DPM2 a", "--spacing", "beta"]
+    noise = "--rng torch --seed 5 --variation-seed 3 --variation-strength 0.5"
+    generate(TEXTS[1], "--steps", "2", *sampler, *noise.split(), "--quiet")
+    (first,) = tmp_path.iterdir()
+    assert generate("--from", str(first), "--output", "again") == 0
+    (second,) = (tmp_path / "again").iterdir()
+    assert np.array_equal(Image.open(first), Image.open(second))
+    assert read_parameters(second) == read_parameters(first)
+    assert read_parameters(second)["Spacing"] == "beta"
+
+
 def test_options_reach_the_picture_and_a_grid_shows_all(generate, assets, capsys):
     options = "--batch-size 2 --steps 1 --sampler euler_a --size 48x32 --seed 7"
     options += f" --guidance-scale 1 --preset {assets / 'emoji'}"
@@ -85,6 +97,7 @@ def test_each_picture_of_a_batch_has_its_seed_and_long_prompts_are_not_cut(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--from", "none.png"], "There must be a file to read. Received: none.png"),
         (["--preset", "emjoi"], "Did you mean emoji? Received: 'emjoi'"),
         (["--preset", "no/such/model"], "Received: 'no/such/model'"),
         (["--size", "33"], "multiples of 2, at least 2. Received: height=33, width=33"),
