@@ -196,8 +196,8 @@ class StableDiffusion(LatentDiffusion):
         if prompt_weighting != "none":
             prompts = [one_text(each) for each in prompts]
         contexts = [encode.encode(encoders, [[each]])[0] for each in prompts]
-        empty = encode.empty(encoders)
-        return np.concatenate(encode.same_length(contexts, empty))
+        padded = encode.same_length(contexts, lambda: encode.empty(encoders))
+        return np.concatenate(padded)
 
     def load_embedding(
         self, path: str | os.PathLike, name: str | None = None
@@ -352,7 +352,7 @@ class StableDiffusion(LatentDiffusion):
             table.steps,
             table.num_steps,
             lambda texts: encode.encode(encoders, [texts] * len(encoders)),
-            encode.empty(encoders),
+            lambda: encode.empty(encoders),
             literal=options.prompt_weighting == "none",
         )
         branches = [{"crossattn": context} for context in found.contexts]

@@ -108,7 +108,7 @@ def test_another_text_of_the_same_structure_compiles_nothing():
     model = tiny_model()
     paint(model, "[cats|dark] (red:1.2) AND two :0.5", clip_skip=1)
     before = model.traces
-    for prompt in ("[red|blue] (two:0.2) AND dark", "[cats:dark:2] AND [x:y:2] :-1"):
+    for prompt in ("[red|blue] (two:0.2) AND dark", "[cats:dark:1] AND [x:y:1] :-1"):
         paint(model, prompt, clip_skip=2)
     assert model.traces == before
 

@@ -44,7 +44,7 @@ def make_branches(
     steps: np.ndarray,
     num_steps: int,
     encode: Callable,
-    empty: np.ndarray,
+    empty: Callable,
     literal: bool = False,
 ) -> Branches:
     """Encodes prompts for the network calls of a run.
@@ -61,7 +61,8 @@ def make_branches(
         num_steps: Steps of the whole schedule.
         encode: Takes texts that belong together and returns their context, float32
             `(texts, tokens, width)`, and their pooled text or `None`.
-        empty: Context of the empty prompt, `(context_length, width)`.
+        empty: Returns the context of the empty prompt, `(context_length, width)`; only
+            called where contexts must be padded.
         literal: Whether prompts are plain text.
 
     Returns:

@@ -105,11 +105,10 @@ def encode(
         last encoder, or `None`.
     """
     found = [encoder.texts(each) for encoder, each in zip(encoders, texts, strict=True)]
-    empties = [encoder.empty() for encoder in encoders]
     length = max(context.shape[1] for context, _ in found)
     contexts = [
-        pad(context, length, empty)
-        for (context, _), empty in zip(found, empties, strict=True)
+        pad(context, length, encoder.empty)
+        for (context, _), encoder in zip(found, encoders, strict=True)
     ]
     return np.concatenate(contexts, axis=-1), found[-1][1]
 
@@ -119,31 +118,33 @@ def empty(encoders: Sequence[Encoder]) -> np.ndarray:
     return np.concatenate([encoder.empty() for encoder in encoders], axis=-1)
 
 
-def same_length(contexts: list[np.ndarray], empty: np.ndarray) -> list[np.ndarray]:
+def same_length(contexts: list[np.ndarray], empty: Callable) -> list[np.ndarray]:
     """All padded to the longest, by chunks of the empty prompt.
 
     Raises:
         ValueError: If lengths differ by no whole chunks.
     """
     lengths = sorted({context.shape[1] for context in contexts})
-    if len(lengths) > 1 and any(length % len(empty) for length in lengths):
+    if len(lengths) > 1 and any(length % len(empty()) for length in lengths):
         raise ValueError(
-            f"`encoded_text` must have {len(empty)} tokens, as negative prompts have, "
-            f"or a multiple. Received: contexts of {lengths} tokens"
+            f"`encoded_text` must have {len(empty())} tokens, as negative prompts "
+            f"have, or a multiple. Received: contexts of {lengths} tokens"
         )
     return [pad(context, lengths[-1], empty) for context in contexts]
 
 
-def pad(context: np.ndarray, length: int, empty: np.ndarray) -> np.ndarray:
+def pad(context: np.ndarray, length: int, empty: Callable) -> np.ndarray:
     """Context of as many tokens as told, by empty chunks at the end.
 
     Args:
         context: float32 of shape `(texts, tokens, width)`.
         length: Tokens, more by a multiple of the chunk's.
-        empty: One chunk of the empty prompt, `(context_length, width)`.
+        empty: Returns one chunk of the empty prompt, `(context_length, width)`; only
+            called where it is needed.
     """
-    missing = (length - context.shape[1]) // len(empty)
+    missing = length - context.shape[1]
     if not missing:
         return context
-    more = np.tile(empty, (len(context), missing, 1))
+    chunk = empty()
+    more = np.tile(chunk, (len(context), missing // len(chunk), 1))
     return np.concatenate([context, more], axis=1)

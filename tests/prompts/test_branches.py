@@ -14,6 +14,10 @@ def encode(texts):
     return np.array(padded, "float32")[..., None], None
 
 
+def no_words():
+    return np.zeros((4, 1), "float32")
+
+
 def said(context):
     return "".join(chr(int(number)) for number in context[:, 0] if number)
 
@@ -21,9 +25,8 @@ def said(context):
 def make(prompts, negatives=("",), guided=True, steps=4, per_step=1, **options):
     rows = np.repeat(np.arange(steps), per_step)
     negatives = list(negatives) * (len(prompts) // len(negatives))
-    empty = np.zeros((4, 1), "float32")
     return make_branches(
-        prompts, negatives, guided, rows, steps, encode, empty, **options
+        prompts, negatives, guided, rows, steps, encode, no_words, **options
     )
 
 
