@@ -6,7 +6,7 @@ from kerasdiffusion._version import __version__
 
 _PUBLIC = {
     "StableDiffusion": "kerasdiffusion.stable_diffusion",
-    "PRESETS": "kerasdiffusion.families",
+    "PRESETS": "kerasdiffusion.presets",
     "ModelConfig": "kerasdiffusion.config",
     "Tokenizer": "kerasdiffusion.tokenizer",
     "TextEncoder": "kerasdiffusion.models.text_encoder",

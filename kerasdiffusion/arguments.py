@@ -5,56 +5,62 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from kerasdiffusion import backend
-from kerasdiffusion.config import ModelConfig
-from kerasdiffusion.families import PRESETS
+from kerasdiffusion.prompts.weighting import WEIGHTINGS
 
 
-def find_preset(source) -> tuple[object, ModelConfig | None]:
-    """A preset's weights and configuration; anything else is a source itself.
+def check_prompts(prompts, name: str = "prompt", width: int | None = None) -> list:
+    """One prompt or several as a list of strings, or of contexts.
 
-    Raises:
-        ValueError: If the source looks like a preset's name and is none.
+    Args:
+        prompts: A string or a list of them. Where `width` is given, also what
+            `encode_text` gives, or a list that holds such.
+        name: The argument, for messages.
+        width: Channels of a context.
     """
-    if not isinstance(source, str):
-        return source, None
-    if source in PRESETS:
-        return PRESETS[source].source, PRESETS[source].config
-    if os.sep in source or ":" in source or Path(source).exists():
-        return source, None
-    near = difflib.get_close_matches(source, PRESETS, n=3, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(
-        f"A model is a preset ({', '.join(PRESETS)}), hf://owner/name, a folder or a "
-        f"file.{hint} Received: {source!r}"
-    )
-
-
-def check_prompts(prompts, name: str = "prompt") -> list[str]:
-    """One prompt or several as a list of strings."""
-    listed = [prompts] if isinstance(prompts, str) else prompts
-    if not isinstance(listed, (list, tuple)) or not all(
-        isinstance(prompt, str) for prompt in listed
-    ):
+    if isinstance(prompts, (list, tuple)):
+        listed = list(prompts)
+    elif width is None or isinstance(prompts, str) or not hasattr(prompts, "shape"):
+        listed = [prompts]
+    else:
+        listed = [prompts] if len(prompts.shape) == 2 else list(prompts)
+    if width is not None:
+        listed = [
+            _check_embedding(prompt, name, width)
+            if hasattr(prompt, "shape")
+            else prompt
+            for prompt in listed
+        ]
+    if not all(isinstance(prompt, (str, np.ndarray)) for prompt in listed):
+        what = "" if width is None else ", or what `encode_text` gives"
         raise TypeError(
-            f"`{name}` must be a string or a list of strings. Received: {prompts!r}"
+            f"`{name}` must be a string or a list of strings{what}. "
+            f"Received: {prompts!r}"
         )
     if not listed:
         raise ValueError(f"`{name}` must not be an empty list. Received: {prompts!r}")
-    return list(listed)
+    return listed
 
 
-def check_negatives(negative_prompt, prompts: int) -> list[str]:
+def _check_embedding(prompt, name: str, width: int) -> np.ndarray:
+    context = np.asarray(backend.to_numpy(prompt), "float32")
+    if context.ndim != 2 or context.shape[-1] != width or not context.size:
+        raise ValueError(
+            f"A context in `{name}` must have the shape (tokens, {width}). "
+            f"Received: {context.shape}"
+        )
+    return context
+
+
+def check_negatives(negative_prompt, prompts: int, width: int | None = None) -> list:
     """One negative prompt, or one for each prompt; `None` is the empty one."""
     if negative_prompt is None:
         return [""]
-    negatives = check_prompts(negative_prompt, "negative_prompt")
+    negatives = check_prompts(negative_prompt, "negative_prompt", width)
     if len(negatives) not in (1, prompts):
         raise ValueError(
             f"`negative_prompt` must be one for all or one for each of the {prompts} "
@@ -63,15 +69,51 @@ def check_negatives(negative_prompt, prompts: int) -> list[str]:
     return negatives
 
 
-def check_second(prompts_2, prompts: int) -> list[str]:
-    """A second text encoder's prompt: one for all prompts, or one each."""
-    listed = check_prompts(prompts_2, "prompt_2")
-    if len(listed) not in (1, prompts):
+def check_prompt_weighting(weighting) -> str:
+    """One of `WEIGHTINGS`."""
+    if weighting in WEIGHTINGS:
+        return weighting
+    near = difflib.get_close_matches(str(weighting), WEIGHTINGS, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(
+        f"`prompt_weighting` must be one of {', '.join(WEIGHTINGS)}.{hint} "
+        f"Received: {weighting!r}"
+    )
+
+
+def check_clip_skip(clip_skip, depth: int) -> int | None:
+    """A layer counted from the end: 1 is the last."""
+    if clip_skip is None:
+        return None
+    clip_skip = check_count(clip_skip, "clip_skip")
+    if clip_skip > depth:
         raise ValueError(
-            f"`prompt_2` must be one for all or one for each of the {prompts} prompts. "
-            f"Received: {len(listed)} of them"
+            f"`clip_skip` must be at most {depth}, the layers of the text encoder. "
+            f"Received: {clip_skip}"
         )
-    return listed * (prompts // len(listed))
+    return clip_skip
+
+
+def check_second(second, firsts: list, name: str) -> list[tuple[str, str]]:
+    """Prompts, each with what the second text encoder reads in place of it.
+
+    Args:
+        second: One for all prompts, or one each.
+        firsts: The prompts.
+        name: The argument, for messages.
+    """
+    listed = check_prompts(second, name)
+    if len(listed) not in (1, len(firsts)):
+        raise ValueError(
+            f"`{name}` must be one for all or one for each of the {len(firsts)} "
+            f"prompts. Received: {len(listed)} of them"
+        )
+    if not all(isinstance(first, str) for first in firsts):
+        raise ValueError(
+            f"`{name}` goes with prompts that are texts: `encode_text` has encoded for "
+            f"both text encoders. Received: {second!r}"
+        )
+    return list(zip(firsts, listed * (len(firsts) // len(listed)), strict=True))
 
 
 def check_pooled(pooled_text, count: int, width: int) -> np.ndarray:
@@ -124,6 +166,15 @@ def check_guidance_scale(scale) -> float:
     if not math.isfinite(scale):
         raise ValueError(f"{name} must be finite. Received: {scale}")
     return float(scale)
+
+
+def check_share(share, name: str) -> float:
+    """A number from 0 to 1."""
+    if isinstance(share, bool) or not isinstance(share, numbers.Real):
+        raise TypeError(f"`{name}` must be a number. Received: {share!r}")
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"`{name}` must be from 0 to 1. Received: {share}")
+    return float(share)
 
 
 def check_context(encoded_text, width: int, batch_size: int) -> np.ndarray:

@@ -24,7 +24,7 @@ PRECISIONS = (
 )
 
 
-def attention(query, key, value, causal: bool = False):
+def attention(query, key, value, causal: bool = False, seen=None):
     """Scaled dot-product attention with a float32 softmax.
 
     Args:
@@ -32,6 +32,8 @@ def attention(query, key, value, causal: bool = False):
         key: Tensor of shape `(batch, keys, heads, head_width)`.
         value: Tensor of the shape of `key`.
         causal: Whether a query sees only the keys up to its own position.
+        seen: Which keys are seen at all, boolean of shape `(batch, keys)`; all by
+            default.
 
     Returns:
         Tensor of the shape of `query`.
@@ -46,8 +48,15 @@ def attention(query, key, value, causal: bool = False):
         and not has_accelerator()
     ):  # JAX has no product of float16 into float32 on CPUs
         query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
+    mask = None
+    if seen is not None:
+        mask = ops.cast(seen, "bool")[:, None, None, :]
+        if causal:  # not every backend takes both
+            before = np.tril(np.ones((query.shape[1], key.shape[1]), "bool"))
+            mask, causal = ops.logical_and(mask, before), False
     return ops.cast(
-        ops.dot_product_attention(query, key, value, is_causal=causal), dtype
+        ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal),
+        dtype,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.options import Options
+from kerasdiffusion.prompts.branches import Branches
 
 
 def join_vector(pooled, ids, id_width: int = 256) -> np.ndarray:
@@ -57,6 +58,41 @@ def embed_guidance(scales: Sequence[float], width: int = 256) -> np.ndarray:
     frequencies = np.exp(-math.log(10000.0) * np.arange(half) / (half - 1))
     angles = 1000.0 * (np.asarray(scales, np.float64) - 1.0)[:, None] * frequencies
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
+
+
+def told_beside(
+    config: ModelConfig,
+    options: Options,
+    size: tuple[int, int],
+    found: Branches,
+    guidance_scale: float,
+) -> list[dict[str, np.ndarray]]:
+    """What each branch of the denoiser is told beside the context.
+
+    Args:
+        config: The model's.
+        options: What the caller says of sizes and scores.
+        size: Height and width of the pictures.
+        found: The branches; of two or more, the first is the negative prompt.
+        guidance_scale: For networks that are told of it.
+
+    Returns:
+        A dict for each branch, as `denoiser` takes them: `"vector"` for SDXL and its
+        like, `"guidance"` for networks that were distilled to take it.
+    """
+    network, told = config.diffusion_model, [{} for _ in found.contexts]
+    for i, branch in enumerate(told):
+        if network.vector_width:
+            ids = size_ids(config, options, size, negative=i == 0 and len(told) > 1)
+            vectors = [
+                join_vector(each, [ids] * len(each), network.vector_id_width)
+                for each in found.pooled[i]
+            ]
+            branch["vector"] = np.stack(vectors)
+        if network.guidance_width:
+            scales = [guidance_scale] * found.contexts[i].shape[1]
+            branch["guidance"] = embed_guidance(scales, network.guidance_width)
+    return told
 
 
 def size_ids(

@@ -213,6 +213,8 @@ class ScheduleConfig:
             noise of training step 0.
         zero_terminal_snr: Whether the last training step is noise alone: the betas are
             rescaled as in Lin et al. 2024, algorithm 1.
+        align_your_steps: Whose table the spacing of that name takes: `"sd1"` or
+            `"sdxl"`.
     """
 
     beta_schedule: str = "scaled_linear"
@@ -223,6 +225,7 @@ class ScheduleConfig:
     steps_offset: int = 1
     final_alpha_one: bool = False
     zero_terminal_snr: bool = False
+    align_your_steps: str = "sd1"
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,8 @@ class GenerationConfig:
         sampler: A sampler's name.
         num_steps: Denoising steps.
         guidance_scale: 1 for models that were distilled to need none.
-        spacing: How the steps are spaced; the sampler's own if `None`.
+        spacing: How the steps of samplers are spaced that have no more special way by
+            their name; each sampler's own if `None`.
         zero_negative: Whether no negative prompt means vectors of zeros (SDXL), and
             not those of the empty prompt.
     """

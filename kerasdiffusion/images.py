@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import regex
 
+from kerasdiffusion.comfy_parameters import parse_graph
 from kerasdiffusion.generation_parameters import format_parameters, parse_parameters
 
 _NAME_BYTES = 100
@@ -165,10 +166,10 @@ def read_parameters(path: str | os.PathLike) -> dict:
     """Reads how a PNG was made.
 
     Args:
-        path: A PNG that `save_png` or AUTOMATIC1111's web UI wrote.
+        path: A PNG that `save_png`, AUTOMATIC1111's web UI or ComfyUI wrote.
 
     Returns:
-        What `parse_parameters` gives.
+        What `parse_parameters` gives, or `parse_graph`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -191,6 +192,7 @@ def read_parameters(path: str | os.PathLike) -> dict:
         # Opening reads the chunks before the pixels, and no pixels.
         with Image.open(path, formats=["PNG"]) as image:
             text = image.info.get("parameters")
+            graph = image.info.get("prompt")
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
@@ -201,6 +203,11 @@ def read_parameters(path: str | os.PathLike) -> dict:
         raise ValueError(
             f"The file must be a PNG that Pillow reads. Received: {path} ({error})"
         ) from error
+    if not isinstance(text, str) and isinstance(graph, str):
+        try:
+            return parse_graph(graph)
+        except ValueError as error:
+            raise ValueError(f"{error} Received: {path}") from None
     if not isinstance(text, str):
         raise ValueError(
             "The PNG must hold a text chunk `parameters`, as AUTOMATIC1111's web UI "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 
@@ -9,12 +10,12 @@ import keras
 from keras import ops
 
 from kerasdiffusion import backend, images
-from kerasdiffusion.arguments import find_preset
 from kerasdiffusion.config import ModelConfig, TinyAutoencoderConfig
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
+from kerasdiffusion.presets import find_preset
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.tokenizer import Tokenizer
@@ -78,6 +79,7 @@ class LatentDiffusion(keras.Model):
         self.precision = precision
         self._weights_source = weights
         self._tokenizer, self._tokenizer_2 = tokenizer, None
+        self._learned = {}
         self._parts = {}
         self._programs = {}
 
@@ -131,6 +133,16 @@ class LatentDiffusion(keras.Model):
         """Latents to pictures."""
         self.build()
         return self._parts["decoder"]
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one picture's latents."""
+        latents = self.config.autoencoder
+        return (
+            self.img_height // latents.downsampling,
+            self.img_width // latents.downsampling,
+            latents.latent_channels,
+        )
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -223,13 +235,20 @@ class LatentDiffusion(keras.Model):
             contexts.append(context)
         return ops.concatenate(contexts, axis=-1), pooled
 
-    def _encode(self, *tokens):
-        context, pooled = self.encode_tokens(*tokens)
-        context = ops.cast(context, "float32")
-        return context if pooled is None else (context, ops.cast(pooled, "float32"))
+    def _encode(self, part, tokens, how):
+        # `how` has `layers`, `vectors` and `seen` where a prompt asks for them.
+        outputs = getattr(self, part)(tokens, **how)
+        return keras.tree.map_structure(lambda x: ops.cast(x, "float32"), outputs)
 
-    def _denoise(self, branches, scale, shares, carry, rows, noise, start, stop):
-        denoise = denoiser(self.diffusion_model, branches, scale, shares)
+    def _denoise(
+        self, branches, scale, shares, methods, carry, rows, noise, start, stop
+    ):
+        network, methods = self.diffusion_model, dict(methods)
+        if "pag" in methods:
+            # One entry for each layer: names are no tensors, but keys may differ.
+            layers = methods.pop("pag_layers")
+            network = functools.partial(network, perturbed_layers=tuple(layers))
+        denoise = denoiser(network, branches, scale, shares, methods)
         return loop.run(denoise, carry, rows, noise, start, stop)
 
     def _decode(self, latents):
@@ -241,19 +260,25 @@ class LatentDiffusion(keras.Model):
         """A compiled function, made at its first use.
 
         Args:
-            name: `"encode"` (tokens to context, and to pooled text where there is
-                such; the second encoder's tokens behind the first's), `"denoise"` (see
+            name: `"encode"` (tokens, and a dict of what else the text encoder takes,
+                to context, and to pooled text where it projects), `"encode_2"` (the
+                same of the second text encoder), `"denoise"` (see
                 `sampling.loop.run`) or `"decode"` (latents to uint8 pictures).
         """
         if name not in self._programs:
             function, part = {
-                "encode": (self._encode, "text_encoder"),
+                "encode": (
+                    functools.partial(self._encode, "text_encoder"),
+                    "text_encoder",
+                ),
+                "encode_2": (
+                    functools.partial(self._encode, "text_encoder_2"),
+                    "text_encoder_2",
+                ),
                 "denoise": (self._denoise, "diffusion_model"),
                 "decode": (self._decode, "decoder"),
             }[name]
             networks = [getattr(self, part)]
-            if name == "encode" and self.text_encoder_2 is not None:
-                networks.append(self.text_encoder_2)
             self._programs[name] = backend.Program(function, networks, self._xla)
         return self._programs[name]
 

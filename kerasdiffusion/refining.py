@@ -9,59 +9,93 @@ import numpy as np
 
 from kerasdiffusion.arguments import check_refiner
 from kerasdiffusion.conditioning import handover_step
-from kerasdiffusion.sampling.noise import initial_noise
+from kerasdiffusion.prompts.branches import Prompt
+from kerasdiffusion.sampling.samplers import usual_spacing
 
 
 def refine(
-    base, run, prompts: Sequence[str], negatives: Sequence[str | None]
+    base, run, prompts: Sequence[Prompt], negatives: Sequence[Prompt], noise: np.ndarray
 ) -> np.ndarray:
     """Pictures of prompts by two models, each with its own steps of the same sampler.
 
-    The latents go from one to the other as noisy as they are. A sampler's memory of
-    earlier steps does not: the refiner begins as at a run's start.
+    The latents go from one to the other as noisy as they are, the fresh noise and the
+    stages of prompts go on. A sampler's memory of earlier steps does not: the refiner
+    begins as at a run's start.
 
     Args:
         base: The `StableDiffusion` that begins.
         run: Its `Run`, whose options name the refiner and where it takes over.
-        prompts: One for several pictures, or one each.
-        negatives: Negative prompts, `None` for vectors of zeros.
+        prompts: One for each picture. The refiner reads what the first text encoder
+            does.
+        negatives: Negative prompts, `None` for vectors of zeros, in place of which the
+            refiner reads the empty prompt.
+        noise: Unit noise to begin with, float32 of shape `(pictures, h, w, channels)`.
 
     Returns:
         uint8 array of shape `(pictures, height, width, 3)`.
 
     Raises:
         TypeError: If the refiner is no model.
-        ValueError: If it has other latents, or the share is out of range.
+        ValueError: If it has other latents, the share is out of range, or a prompt is
+            no text.
 
     Reference:
         Podell et al. 2023, "SDXL: Improving Latent Diffusion Models for
         High-Resolution Image Synthesis", section 2.5; Balaji et al. 2022, "eDiff-I:
         Text-to-Image Diffusion Models with an Ensemble of Expert Denoisers", section 4.
     """
-    table, options, count = run.table, run.options, len(run.seeds)
+    table, options = run.table, run.options
     refiner = check_refiner(options.refiner, base)
+    texts, away = ([_first(text) for text in each] for each in (prompts, negatives))
     train_steps = base.config.schedule.train_steps
     step = handover_step(table.timesteps, train_steps, options.refiner_start)
-    latents = initial_noise(run.seeds, base.latent_shape)
-    latents = latents * np.float32(table.initial_scale)
-    drawn = 0
+    latents = noise * np.float32(table.initial_scale)
+    stopped = []
     if step:
-        first = run._replace(table=table.until(step))
-        drawn = len(first.table.noise_rows)
-        texts = base._encode_texts(prompts, options.prompt_2, count)
-        branches, shares = base._branches(texts, negatives, first)
-        latents = base._walk(latents, branches, shares, first)
-    if step == table.num_steps:
+        first = run._replace(
+            table=table.until(step),
+            options=replace(options, callback=_watched(options.callback, stopped)),
+        )
+        latents = base._walk(latents, *base._branches(prompts, negatives, first))
+    if step == table.num_steps or stopped:
         return base._pictures(latents)
 
+    generation = base.config.generation
     options = replace(options, prompt_2=None, negative_prompt_2=None)
-    if options.sampler is None:
-        generation = base.config.generation
-        spacing = options.spacing or generation.spacing
-        options = replace(options, sampler=generation.sampler, spacing=spacing)
+    sampler, spacing = options.sampler or generation.sampler, options.spacing
+    if options.timesteps is None and options.sigmas is None:
+        spacing = spacing or usual_spacing(sampler, generation.spacing)
+    options = replace(options, sampler=sampler, spacing=spacing)
     settings = table.num_steps, run.guidance_scale, run.seeds, options
-    rest = refiner._prepare(count, *settings, first_step=step)._replace(drawn=drawn)
-    texts = refiner._encode_texts(prompts, None, count)
-    negatives = [text or "" for text in negatives]
-    branches, shares = refiner._branches(texts, negatives, rest)
-    return refiner._generate(latents, branches, shares, rest)
+    rest = refiner._prepare(len(noise), *settings, first_step=step)
+    if step:
+        # The opening noise is in the latents already.
+        rest = rest._replace(
+            table=replace(rest.table, opening_noise=0.0), before=first.table
+        )
+    return refiner._generate(latents, *refiner._branches(texts, away, rest))
+
+
+def _first(prompt: Prompt) -> str:
+    """What the refiner reads."""
+    text = prompt[0] if isinstance(prompt, tuple) else prompt or ""
+    if not isinstance(text, str):
+        raise ValueError(
+            "A refiner has a text encoder of its own: with `refiner`, prompts must be "
+            "text. Received: a context"
+        )
+    return text
+
+
+def _watched(callback, stopped: list):
+    """A callback that notes when it ends the run."""
+    if callback is None:
+        return None
+
+    def watched(step):
+        answer = callback(step)
+        if answer is False:
+            stopped.append(step)
+        return answer
+
+    return watched

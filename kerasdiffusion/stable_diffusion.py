@@ -15,23 +15,29 @@ from kerasdiffusion.arguments import (
     check_context,
     check_count,
     check_guidance_scale,
-    check_negatives,
     check_noise,
     check_pooled,
     check_prompts,
-    check_second,
+    check_share,
 )
-from kerasdiffusion.conditioning import (
-    embed_guidance,
-    join_vector,
-    size_ids,
+from kerasdiffusion.guidance_arguments import (
+    check_layers,
+    guidance_methods,
+    within_interval,
 )
-from kerasdiffusion.latent_diffusion import LatentDiffusion
 from kerasdiffusion.options import Options, takes_options
+from kerasdiffusion.prompting import Prompting
+from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.refining import refine
+from kerasdiffusion.sampling.denoiser import empty_memory
 from kerasdiffusion.sampling.driver import drive
-from kerasdiffusion.sampling.noise import initial_noise, resolve_seeds, step_noise
-from kerasdiffusion.sampling.samplers import make_table
+from kerasdiffusion.sampling.noise import (
+    check_rng,
+    initial_noise,
+    resolve_seeds,
+    step_noise,
+)
+from kerasdiffusion.sampling.samplers import make_table, usual_spacing
 from kerasdiffusion.sampling.table import Table
 from kerasdiffusion.weights.load import Source
 
@@ -39,17 +45,19 @@ from kerasdiffusion.weights.load import Source
 class Run(NamedTuple):
     """How the pictures of one call are made, whatever the task.
 
-    `drawn` is how many noises of the seeds another model has used before.
+    `before` is the part of the schedule that another model has walked.
     """
 
     table: Table
     seeds: list[int]
     guidance_scale: float
+    methods: dict
     options: Options
-    drawn: int = 0
+    variation_seeds: list[int] | None = None
+    before: Table | None = None
 
 
-class StableDiffusion(LatentDiffusion):
+class StableDiffusion(Prompting):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
@@ -112,8 +120,8 @@ class StableDiffusion(LatentDiffusion):
     @takes_options
     def text_to_image(
         self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str] | None = None,
+        prompt: str | Sequence[str] | np.ndarray,
+        negative_prompt: str | Sequence[str] | np.ndarray | None = None,
         batch_size: int = 1,
         num_steps: int | None = None,
         unconditional_guidance_scale: float | None = None,
@@ -124,7 +132,10 @@ class StableDiffusion(LatentDiffusion):
         """Pictures of a prompt.
 
         Args:
-            prompt: What to paint; a list gives `batch_size` pictures of each.
+            prompt: What to paint; a list gives `batch_size` pictures of each. Weights,
+                editing and `AND` are read as `kerasdiffusion.prompts` says; a text
+                without brackets, colons, backslashes, `AND` and `BREAK` is just text,
+                of any length. Or what `encode_text` gives.
             negative_prompt: What to keep away from: one for all prompts, or one each.
             batch_size: Pictures of each prompt, 1 or more.
             num_steps: Denoising steps, from 1 to 1000; the preset's by default.
@@ -132,8 +143,7 @@ class StableDiffusion(LatentDiffusion):
                 all and takes half the time. The preset's by default.
             seed: Seed of the first picture, from 0 to 2**64 - 1; the next have the
                 next. Or a list of one for each picture; by default random.
-            options: The keywords of `Options`: `sampler`, `spacing`, `eta`,
-                `callback`, `progress_bar`.
+            options: The keywords of `Options`.
 
         Returns:
             uint8 array of shape `(pictures, height, width, 3)`.
@@ -149,65 +159,26 @@ class StableDiffusion(LatentDiffusion):
         >>> model.text_to_image(["a cat", "a dog"], batch_size=2, seed=0).shape
         (4, 64, 64, 3)
         """
-        prompts = check_prompts(prompt)
+        prompts = check_prompts(prompt, width=self.config.text_width)
         batch_size = check_count(batch_size, "batch_size")
         negatives = self._negatives(negative_prompt, len(prompts), options)
-        count = len(prompts) * batch_size
+        self._need_pooled(prompts, "prompt")
+        prompts = self._texts(prompts, options.prompt_2, "prompt_2")
         run = self._prepare(
-            count, num_steps, unconditional_guidance_scale, seed, options
+            len(prompts) * batch_size,
+            num_steps,
+            unconditional_guidance_scale,
+            seed,
+            options,
         )
-        if options.refiner is not None:
-            return refine(self, run, prompts, negatives)
-        texts = self._encode_texts(prompts, options.prompt_2, count)
-        return self._paint(texts, negatives, None, run)
-
-    def encode_text(self, prompt: str | Sequence[str]) -> np.ndarray:
-        """Context vectors of prompts, the first half of `text_to_image`.
-
-        Args:
-            prompt: A string, or a list of them.
-
-        Returns:
-            float32 array of shape `(prompts, tokens, width)`, for `generate_image`.
-        """
-        prompts = check_prompts(prompt)
-        return self._encode_texts(prompts, None, len(prompts))["crossattn"]
-
-    def _encode_texts(self, prompts, prompts_2, count: int) -> dict[str, np.ndarray]:
-        """Context, and pooled text where there is such, of each of `count` pictures.
-
-        `None` for a prompt is vectors of zeros.
-        """
-        texts = ["" if prompt is None else prompt for prompt in prompts]
-        tokens = [self.tokenizer(texts)]
-        if self.tokenizer_2 is not None:
-            if prompts_2 is not None:
-                texts = check_second(prompts_2, len(prompts))
-            tokens.append(self.tokenizer_2(texts))
-        elif prompts_2 is not None:
-            raise ValueError(
-                "The model has one text encoder and takes no second prompt. "
-                f"Received: {prompts_2!r}"
-            )
-        encode = self.program("encode")
-        # One at a time: any number of prompts is the same program.
-        found = []
-        for prompt, *rows in zip(prompts, *tokens, strict=True):
-            outputs = encode(*(row[None] for row in rows))
-            outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-            outputs = [backend.to_numpy(output) for output in outputs]
-            found.append([x * (prompt is not None) for x in outputs])
-        keys = ("crossattn", "pooled")[: len(found[0])]
-        return {
-            key: np.repeat(np.concatenate(values), count // len(prompts), axis=0)
-            for key, values in zip(keys, zip(*found, strict=True), strict=True)
-        }
+        prompts = [each for each in prompts for _ in range(batch_size)]
+        return self._paint(prompts, negatives, None, run)
 
     @takes_options
     def generate_image(
         self,
         encoded_text,
-        negative_prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | np.ndarray | None = None,
         batch_size: int = 1,
         num_steps: int | None = None,
         unconditional_guidance_scale: float | None = None,
@@ -225,16 +196,18 @@ class StableDiffusion(LatentDiffusion):
             batch_size: Pictures of one prompt; with several prompts, as many or 1.
             diffusion_noise: Noise to begin with instead of the seed's: unit normal, of
                 shape `(height / 8, width / 8, 4)`, or with a batch before it.
-            pooled_text: The pooled text of `encode_pooled`, for a model that takes it.
+            pooled_text: What `encode_pooled` gave, for a model that takes it.
 
         The other arguments, the result and the errors are those of `text_to_image`.
         """
-        encoded = check_context(
-            encoded_text,
-            self.config.text_width,
-            check_count(batch_size, "batch_size"),
-        )
+        batch_size = check_count(batch_size, "batch_size")
+        encoded = check_context(encoded_text, self.config.text_width, batch_size)
         negatives = self._negatives(negative_prompt, len(encoded), options)
+        self._texts([], options.prompt_2, "prompt_2")
+        pooled = [None] * len(encoded)
+        if self.config.diffusion_model.vector_width:
+            width = self.config.text_encoders[-1].projection_width
+            pooled = check_pooled(pooled_text, len(encoded), width)
         run = self._prepare(
             len(encoded),
             num_steps,
@@ -242,116 +215,71 @@ class StableDiffusion(LatentDiffusion):
             seed,
             options,
         )
-        texts = {"crossattn": encoded}
-        if self.config.diffusion_model.vector_width:
-            width = self.config.text_encoders[-1].projection_width
-            texts["pooled"] = check_pooled(pooled_text, len(encoded), width)
-        return self._paint(texts, negatives, diffusion_noise, run)
-
-    def encode_pooled(self, prompt: str | Sequence[str]) -> np.ndarray:
-        """Pooled text of prompts, for `generate_image` with SDXL.
-
-        Args:
-            prompt: A string, or a list of them.
-
-        Returns:
-            float32 array of shape `(prompts, width)`.
-
-        Raises:
-            ValueError: If the model takes no pooled text.
-        """
-        prompts = check_prompts(prompt)
-        texts = self._encode_texts(prompts, None, len(prompts))
-        if "pooled" not in texts:
-            raise ValueError(
-                "Pooled text is what SDXL and models of its layout take. "
-                f"Received: a model of {self.config.diffusion_model}"
-            )
-        return texts["pooled"]
+        prompts = list(map(Ready, encoded, pooled))
+        return self._paint(prompts, negatives, diffusion_noise, run)
 
     def _prepare(
         self, count, num_steps, guidance_scale, seed, options, first_step=0
     ) -> Run:
         """The options of all tasks, the preset's where they are not given, checked."""
+        self._check_prompting(options.clip_skip, options.prompt_weighting)
         defaults = self.config.generation
         if guidance_scale is None:
             guidance_scale = defaults.guidance_scale
+        sampler = defaults.sampler if options.sampler is None else options.sampler
         spacing = options.spacing
-        if spacing is None and options.sampler is None:
-            spacing = defaults.spacing
+        if options.timesteps is None and options.sigmas is None:
+            num_steps = defaults.num_steps if num_steps is None else num_steps
+            if spacing is None:
+                spacing = usual_spacing(sampler, defaults.spacing)
         table = make_table(
             self.config.schedule,
-            defaults.sampler if options.sampler is None else options.sampler,
-            defaults.num_steps if num_steps is None else num_steps,
+            sampler,
+            num_steps,
+            timesteps=options.timesteps,
+            sigmas=options.sigmas,
             spacing=spacing,
             eta=options.eta,
+            s_churn=options.s_churn,
+            s_noise=options.s_noise,
             first_step=first_step,
         )
-        return Run(
-            table,
+        check_rng(options.rng)
+        strength = check_share(options.variation_strength, "variation_strength")
+        variations = None
+        if strength > 0.0:
+            variations = resolve_seeds(options.variation_seed, count)
+            if not isinstance(seed, Sequence | np.ndarray):
+                seed = resolve_seeds(seed, 1) * count
+        run = Run(
+            within_interval(table, options),
             resolve_seeds(seed, count),
             check_guidance_scale(guidance_scale),
+            guidance_methods(options),
             options,
+            variations,
         )
+        if {"pag", "sag"} & set(run.methods):
+            check_layers(run.methods, self.diffusion_model.self_attentions())
+        return run
 
-    def _negatives(self, negative_prompt, count: int, options) -> list[str | None]:
-        """The negative prompts; `None` for one that is vectors of zeros."""
-        none = negative_prompt is None and options.negative_prompt_2 is None
-        if none and self.config.generation.zero_negative:
-            return [None]
-        return check_negatives(negative_prompt, count)
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of one picture's latents."""
-        latents = self.config.autoencoder
-        return (
-            self.img_height // latents.downsampling,
-            self.img_width // latents.downsampling,
-            latents.latent_channels,
-        )
-
-    def _paint(self, texts, negatives, noise, run: Run) -> np.ndarray:
-        """Pictures of encoded prompts from noise alone: the caller's or the seeds'."""
+    def _paint(self, prompts, negatives, noise, run: Run) -> np.ndarray:
+        """Pictures of prompts from noise alone: the caller's or the seeds'."""
         shape = self.latent_shape
         if noise is None:
-            noise = initial_noise(run.seeds, shape)
-        noise = check_noise(noise, len(run.seeds), shape)
-        branches, shares = self._branches(texts, negatives, run)
+            noise = initial_noise(
+                run.seeds,
+                shape,
+                run.options.rng,
+                run.variation_seeds,
+                run.options.variation_strength,
+            )
+        noise = check_noise(noise, len(prompts), shape)
+        if run.options.refiner is not None:
+            return refine(self, run, prompts, negatives, noise)
+        branches, shares, run = self._branches(prompts, negatives, run)
         noise = noise * np.float32(run.table.initial_scale)
         return self._generate(noise, branches, shares, run)
-
-    def _branches(self, texts, negatives, run: Run):
-        """The branches of the denoiser and their shares: guided away from negatives."""
-        branches, count = [self._branch(texts, run)], len(run.seeds)
-        is_told = self.config.diffusion_model.guidance_width > 0
-        if run.guidance_scale != 1.0 and not is_told:
-            negative = self._encode_texts(
-                negatives, run.options.negative_prompt_2, count
-            )
-            found, expected = texts["crossattn"].shape, negative["crossattn"].shape
-            if found != expected:
-                raise ValueError(
-                    f"`encoded_text` must have {expected[1]} tokens, as negative "
-                    f"prompts have. Received: {found}"
-                )
-            branches.insert(0, self._branch(negative, run, negative=True))
-        return branches, np.ones((len(branches) - 1, count), "float32")
-
-    def _branch(self, texts, run: Run, negative: bool = False) -> dict:
-        """What the network is told of the texts, the sizes and the guidance."""
-        network = self.config.diffusion_model
-        branch = {"crossattn": texts["crossattn"][None]}
-        if network.vector_width:
-            size = self.img_height, self.img_width
-            ids = size_ids(self.config, run.options, size, negative)
-            ids = np.tile(np.float32(ids), (len(run.seeds), 1))
-            vector = join_vector(texts["pooled"], ids, network.vector_id_width)
-            branch["vector"] = vector[None]
-        if network.guidance_width:
-            scales = [run.guidance_scale] * len(run.seeds)
-            branch["guidance"] = embed_guidance(scales, network.guidance_width)
-        return branch
 
     def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table and the decoder.
@@ -362,15 +290,29 @@ class StableDiffusion(LatentDiffusion):
 
     def _walk(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table."""
-        denoise, scale = self.program("denoise"), np.float32(run.guidance_scale)
-        draws = run.drawn + len(run.table.noise_rows)
+        denoise, table = self.program("denoise"), run.table
+        # A network that takes the scale has guided already.
+        scale = 1.0 if self._is_told_guidance else run.guidance_scale
+        scale, drawn = np.float32(scale), 0
+        if run.before is not None:
+            drawn = run.before.noise_count
+        fresh = step_noise(
+            run.seeds,
+            drawn + table.noise_count,
+            latents.shape[1:],
+            run.options.rng,
+        )[drawn:]
+        if table.opening_noise > 0.0:
+            latents = latents + np.float32(table.opening_noise) * fresh[0]
+            fresh = fresh[1:]
         return drive(
-            lambda *state: denoise(branches, scale, shares, *state),
+            lambda *state: denoise(branches, scale, shares, run.methods, *state),
             latents,
-            run.table,
-            step_noise(run.seeds, draws, latents.shape[1:])[run.drawn :],
+            table,
+            fresh,
             run.options.callback,
             run.options.progress_bar,
+            empty_memory(run.methods, latents),
         )
 
     def _pictures(self, latents) -> np.ndarray:

@@ -12,8 +12,8 @@ from kerasdiffusion.conditioning import (
     join_vector,
     size_ids,
 )
-from kerasdiffusion.families import PRESETS, SDXL, SDXL_REFINER
 from kerasdiffusion.options import Options
+from kerasdiffusion.presets import PRESETS, SDXL, SDXL_REFINER
 
 
 def test_a_size_is_cosines_before_sines_behind_the_pooled_text():
@@ -76,9 +76,11 @@ def test_says_what_is_no_refiner():
 
 
 def test_second_prompts_and_pooled_text_are_one_for_all_or_one_each():
-    assert check_second("a", 2) == ["a", "a"]
+    assert check_second("a", ["x", "y"], "prompt_2") == [("x", "a"), ("y", "a")]
     with pytest.raises(ValueError, match="`prompt_2` must be one for all.*2 of them"):
-        check_second(["a", "b"], 3)
+        check_second(["a", "b"], ["x", "y", "z"], "prompt_2")
+    with pytest.raises(ValueError, match="`negative_prompt_2` goes with prompts that"):
+        check_second("a", [np.zeros((12, 72))], "negative_prompt_2")
     assert check_pooled(np.zeros(4), 2, 4).shape == (2, 4)
     with pytest.raises(ValueError, match=r"must have the shape \(4,\).*\(3, 4\)"):
         check_pooled(np.zeros((3, 4)), 2, 4)

@@ -11,16 +11,23 @@ ROOT = Path(__file__).parents[1] / "kerasdiffusion"
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up; rooms that are not named are packages of the same name.
 FLOORS = (
-    {"_version", "config", "families", "backend"},
+    {"_version", "config", "presets", "backend", "prompts"},
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
-        *("generation_parameters", "conditioning", "arguments", "options"),
+        *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
+        *("guidance_arguments", "comfy_parameters"),
     },
-    {"latent_diffusion", "stable_diffusion", "refining", "training", "datasets"},
+    {
+        *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
+        *("training", "datasets"),
+    },
     {"apps", "__main__"},
 )
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
-ONLY_NUMPY = {"schedule", "samplers", "table", "methods", "noise"}
+ONLY_NUMPY = {
+    *("schedule", "spacings", "samplers", "names", "table", "noise", "rng"),
+    *("methods", "multistep", "singlestep", "stochastic"),
+}
 
 
 def room(module: str) -> str:

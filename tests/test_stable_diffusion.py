@@ -146,6 +146,7 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
         asked[0].branches,
         scale,
         asked[0].shares,
+        asked[0].run.methods,
         loop.start(asked[0].latents),
         table.rows,
         np.zeros((1, 2, *LATENTS), "float32"),
@@ -209,10 +210,40 @@ def test_nothing_but_a_shape_compiles_anew(jit_compile, tiny, request):
         {"num_steps": 70, "sampler": "euler_ancestral"},
         {"sampler": "heun", "spacing": "trailing"},
         {"sampler": "ddim", "eta": 0.5},
+        {"sampler": "heun", "s_churn": 3.0, "s_noise": 1.01, "num_steps": 3},
+        {"sampler": "DPM++ SDE", "sigmas": [14.6, 7.0, 1.0], "num_steps": None},
+        {"rng": "torch", "variation_seed": 5, "variation_strength": 0.2},
         {"callback": lambda step: None},
     ):
         assert paint(model, **change).std() > 30
     assert model.traces == before
+
+
+def test_noise_options_reach_the_run(asked, tiny):
+    shape = (2, 16, 16, 4)
+    tiny.text_to_image("two cats", batch_size=2, seed=4, rng="torch", num_steps=1)
+    plain = asked[-1].latents
+    assert plain.shape == shape
+    tiny.text_to_image(
+        "two cats",
+        batch_size=2,
+        seed=4,
+        rng="torch",
+        num_steps=1,
+        variation_seed=7,
+        variation_strength=1.0,
+    )
+    # All have the first seed, and the variations are one after another.
+    assert asked[-1].run.seeds == [4, 4] and asked[-1].run.variation_seeds == [7, 8]
+    assert not (asked[-1].latents[1] == plain[1]).all()
+    for options, message in (
+        ({"rng": "cuda"}, "`rng` must be one of numpy, torch, torch-cuda"),
+        ({"variation_strength": 2}, "`variation_strength` must be from 0 to 1"),
+        ({"spacing": "karas"}, "Did you mean karras"),
+        ({"timesteps": [1], "num_steps": 2}, "take the place of `num_steps`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny.text_to_image("two cats", **options)
 
 
 @pytest.mark.every_backend

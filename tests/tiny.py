@@ -65,6 +65,7 @@ TINY_SDXL = TINY.replace(
         vector_id_width=8,
     ),
     autoencoder=replace(TINY.autoencoder, scale_factor=0.13025),
+    schedule=ScheduleConfig(align_your_steps="sdxl"),
     generation=GenerationConfig(
         32, 32, "euler", 4, 5.0, spacing="leading", zero_negative=True
     ),

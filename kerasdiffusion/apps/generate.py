@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from pathlib import Path
 
 from kerasdiffusion._version import __version__
 from kerasdiffusion.apps import options
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
-from kerasdiffusion.families import PRESETS
+from kerasdiffusion.presets import PRESETS, find_preset
 
+NOISE_OPTIONS = ("sampler", "spacing", "eta", "rng")
+NOISE_OPTIONS += ("variation_seed", "variation_strength")
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
@@ -28,16 +31,23 @@ def register(commands) -> None:
     )
     parser.add_argument(
         "prompts",
-        nargs="+",
+        nargs="*",
         metavar="PROMPT",
         help="what to paint, in quotes; several give pictures of each",
     )
     parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="a PNG of this library, AUTOMATIC1111's web UI or ComfyUI, to be painted "
+        "again as it says; options given here count more",
+    )
+    parser.add_argument(
         "--preset",
-        default="emoji",
         metavar="MODEL",
         help="the model: a preset's name, hf://owner/name, a folder or a file "
-        f"(default: %(default)s). Presets: {presets}",
+        f"(default: emoji). Presets: {presets}",
     )
     parser.add_argument(
         "--output",
@@ -92,16 +102,27 @@ def register(commands) -> None:
         help="pixels, as 512 or 768x512. Where one of these is not given, the model "
         "has a default",
     )
+    options.add_noise_options(group)
     options.add_machine_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:
     """Paints, writes and says where."""
+    from kerasdiffusion.apps import reproduce
+    from kerasdiffusion.config import ScheduleConfig
     from kerasdiffusion.sampling.noise import resolve_seeds
 
+    parameters = {} if args.source is None else _read(args)
+    reproduce.sampling_options(parameters, ScheduleConfig())  # Refuses at once.
+    if not args.prompts:
+        args.refuse("the following arguments are required: PROMPT")
+    args.preset = args.preset or "emoji"
+    find_preset(args.preset)  # a mistyped name is said before a framework loads
     prompts = [prompt for prompt in args.prompts for _ in range(args.batch_size)]
-    seeds = resolve_seeds(args.seed, len(prompts))
+    same = args.variation_strength or parameters.get("Variation seed strength")
+    seeds = resolve_seeds(args.seed, 1 if same else len(prompts))
+    seeds = seeds * (len(prompts) if same else 1)
     _check_output(args.output)
     options.choose_backend(args.backend)
     from kerasdiffusion import images
@@ -115,15 +136,24 @@ def run(args: argparse.Namespace) -> int:
         jit_compile=options.jit_compile(args),
         precision=args.precision,
     )
+    sampling = {}
+    if parameters:
+        sampling = reproduce.sampling_options(parameters, model.config.schedule)
+    for name in NOISE_OPTIONS:
+        if getattr(args, name) is not None:
+            sampling[name] = getattr(args, name)
+    if args.steps is not None or args.spacing is not None:
+        sampling.pop("sigmas", None)
+    if args.steps is not None:
+        sampling["num_steps"] = args.steps
     pictures = model.text_to_image(
         args.prompts,
         args.negative_prompt,
         args.batch_size,
-        args.steps,
-        args.guidance_scale,
-        seeds,
-        sampler=args.sampler,
+        unconditional_guidance_scale=args.guidance_scale,
+        seed=seeds,
         progress_bar=not args.quiet,
+        **sampling,
     )
     if args.grid:
         pictures, prompts, seeds = [images.grid(pictures)], prompts[:1], seeds[:1]
@@ -131,8 +161,8 @@ def run(args: argparse.Namespace) -> int:
         path = args.output
         if not _is_file(path):
             path = path / images.filename_for(prompt, seed)
-        parameters = describe(model, args, prompt, seed)
-        path = images.save_png(picture, path, parameters)
+        described = describe(model, args, sampling, prompt, seed)
+        path = images.save_png(picture, path, described)
         print(path if args.quiet else f"Wrote {path} (seed {seed})")
     if not args.quiet and _is_bundled(args.preset):
         print(
@@ -142,18 +172,42 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe(model, args: argparse.Namespace, prompt: str, seed: int) -> dict:
+def _read(args: argparse.Namespace) -> dict:
+    """The parameters of `--from`; what is not given is set from them."""
+    from kerasdiffusion import images
+    from kerasdiffusion.apps import reproduce
+
+    parameters = images.read_parameters(args.source)
+    for name in ("negative_prompt", "guidance_scale", "seed"):
+        if getattr(args, name) is None:
+            setattr(args, name, parameters.get(name))
+    if not args.prompts:
+        args.prompts = [parameters["prompt"]] if parameters.get("prompt") else []
+    if args.size is None and "width" in parameters and "height" in parameters:
+        args.size = parameters["height"], parameters["width"]
+    if args.preset is None and parameters.get("model") in PRESETS:
+        args.preset = parameters["model"]
+    for name in reproduce.unsupported(parameters):
+        warnings.warn(f"{name!r} of {args.source} is not followed.", stacklevel=2)
+    return parameters
+
+
+def describe(
+    model, args: argparse.Namespace, sampling: dict, prompt: str, seed: int
+) -> dict:
     """How a picture was made, as arguments of `format_parameters`."""
     from kerasdiffusion.sampling.samplers import find_sampler
 
     defaults = model.config.generation
-    canonical = find_sampler(args.sampler or defaults.sampler).name
+    canonical = find_sampler(sampling.get("sampler", defaults.sampler)).name
     sampler, schedule_type = WEB_UI_NAMES[canonical]
     scale = args.guidance_scale
+    steps = sampling.get("num_steps", len(sampling.get("sigmas", ())))
+    rngs = {"torch": "CPU", "torch-cuda": "NV"}
     return {
         "prompt": prompt,
         "negative_prompt": args.negative_prompt,
-        "steps": args.steps or defaults.num_steps,
+        "steps": steps or defaults.num_steps,
         "sampler": sampler,
         "schedule_type": schedule_type,
         "guidance_scale": defaults.guidance_scale if scale is None else scale,
@@ -162,6 +216,14 @@ def describe(model, args: argparse.Namespace, prompt: str, seed: int) -> dict:
         "width": model.img_width,
         "model": _model_name(args.preset),
         "version": f"kerasdiffusion {__version__}",
+        "Spacing": sampling.get("spacing"),
+        "Sigmas": sampling.get("sigmas") and " ".join(map(str, sampling["sigmas"])),
+        "Eta": sampling.get("eta"),
+        "Sigma churn": sampling.get("s_churn"),
+        "Sigma noise": sampling.get("s_noise"),
+        "RNG": rngs.get(sampling.get("rng")),
+        "Variation seed": sampling.get("variation_seed"),
+        "Variation seed strength": sampling.get("variation_strength"),
     }
 
 

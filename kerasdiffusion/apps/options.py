@@ -170,3 +170,45 @@ def sampler(text: str) -> str:
         return find_sampler(text).name
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def spacing(text: str) -> str:
+    """The canonical name of a spacing."""
+    from kerasdiffusion.sampling.spacings import find_spacing
+
+    try:
+        return find_spacing(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_noise_options(group) -> None:
+    """Adds the options of steps and noise, `--spacing` to `--variation-strength`."""
+    group.add_argument(
+        "--spacing",
+        type=spacing,
+        metavar="NAME",
+        help="how the steps are spaced: karras, trailing, sgm_uniform and others "
+        "(default: the sampler's own)",
+    )
+    group.add_argument(
+        "--eta",
+        type=finite,
+        metavar="X",
+        help="fresh noise, for samplers that take it: 0 is none",
+    )
+    group.add_argument(
+        "--rng",
+        choices=("numpy", "torch", "torch-cuda"),
+        help="whose noise a seed stands for: this library's, diffusers' and ComfyUI's, "
+        "or the web UI's (default: numpy)",
+    )
+    group.add_argument(
+        "--variation-seed", type=seed, metavar="N", help="a seed to go towards"
+    )
+    group.add_argument(
+        "--variation-strength",
+        type=finite,
+        metavar="X",
+        help="how far to go towards it, 0 to 1",
+    )

@@ -7,22 +7,48 @@ Reference:
 
 from __future__ import annotations
 
-#: Canonical name to the web UI's `Sampler` and `Schedule type`; DDPM and PNDM, which it
-#: lacks, go by their own. `Uniform` is "linspace" here; samplers without a type have
-#: one spacing there.
+# Samplers that have no schedule type there.
+_ALONE = {
+    "ddim": "DDIM",
+    "ddpm": "DDPM",
+    "pndm": "PNDM",
+    "plms": "PLMS",
+    "dpm_fast": "DPM fast",
+    "restart": "Restart",
+    "lcm": "LCM",
+    "tcd": "TCD",
+}
+_SPACED = {
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "lms": "LMS",
+    "heun": "Heun",
+    "heunpp2": "HeunPP2",
+    "dpm_2": "DPM2",
+    "dpm_2_ancestral": "DPM2 a",
+    "dpmpp_2s_ancestral": "DPM++ 2S a",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_sde": "DPM++ SDE",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_2m_sde_heun": "DPM++ 2M SDE Heun",
+    "dpmpp_3m_sde": "DPM++ 3M SDE",
+    "unipc": "UniPC",
+    "unipc_bh1": "UniPC bh1",
+    "unipc_3": "UniPC 3",
+    "unipc_3_bh1": "UniPC 3 bh1",
+    "deis": "DEIS",
+    "deis_3": "DEIS 3",
+    "ipndm": "IPNDM",
+}
+_TYPES = {"": "Uniform", "_karras": "Karras", "_exponential": "Exponential"}
+
+#: Canonical name to the web UI's `Sampler` and `Schedule type`; those that it lacks go
+#: by a name that `find_sampler` knows.
 WEB_UI_NAMES: dict[str, tuple[str, str | None]] = {
-    "ddim": ("DDIM", None),
-    "ddpm": ("DDPM", None),
-    "pndm": ("PNDM", None),
-    "plms": ("PLMS", None),
-    "euler": ("Euler", "Uniform"),
-    "euler_ancestral": ("Euler a", "Uniform"),
-    "lms": ("LMS", "Uniform"),
-    "heun": ("Heun", "Uniform"),
-    "dpmpp_2m": ("DPM++ 2M", "Uniform"),
-    "euler_karras": ("Euler", "Karras"),
-    "euler_ancestral_karras": ("Euler a", "Karras"),
-    "lms_karras": ("LMS", "Karras"),
-    "heun_karras": ("Heun", "Karras"),
-    "dpmpp_2m_karras": ("DPM++ 2M", "Karras"),
+    **{name: (label, None) for name, label in _ALONE.items()},
+    **{
+        name + suffix: (label, kind)
+        for suffix, kind in _TYPES.items()
+        for name, label in _SPACED.items()
+    },
 }

@@ -20,6 +20,7 @@ from kerasdiffusion.models.layers import (
     Upsample,
     flatten_pixels,
 )
+from kerasdiffusion.models.taps import Tap, free_u, layer_name, tapping
 
 RESIDUAL_EPSILON = 1e-5
 TRANSFORMER_EPSILON = 1e-6
@@ -43,10 +44,17 @@ class DiffusionModel(Network):
             text and the embedded size ids, of shape `(batch, vector_width)`;
             `"guidance"`, the embedded guidance scale, of shape
             `(batch, guidance_width)`; `"noise_level"`, whole numbers of shape
-            `(batch,)`.
+            `(batch,)`. Guidance may add `"freeu"`, the four factors `b1, b2, s1,
+            s2`, and `"perturbed"`, which images have the identity for an attention
+            map: bool, of shape `(batch,)`.
+        perturbed_layers: In which layers they have it: diffusers' names of them, or of
+            blocks that they are in.
+        watch: Whether to give the middle block's self-attention too.
 
     Call returns:
-        The prediction, a tensor of shape `(batch, height, width, out_channels)`.
+        The prediction, a tensor of shape `(batch, height, width, out_channels)`. With
+        `watch` also how much attention each position in the middle gets from all, of
+        shape `(batch, middle height, middle width)`.
 
     Example:
 
@@ -125,7 +133,27 @@ class DiffusionModel(Network):
             shapes["noise_level"] = ()
         self({key: keras.KerasTensor((1, *shape)) for key, shape in shapes.items()})
 
-    def call(self, inputs):
+    def call(self, inputs, perturbed_layers=(), watch=False):
+        if "perturbed" not in inputs and not watch:
+            return self._predict(inputs)[0]
+        tap = Tap(
+            inputs.get("perturbed"),
+            perturbed_layers if "perturbed" in inputs else (),
+            watched="mid" if watch else None,
+        )
+        with tapping(tap):
+            prediction, middle = self._predict(inputs)
+        if not watch:
+            return prediction
+        return prediction, ops.reshape(tap.attention, (-1, *middle.shape[1:3]))
+
+    def self_attentions(self) -> list[str]:
+        """diffusers' names of the layers that `perturbed_layers` chooses from."""
+        names = [layer_name(layer.path) for layer in self._flatten_layers()]
+        return sorted(name for name in names if name.endswith(".attn1"))
+
+    def _predict(self, inputs):
+        """The prediction, and what the middle block gives."""
         context = ops.cast(inputs["crossattn"], self.compute_dtype)
         time = self.embed_time(inputs)
         x = ops.cast(inputs["latents"], self.compute_dtype)
@@ -139,10 +167,12 @@ class DiffusionModel(Network):
             skips += block_skips
         if self.mid_block is not None:
             x = self.mid_block(x, time, context)
-        for block in self.up_blocks:
+        middle = x
+        for i, block in enumerate(self.up_blocks):
             own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
-            x = block(x, time, context, own, skips[-1] if skips else None)
-        return self.conv_out(self.conv_norm_out(x))
+            factors = inputs["freeu"][i::2] if "freeu" in inputs and i < 2 else None
+            x = block(x, time, context, own, skips[-1] if skips else None, factors)
+        return self.conv_out(self.conv_norm_out(x)), middle
 
     def embed_time(self, inputs):
         """What every residual block sees: the timestep and all that is no picture."""
@@ -253,8 +283,11 @@ class UpBlock(_Level):
             width, dtype = config.block_widths[level], self.dtype_policy
             self.upsamplers = [Upsample(width, name="upsamplers-0", dtype=dtype)]
 
-    def call(self, x, time, context, skips, next_skip=None):
+    def call(self, x, time, context, skips, next_skip=None, freeu=None):
+        """`freeu` is a pair of factors, of the backbone and of the skips."""
         for i, skip in enumerate(reversed(skips)):
+            if freeu is not None:
+                x, skip = free_u(x, skip, freeu[0], freeu[1])
             x = ops.concatenate([x, skip], axis=-1)
             x = self.layer(i, x, time, context)
         for upsample in self.upsamplers:

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion import backend
+from kerasdiffusion.models.taps import tapped
 
 
 class Block(keras.layers.Layer):
@@ -215,11 +216,14 @@ class Attention(Block):
         self.value = Dense(width, use_bias=bias, name=value, dtype=dtype)
         self.out = Dense(width, name=out, dtype=dtype)
 
-    def call(self, x, context=None):
-        context = x if context is None else context
+    def call(self, x, context=None, seen=None):
+        to_itself = context is None
+        context = x if to_itself else context
         query = self._split(self.query(x))
         key, value = self._split(self.key(context)), self._split(self.value(context))
-        h = backend.attention(query, key, value, causal=self.causal)
+        h = backend.attention(query, key, value, self.causal, seen)
+        if to_itself:
+            h = tapped(self.path, query, key, value, h)
         return self.out(ops.reshape(h, ops.shape(x)[:-1] + (-1,)))
 
     def _split(self, x):

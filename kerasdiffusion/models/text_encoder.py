@@ -24,6 +24,12 @@ class TextEncoder(Network):
 
     Call arguments:
         tokens: Integer tensor of shape `(batch, tokens)`.
+        layers: Encoder layers to go through before the final norm, an integer or an
+            integer tensor; all by default.
+        vectors: Vectors of learned words, of shape `(count, width)`: tokens from the
+            vocabulary's size on are these.
+        seen: Which tokens are seen, a boolean tensor of the shape of `tokens`; all by
+            default.
 
     Call returns:
         Context, a tensor of shape `(batch, tokens, width)`. With a projection, a
@@ -57,8 +63,8 @@ class TextEncoder(Network):
             )
         self(keras.KerasTensor((1, config.context_length), "int32"))
 
-    def call(self, tokens):
-        context, last = self.text_model(tokens)
+    def call(self, tokens, layers=None, vectors=None, seen=None):
+        context, last = self.text_model(tokens, layers, vectors, seen)
         if not self.config.projection_width:
             return context
         # The vector at the first end of text stands for the whole.
@@ -90,16 +96,22 @@ class TextTransformer(Block):
             name="final_layer_norm", dtype=self.dtype_policy
         )
 
-    def call(self, tokens):
-        states = [self.embeddings(tokens)]
+    def call(self, tokens, layers=None, vectors=None, seen=None):
+        states = [self.embeddings(tokens, vectors)]
         for layer in self.encoder_layers:
-            states.append(layer(states[-1]))
+            states.append(layer(states[-1], seen))
         last = self.final_layer_norm(states[-1])
-        context = states[-1 - self.config.skipped_layers]
+        skips = self.config.skipped_layers
+        if layers is None:
+            context = states[-1 - skips]
+        else:
+            # Which layer is a number: another one is the same program.
+            context = ops.take(ops.stack(states), layers, axis=0)
         if not self.config.final_norm:
             return context, last
-        skips = self.config.skipped_layers
-        return self.final_layer_norm(context) if skips else last, last
+        if layers is None and not skips:
+            return last, last
+        return self.final_layer_norm(context), last
 
 
 class TextEmbeddings(Block):
@@ -122,9 +134,17 @@ class TextEmbeddings(Block):
             dtype=self.dtype_policy,
         )
 
-    def call(self, tokens):
-        positions = ops.arange(ops.shape(tokens)[1])
-        return self.token_embedding(tokens) + self.position_embedding(positions)
+    def call(self, tokens, vectors=None):
+        positions = self.position_embedding(ops.arange(ops.shape(tokens)[1]))
+        if vectors is None:
+            return self.token_embedding(tokens) + positions
+        size = self.token_embedding.input_dim
+        words = self.token_embedding(ops.minimum(tokens, size - 1))
+        learned = ops.take(vectors, ops.maximum(tokens - size, 0), axis=0)
+        learned = ops.cast(learned, words.dtype)
+        return (
+            ops.where(ops.expand_dims(tokens >= size, -1), learned, words) + positions
+        )
 
 
 class TextEncoderLayer(Block):
@@ -148,6 +168,6 @@ class TextEncoderLayer(Block):
         self.fc1 = Dense(config.mlp_width, name="mlp-fc1", dtype=dtype)
         self.fc2 = Dense(config.width, name="mlp-fc2", dtype=dtype)
 
-    def call(self, x):
-        x = x + self.self_attn(self.layer_norm1(x))
+    def call(self, x, seen=None):
+        x = x + self.self_attn(self.layer_norm1(x), seen=seen)
         return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x))))

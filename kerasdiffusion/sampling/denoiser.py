@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from keras import ops
 
+from kerasdiffusion.sampling.guidance import (
+    OF_THE_SCALE,
+    degraded,
+    projected,
+    rescaled,
+    thresholded,
+)
 from kerasdiffusion.sampling.schedule import scalings
 from kerasdiffusion.sampling.table import COLUMNS
 
-__all__ = ["VARYING", "denoiser", "scalings"]
+__all__ = ["VARYING", "denoiser", "empty_memory", "scalings"]
 
 #: The keys of a conditioning that may change from step to step: their first axis is
 #: that of the variants, and `COLUMNS.variant` of a row says which one is seen.
@@ -17,7 +25,11 @@ VARYING = ("crossattn", "vector")
 
 
 def denoiser(
-    network: Callable, branches: Sequence[Mapping], scale=None, shares=None
+    network: Callable,
+    branches: Sequence[Mapping],
+    scale=None,
+    shares=None,
+    methods: Mapping | None = None,
 ) -> Callable:
     """A function `denoise(x, row)` that predicts clean latents.
 
@@ -36,10 +48,23 @@ def denoiser(
             float32. A row takes `1 + guidance * (scale - 1)`. Not used with one branch.
         shares: How much each branch but the first counts, float32 of shape
             `(branches - 1, batch)`; by default 1.
+        methods: What there is beside the scale, by name, float32 scalars unless said
+            otherwise; what is left out costs nothing.
+            `"rescale"`: see `guidance.rescaled`.
+            `"thresholding"`: a dict of `"mimic_scale"` and `"percentile"`, see
+            `guidance.thresholded`.
+            `"apg"`: a dict of `"eta"`, `"norm_threshold"` and `"momentum"`, see
+            `guidance.projected`; the function then takes and returns a memory.
+            `"pag"`: a scale. The network also sees each branch but the first (or the
+            only one) with a `"perturbed"` self-attention, and is guided away from it.
+            `"sag"`: a scale. The network is called with `watch=True`, and then once
+            more on `guidance.degraded` latents, which it is guided away from.
+            `"freeu"`: of shape `(4,)`, handed to the network.
 
     Returns:
         A function of `x`, float32 `(batch, h, w, channels)`, and one row of a table,
-        which returns the denoised latents, float32 of the shape of `x`.
+        which returns the denoised latents, float32 of the shape of `x`. With a third
+        argument, a memory as from `empty_memory`, it returns the next memory too.
 
     Raises:
         ValueError: If there is no branch, or their keys differ.
@@ -56,7 +81,8 @@ def denoiser(
         Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", equation 6, with
         `guidance_scale = 1 + w`; Liu et al. 2022, "Compositional Visual Generation
         with Composable Diffusion Models", algorithm 1, for more branches; Karras et
-        al. 2022, equation 7, for the scalings.
+        al. 2022, equation 7, for the scalings; Ahn et al. 2024, "Self-Rectifying
+        Diffusion Sampling with Perturbed-Attention Guidance", section 4.
     """
     keys = [sorted(branch) for branch in branches]
     if not keys or any(each != keys[0] for each in keys):
@@ -64,34 +90,113 @@ def denoiser(
             "`branches` must be one or more, and have the same keys. Received: "
             + (" and ".join(map(str, keys)) or "none")
         )
+    methods, count = dict(methods or {}), len(branches)
+    settings = {"freeu": methods.pop("freeu")} if "freeu" in methods else {}
+    if count == 1:
+        methods = {k: v for k, v in methods.items() if k not in OF_THE_SCALE}
+        if not {"pag", "sag"} & set(methods):
+            methods = {}
+    copied = (branches[1:] or branches) if "pag" in methods else []
+    copies = count + len(copied)
     # Once, ahead of the loop.
-    conditioning = {
-        key: ops.concatenate(
-            [branch[key] for branch in branches], axis=1 if key in VARYING else 0
-        )
-        for key in keys[0]
-    }
-    count = len(branches)
+    together, first_alone = _join([*branches, *copied]), _join(branches[:1])
+    watch = {"watch": True} if "sag" in methods else {}
     if count > 1:
         scale = ops.reshape(ops.cast(scale, "float32"), (-1, 1, 1, 1))
         shares = ops.ones((count - 1, 1)) if shares is None else shares
         shares = ops.reshape(ops.cast(shares, "float32"), (count - 1, -1, 1, 1, 1))
 
-    def denoise(x, row):
-        latents = ops.concatenate([x * row[COLUMNS.c_in]] * count, axis=0)
+    def see(x, row, conditioning, copies, **options):
+        """What the network gives for copies of the latents under a conditioning."""
+        latents = ops.concatenate([x * row[COLUMNS.c_in]] * copies, axis=0)
         timestep = ops.broadcast_to(row[COLUMNS.timestep], ops.shape(latents)[:1])
-        output = network(
-            {"latents": latents, "timestep": timestep, **_seen(conditioning, row)}
-        )
-        output = ops.cast(output, "float32")
-        if count > 1:
-            first, *others = ops.split(output, count, axis=0)
-            towards = sum(shares[i] * (each - first) for i, each in enumerate(others))
-            guided = 1.0 + row[COLUMNS.guidance] * (scale - 1.0)
-            output = first + guided * towards
-        return row[COLUMNS.c_skip] * x + row[COLUMNS.c_out] * output
+        inputs = {"latents": latents, "timestep": timestep, **settings}
+        inputs |= _seen(conditioning, row)
+        if copies > count:
+            images = ops.arange(ops.shape(latents)[0])
+            inputs["perturbed"] = images >= count * ops.shape(x)[0]
+        return network(inputs, **options)
+
+    def weighted(others, origins):
+        """Differences of branches by their shares."""
+        pairs = enumerate(zip(others, origins, strict=True))
+        return sum(shares[i] * (each - origin) for i, (each, origin) in pairs)
+
+    def denoise(x, row, memory=()):
+        outputs = see(x, row, together, copies, **watch)
+        outputs, attention = outputs if watch else (outputs, None)
+        outputs = ops.cast(outputs, "float32")
+        outputs = ops.split(outputs, copies, axis=0) if copies > 1 else [outputs]
+        first, *others = outputs[:count]
+        output = first
+        if others:
+            towards = weighted(others, [first] * len(others))
+            excess = row[COLUMNS.guidance] * (scale - 1.0)
+            output = first + (1.0 + excess) * towards
+        clean = functools.partial(_clean, x, row)
+        if not methods:
+            return (clean(output), memory) if memory else clean(output)
+        conditional = first + towards if others else first
+        if "apg" in methods:
+            apg, on = methods["apg"], row[COLUMNS.guidance] > 0.0
+            update = row[COLUMNS.c_out] * towards
+            if memory:
+                update = update + apg["momentum"] * memory[0]
+                memory = (ops.where(on, update, memory[0]),)
+            update = projected(
+                update, clean(conditional), apg["eta"], apg["norm_threshold"]
+            )
+            output = conditional + excess * (update / row[COLUMNS.c_out])
+        if "pag" in methods:
+            perturbed = outputs[count:]
+            away = weighted(others, perturbed) if others else first - perturbed[0]
+            output = output + row[COLUMNS.guidance] * methods["pag"] * away
+        if "sag" in methods:
+            batch = ops.shape(x)[0]
+            without = degraded(x, clean(first), attention[:batch])
+            away = first - ops.cast(see(without, row, first_alone, 1), "float32")
+            output = output + row[COLUMNS.guidance] * methods["sag"] * away
+        if "rescale" in methods:
+            output = rescaled(output, conditional, methods["rescale"])
+        denoised = clean(output)
+        if "thresholding" in methods:
+            to, percentile = (
+                methods["thresholding"][key] for key in ("mimic_scale", "percentile")
+            )
+            excess = row[COLUMNS.guidance] * (to - 1.0)
+            mimicked = clean(first + (1.0 + excess) * towards)
+            denoised = thresholded(denoised, mimicked, percentile)
+        return (denoised, memory) if memory else denoised
 
     return denoise
+
+
+def empty_memory(methods: Mapping, latents) -> tuple:
+    """What a denoiser by these methods remembers ahead of its first call.
+
+    Args:
+        methods: As in `denoiser`.
+        latents: Of the shape of the latents.
+
+    Returns:
+        A tuple of tensors, for `loop.start`; empty where nothing is remembered.
+    """
+    return (ops.zeros_like(latents),) if "apg" in methods else ()
+
+
+def _clean(x, row, output):
+    """The denoised latents of a network's output."""
+    return row[COLUMNS.c_skip] * x + row[COLUMNS.c_out] * output
+
+
+def _join(branches):
+    """A conditioning of several branches, one after the other."""
+    return {
+        key: ops.concatenate(
+            [branch[key] for branch in branches], axis=1 if key in VARYING else 0
+        )
+        for key in branches[0]
+    }
 
 
 def _seen(conditioning, row):

@@ -54,6 +54,7 @@ def drive(
     noise: np.ndarray,
     callback: Callable[[Step], bool | None] | None = None,
     progress_bar: bool = False,
+    memory: tuple = (),
 ) -> np.ndarray:
     """Walks a table with a compiled loop, in as few pieces as the caller allows.
 
@@ -65,11 +66,12 @@ def drive(
         noise: One for each of the table's `noise_rows`.
         callback: Called with a `Step` after each; returning `False` ends the run.
         progress_bar: Whether a long run shows a bar.
+        memory: What the denoiser begins with, see `loop.start`.
 
     Returns:
         Latents as the decoder takes them, float32.
     """
-    carry = loop.start(ops.convert_to_tensor(np.asarray(latents, "float32")))
+    carry = loop.start(ops.convert_to_tensor(np.asarray(latents, "float32")), memory)
     first = int(table.steps[0])
     total = int(table.steps[-1]) + 1 - first
     window = None

@@ -17,32 +17,37 @@ class Carry(NamedTuple):
         x: Latents in sigma space, float32 `(batch, h, w, channels)`.
         anchor: Latents that a sampler remembers, of the same shape.
         history: The latest records, newest first: `(HISTORY, batch, h, w, channels)`.
+        memory: What the denoiser remembers, a tuple of tensors.
     """
 
     x: Any
     anchor: Any
     history: Any
+    memory: tuple = ()
 
 
-def start(x) -> Carry:
+def start(x, memory: tuple = ()) -> Carry:
     """The carry ahead of the first row.
 
     Args:
         x: Noisy latents in sigma space, float32 `(batch, h, w, channels)`: noise times
             the table's `initial_scale`, plus the clean latents where there are some.
+        memory: What the denoiser begins with, from `denoiser.empty_memory`.
 
     Returns:
         A `Carry` of `x`, an empty anchor and an empty history.
     """
     x = ops.cast(x, "float32")
-    return Carry(x, ops.zeros_like(x), ops.stack([ops.zeros_like(x)] * HISTORY))
+    history = ops.stack([ops.zeros_like(x)] * HISTORY)
+    return Carry(x, ops.zeros_like(x), history, memory)
 
 
 def step(denoise: Callable, carry: Carry, row, noise) -> Carry:
     """One row of a table: one call of the network.
 
     Args:
-        denoise: A function `(x, row)` to denoised latents, see `denoiser`.
+        denoise: A function `(x, row)` to denoised latents, or, where the carry has a
+            memory, `(x, row, memory)` to them and the next memory; see `denoiser`.
         carry: A `Carry`.
         row: float32 of shape `(NUM_COLUMNS,)`, see `table.COLUMNS`.
         noise: Unit noise of the shape of `carry.x`, float32.
@@ -50,8 +55,11 @@ def step(denoise: Callable, carry: Carry, row, noise) -> Carry:
     Returns:
         The next `Carry`.
     """
-    x, anchor, history = carry
-    denoised = denoise(x, row)
+    x, anchor, history, memory = carry
+    if memory:
+        denoised, memory = denoise(x, row, memory)
+    else:
+        denoised = denoise(x, row)
     by_x, by_denoised = ops.unstack(row[COLUMNS.record], 2)
     record = by_x * x + by_denoised * denoised
     history = ops.concatenate([record[None], history[:-1]], axis=0)
@@ -60,6 +68,7 @@ def step(denoise: Callable, carry: Carry, row, noise) -> Carry:
         _weighted(row[COLUMNS.x], states) + row[COLUMNS.noise] * noise,
         _weighted(row[COLUMNS.anchor], states),
         history,
+        memory,
     )
 
 
@@ -76,7 +85,7 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
     and then `run(k, n)`, so that a caller can look in between.
 
     Args:
-        denoise: A function `(x, row)` to denoised latents, see `denoiser`.
+        denoise: As in `step`.
         carry: A `Carry`, for the first row from `loop.start`.
         rows: float32 of shape `(capacity, NUM_COLUMNS)`, as from `Table.padded`.
         noise: float32 of shape `(capacity, batch, h, w, channels)`, as from
@@ -101,12 +110,16 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
     noise = ops.convert_to_tensor(noise)
     last_noise = noise.shape[0] - 1
 
-    def body(i, *carry):
+    def body(i, x, anchor, history, *memory):
         row = ops.take(rows, i, axis=0)
         fresh = ops.take(noise, ops.minimum(i, last_noise), axis=0)
-        return (i + 1, *step(denoise, Carry(*carry), row, fresh))
+        carry = Carry(x, anchor, history, memory)
+        x, anchor, history, memory = step(denoise, carry, row, fresh)
+        return (i + 1, x, anchor, history, *memory)
 
     first = ops.cast(start, "int32")
     stop = ops.cast(stop, "int32")
-    _, *carry = ops.while_loop(lambda i, *_: i < stop, body, (first, *carry))
-    return Carry(*carry)
+    *carry, memory = carry
+    state = (first, *carry, *memory)
+    _, x, anchor, history, *memory = ops.while_loop(lambda i, *_: i < stop, body, state)
+    return Carry(x, anchor, history, tuple(memory))

@@ -1,17 +1,27 @@
 """Noise from seeds, drawn on the host: one generator for each image.
 
+`rng` says whose: `"numpy"` is the library's own; `"torch"` and `"torch-cuda"` are what
+PyTorch draws on a CPU and on a GPU, first an image's initial noise of the layout
+(channels, height, width) and then its steps'. That is the order of diffusers, given a
+generator for each image, and of AUTOMATIC1111's web UI.
+
 An image's noise depends on its seed and shape alone: not on the batch that it is in,
 nor on the backend, the device or the number of steps.
 """
 
 from __future__ import annotations
 
+import difflib
 import operator
 import secrets
 from collections.abc import Sequence
 
 import numpy as np
 
+from kerasdiffusion.sampling.rng import TorchCPU, TorchCUDA
+
+RNGS = ("numpy", "torch", "torch-cuda")
+_TORCH = {"torch": TorchCPU, "torch-cuda": TorchCUDA}
 _INITIAL, _STEPS = range(2)
 _SEEDS = 2**64
 
@@ -65,15 +75,27 @@ def _checked(seed: int) -> int:
     return value
 
 
-def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+def initial_noise(
+    seeds: Sequence[int],
+    shape: Sequence[int],
+    rng: str = "numpy",
+    variation_seeds: Sequence[int] | None = None,
+    variation_strength: float = 0.0,
+) -> np.ndarray:
     """Unit noise to start from.
 
     Args:
         seeds: A seed for each image.
         shape: Shape of one image's latents, `(h, w, channels)`.
+        rng: One of `RNGS`.
+        variation_seeds: A second seed for each image.
+        variation_strength: How far to go to the second seed's noise, 0 to 1.
 
     Returns:
         float32 of shape `(len(seeds), *shape)`.
+
+    Raises:
+        ValueError: If the generator is unknown.
 
     Example:
 
@@ -81,30 +103,91 @@ def initial_noise(seeds: Sequence[int], shape: Sequence[int]) -> np.ndarray:
     >>> np.array_equal(batch[1:], alone)
     True
     """
-    return np.stack([_draw(seed, _INITIAL, shape) for seed in seeds])
+    noise = np.stack([_draw(seed, _INITIAL, 1, shape, rng)[0] for seed in seeds])
+    if variation_seeds is None or variation_strength == 0.0:
+        return noise
+    others = initial_noise(variation_seeds, shape, rng)
+    mixed = [
+        slerp(variation_strength, one, other)
+        for one, other in zip(noise, others, strict=True)
+    ]
+    return np.stack(mixed)
 
 
-def step_noise(seeds: Sequence[int], count: int, shape: Sequence[int]) -> np.ndarray:
+def step_noise(
+    seeds: Sequence[int], count: int, shape: Sequence[int], rng: str = "numpy"
+) -> np.ndarray:
     """Unit noise for the steps that add some; independent of `initial_noise`.
 
     Args:
         seeds: A seed for each image.
         count: Number of noises, at least 0. The first ones do not depend on it.
         shape: Shape of one image's latents, `(h, w, channels)`.
+        rng: One of `RNGS`.
 
     Returns:
         float32 of shape `(count, len(seeds), *shape)`.
+
+    Raises:
+        ValueError: If the generator is unknown.
 
     Example:
 
     >>> step_noise([1, 2], 5, (8, 8, 4)).shape
     (5, 2, 8, 8, 4)
     """
-    noise = [_draw(seed, _STEPS, (count, *shape)) for seed in seeds]
-    return np.stack(noise, axis=1)
+    return np.stack([_draw(seed, _STEPS, count, shape, rng) for seed in seeds], axis=1)
 
 
-def _draw(seed: int, stream: int, shape: Sequence[int]) -> np.ndarray:
-    sequence = np.random.SeedSequence(seed, spawn_key=(stream,))
-    generator = np.random.Generator(np.random.PCG64(sequence))
-    return generator.standard_normal(shape, dtype=np.float32)
+def check_rng(rng: str) -> str:
+    """One of `RNGS`.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if rng not in RNGS:
+        near = difflib.get_close_matches(str(rng), RNGS, n=2, cutoff=0.4)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(
+            f"`rng` must be one of {', '.join(RNGS)}.{hint} Received: {rng!r}"
+        )
+    return rng
+
+
+def slerp(strength: float, noise: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Noise between two, along the circle between their columns.
+
+    Args:
+        strength: 0 gives `noise`, 1 `other`.
+        noise: float32 of shape `(h, w, channels)`.
+        other: Of the same shape.
+
+    Returns:
+        float32 of the same shape. Two that are nearly the same are mixed linearly,
+        the wrong way round, as in the reference.
+
+    Reference:
+        AUTOMATIC1111's `modules/rng.py`.
+    """
+    ends = noise, other
+    unit = [each / np.linalg.norm(each, axis=0, keepdims=True) for each in ends]
+    cosine = np.sum(unit[0] * unit[1], axis=0)
+    if cosine.mean() > 0.9995:
+        return (noise * strength + other * (1.0 - strength)).astype(np.float32)
+    angle = np.arccos(cosine)
+    parts = np.sin((1.0 - strength) * angle), np.sin(strength * angle)
+    mixed = (parts[0] * noise + parts[1] * other) / np.sin(angle)
+    return mixed.astype(np.float32)
+
+
+def _draw(seed: int, stream: int, count: int, shape: Sequence[int], rng: str):
+    """float32 `(count, *shape)` of one of an image's two streams."""
+    if check_rng(rng) == "numpy":
+        sequence = np.random.SeedSequence(seed, spawn_key=(stream,))
+        generator = np.random.Generator(np.random.PCG64(sequence))
+        return generator.standard_normal((count, *shape), dtype=np.float32)
+    generator = _TORCH[rng](seed)
+    *size, channels = shape
+    drawn = [generator.normal((channels, *size)) for _ in range(count + stream)]
+    drawn = np.reshape(drawn[stream:], (count, channels, *size)).astype(np.float32)
+    return np.moveaxis(drawn, 1, -1)

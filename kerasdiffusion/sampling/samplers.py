@@ -1,163 +1,41 @@
-"""Samplers by name: what each name stands for, and the table that it gives."""
+"""From a sampler's name, a number of steps and a schedule to a table."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 import operator
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 
 import numpy as np
 
 from kerasdiffusion.config import ScheduleConfig
-from kerasdiffusion.sampling import methods
+from kerasdiffusion.sampling.names import ALIASES, SAMPLERS, Sampler, find_sampler
 from kerasdiffusion.sampling.schedule import Schedule, scalings
-from kerasdiffusion.sampling.table import COLUMNS, Row, Table, stack
+from kerasdiffusion.sampling.spacings import find_spacing
+from kerasdiffusion.sampling.table import COLUMNS, Table, stack
 
-
-@dataclass(frozen=True)
-class Sampler:
-    """What a sampler's name stands for.
-
-    Args:
-        name: The canonical name.
-        function: From sigmas to rows.
-        spacing: The spacing where the user asks for none.
-        options: What a user may set, with the defaults.
-        fixed: What the name itself sets.
-        sees_prediction_type: Whether the function takes `prediction_type`.
-        integer_timesteps: Whether the network sees whole timesteps only.
-        open_end: See `Schedule.spaced`.
-        ends_at_first_sigma: Whether the last step ends, where the schedule says so
-            (`final_alpha_one=False`), at the first training step's noise, not at 0.
-        unit_start: Whether unit noise stands for the noisy latents of variance 1,
-            signal included, as in DDIM, and not for the noise alone.
-    """
-
-    name: str
-    function: Callable[..., list[Row]]
-    spacing: str = "linspace"
-    options: Mapping[str, float] = field(default_factory=dict)
-    fixed: Mapping[str, float] = field(default_factory=dict)
-    sees_prediction_type: bool = False
-    integer_timesteps: bool = False
-    open_end: bool = False
-    ends_at_first_sigma: bool = False
-    unit_start: bool = False
-
-
-# The defaults are those of diffusers' scheduler of the same name when it is made from
-# Stable Diffusion 1.5's scheduler_config.json.
-_DDIM = Sampler(
-    "ddim",
-    methods.ancestral,
-    spacing="leading",
-    options={"eta": 0.0},
-    integer_timesteps=True,
-    ends_at_first_sigma=True,
-    unit_start=True,
-)
-_PLAIN = (
-    _DDIM,
-    replace(
-        _DDIM, name="ddpm", options={}, fixed={"eta": 1.0}, ends_at_first_sigma=False
-    ),
-    replace(
-        _DDIM, name="pndm", function=methods.pndm, options={}, sees_prediction_type=True
-    ),
-    replace(_DDIM, name="plms", function=methods.plms, options={}),
-    Sampler("euler", methods.ancestral, fixed={"eta": 0.0}),
-    Sampler("euler_ancestral", methods.ancestral, options={"eta": 1.0}),
-    Sampler("lms", methods.lms),
-    Sampler("heun", methods.heun),
-    Sampler(
-        "dpmpp_2m",
-        methods.dpmpp_2m,
-        integer_timesteps=True,
-        open_end=True,
-        unit_start=True,
-    ),
-)
-_WITH_KARRAS = ("euler", "euler_ancestral", "lms", "heun", "dpmpp_2m")
-
-SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in _PLAIN}
-SAMPLERS.update(
-    (f"{name}_karras", replace(SAMPLERS[name], name=f"{name}_karras", spacing="karras"))
-    for name in _WITH_KARRAS
-)
-
-ALIASES: dict[str, str] = {
-    "DDIMScheduler": "ddim",
-    "DDPMScheduler": "ddpm",
-    "PNDMScheduler": "pndm",
-    "EulerDiscreteScheduler": "euler",
-    "EulerAncestralDiscreteScheduler": "euler_ancestral",
-    "LMSDiscreteScheduler": "lms",
-    "HeunDiscreteScheduler": "heun",
-    "DPMSolverMultistepScheduler": "dpmpp_2m",
-    "Euler a": "euler_ancestral",
-    "Euler a Karras": "euler_ancestral_karras",
-    "k_euler": "euler",
-    "k_euler_a": "euler_ancestral",
-    "k_lms": "lms",
-    "k_heun": "heun",
-    "k_dpmpp_2m": "dpmpp_2m",
-    "DPM-Solver++": "dpmpp_2m",
-    "DPM-Solver++(2M)": "dpmpp_2m",
-}
-
-
-def _plain(name: str) -> str:
-    """A name without case, spaces and punctuation."""
-    return re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp"))
-
-
-_BY_PLAIN_NAME = {_plain(name): name for name in SAMPLERS}
-_BY_PLAIN_NAME.update((_plain(alias), name) for alias, name in ALIASES.items())
-
-
-def find_sampler(name: str) -> Sampler:
-    """The sampler of a name.
-
-    Args:
-        name: A key of `SAMPLERS` (k-diffusion's names) or of `ALIASES` (AUTOMATIC1111's
-            and diffusers' names). Case, spaces and punctuation do not matter.
-
-    Returns:
-        The `Sampler`.
-
-    Raises:
-        TypeError: If the name is not a string.
-        ValueError: If there is none of that name; the message has the near ones.
-
-    Example:
-
-    >>> find_sampler("DPM++ 2M Karras").name
-    'dpmpp_2m_karras'
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"`sampler` must be a string. Received: {name!r}")
-    plain = _plain(name)
-    if plain in _BY_PLAIN_NAME:
-        return SAMPLERS[_BY_PLAIN_NAME[plain]]
-    near = difflib.get_close_matches(plain, _BY_PLAIN_NAME, n=5, cutoff=0.5)
-    near = list(dict.fromkeys(_BY_PLAIN_NAME[match] for match in near))
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(
-        f"`sampler` must be one of {', '.join(SAMPLERS)}.{hint} Received: {name!r}"
-    )
+__all__ = [
+    "ALIASES",
+    "SAMPLERS",
+    "Sampler",
+    "find_sampler",
+    "make_table",
+    "usual_spacing",
+]
 
 
 def make_table(
     config: ScheduleConfig,
     sampler: str,
-    num_steps: int,
+    num_steps: int | None = None,
     *,
+    timesteps: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
     spacing: str | None = None,
     eta: float | None = None,
+    s_churn: float | None = None,
+    s_noise: float | None = None,
     first_step: int = 0,
 ) -> Table:
     """The table of a sampler.
@@ -167,9 +45,17 @@ def make_table(
         sampler: A name that `find_sampler` knows.
         num_steps: Number of steps, 1 to `config.train_steps`. Some samplers call the
             network more often than that.
-        spacing: One of `schedule.SPACINGS`; `None` takes the sampler's own.
+        timesteps: In place of `num_steps`, the training steps that the steps start
+            from, falling, 0 to `config.train_steps - 1`.
+        sigmas: In place of `num_steps`, the noise levels that the steps start from,
+            falling and above 0; a 0 may follow, where the last step ends anyway.
+        spacing: One of `spacings.SPACINGS`, or what other programs call it; `None`
+            takes the sampler's own.
         eta: The share of fresh noise, at least 0, for samplers that take it (DDIM,
-            Euler-ancestral); `None` takes the sampler's own.
+            the ancestral and the SDE ones, TCD); `None` takes the sampler's own.
+        s_churn: Noise that Euler, Heun, Heun++ and DPM2 add ahead of each step, at
+            least 0, spread over the steps (Karras et al. 2022, algorithm 2).
+        s_noise: What fresh noise is multiplied by, at least 0.
         first_step: The step to begin with, 0 to `num_steps - 1`, for latents that are
             noisy already to `table.sigmas[0]`.
 
@@ -178,7 +64,8 @@ def make_table(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or the sampler takes no eta.
+        ValueError: If an argument is out of range, or the sampler takes
+            no such option.
 
     Example:
 
@@ -187,47 +74,117 @@ def make_table(
     (39, (39, 20))
     """
     kind = find_sampler(sampler)
-    num_steps = _whole("num_steps", num_steps, 1, config.train_steps)
-    first_step = _whole("first_step", first_step, 0, num_steps - 1)
-    options = {**kind.options, **kind.fixed}
-    if eta is not None:
-        options["eta"] = _checked_eta(kind, eta)
-    if kind.sees_prediction_type:
-        options["prediction_type"] = config.prediction_type
-
+    options = _checked_options(kind, eta=eta, s_churn=s_churn, s_noise=s_noise)
     schedule = Schedule(config)
-    spacing = kind.spacing if spacing is None else spacing
-    sigmas, timesteps = schedule.spaced(
-        spacing,
-        num_steps,
-        integer_timesteps=kind.integer_timesteps,
-        open_end=kind.open_end,
-    )
+    custom = _custom_levels(schedule, timesteps, sigmas)
+    if custom is None:
+        num_steps = _whole("num_steps", num_steps, 1, config.train_steps)
+        spacing = kind.spacing if spacing is None else find_spacing(spacing)
+        sigmas, timesteps = schedule.spaced(
+            spacing,
+            num_steps,
+            integer_timesteps=kind.integer_timesteps,
+            open_end=kind.open_end,
+        )
+    else:
+        if spacing is not None or num_steps not in (None, len(custom[0])):
+            raise ValueError(
+                "`timesteps` and `sigmas` take the place of `num_steps` and `spacing`. "
+                f"Received: num_steps={num_steps!r}, spacing={spacing!r}"
+            )
+        sigmas, timesteps = custom
+        num_steps = len(sigmas)
+    first_step = _whole("first_step", first_step, 0, num_steps - 1)
     sigmas, timesteps = sigmas[first_step:], timesteps[first_step:]
-    to_first_sigma = kind.ends_at_first_sigma and not config.final_alpha_one
-    end = schedule.sigmas[0] if to_first_sigma else 0.0
+    to_first = kind.end == "first"
+    to_first |= kind.end == "config" and not config.final_alpha_one
+    end = float(min(schedule.sigmas[0], sigmas[-1])) if to_first else 0.0
 
-    levels = np.append(sigmas, end)
-    rows = kind.function(levels, **options)
+    # Samplers of the ordinary equation add noise for `s_churn` alone.
+    s_noise = options.pop("s_noise", 1.0)
+    seen = {"prediction_type": config.prediction_type, "schedule": schedule}
+    rows = kind.function(
+        np.append(sigmas, end),
+        **options,
+        **kind.fixed,
+        **{name: seen[name] for name in kind.sees},
+    )
     # A level of the grid has its timestep; one between two levels is looked up.
-    seen = [row.sigma for row in rows]
-    known = dict(zip(seen, schedule.timestep_at(seen).tolist(), strict=True))
+    levels = [row.sigma for row in rows]
+    known = dict(zip(levels, schedule.timestep_at(levels).tolist(), strict=True))
     known.update(zip(sigmas.tolist(), timesteps.tolist(), strict=True))
-    values = stack(rows, known, scalings(config.prediction_type, seen))
+    values = stack(rows, known, scalings(config.prediction_type, levels))
+    values[:, COLUMNS.noise] *= s_noise
     unit_scale = 1.0 / math.sqrt(1.0 + end**2)
     values[-1, COLUMNS.x] *= unit_scale
     values[-1, COLUMNS.noise] *= unit_scale
 
+    steps = np.array([row.step for row in rows])
+    first_rows = np.flatnonzero(np.diff(steps, prepend=-1))
     whole = first_step == 0 and (kind.unit_start or spacing == "leading")
+    churn = 0.0
+    if options.get("s_churn", 0.0) > 0.0:
+        churn = math.sqrt(levels[0] ** 2 - sigmas[0] ** 2)
     return Table(
         sampler=kind.name,
         values=values,
-        sigmas=levels,
-        timesteps=timesteps,
-        steps=np.array([row.step for row in rows]) + first_step,
+        sigmas=np.append(values[first_rows, COLUMNS.sigma], end),
+        timesteps=values[first_rows, COLUMNS.timestep],
+        steps=steps + first_step,
         num_steps=num_steps,
         initial_scale=math.hypot(sigmas[0], 1.0) if whole else float(sigmas[0]),
+        opening_noise=churn * s_noise,
     )
+
+
+def usual_spacing(sampler: str, spacing: str | None) -> str:
+    """How steps are spaced if nobody says: the model's way or the sampler's own.
+
+    Args:
+        sampler: A name that `find_sampler` knows.
+        spacing: The model's, or `None`. A sampler of a more special way has its own.
+
+    Returns:
+        A spacing for `make_table`.
+    """
+    own = find_sampler(sampler).spacing
+    return spacing if spacing and own in ("leading", "linspace") else own
+
+
+def _custom_levels(schedule: Schedule, timesteps, sigmas):
+    """Sigmas and timesteps that the caller listed; `None` where there is no list."""
+    if timesteps is None and sigmas is None:
+        return None
+    if timesteps is not None and sigmas is not None:
+        raise ValueError(
+            "Only one of `timesteps` and `sigmas` can be given. "
+            f"Received: timesteps={timesteps!r}, sigmas={sigmas!r}"
+        )
+    name, given = "sigmas", sigmas
+    low, high, rule = 0.0, np.inf, "above 0"
+    if sigmas is None:
+        name, given = "timesteps", timesteps
+        low, high = -1.0, len(schedule.sigmas) - 1
+        rule = f"from 0 to {high}"
+    try:
+        levels = np.array(given, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be numbers. Received: {given!r}") from None
+    if name == "sigmas" and levels.ndim == 1 and len(levels) > 1 and levels[-1] == 0.0:
+        levels = levels[:-1]
+    inside = np.isfinite(levels) & (levels > low) & (levels <= high)
+    if (
+        levels.ndim != 1
+        or not len(levels)
+        or not inside.all()
+        or (np.diff(levels) >= 0.0).any()
+    ):
+        raise ValueError(
+            f"`{name}` must be one number or more, falling, {rule}. Received: {given!r}"
+        )
+    if name == "sigmas":
+        return levels, schedule.timestep_at(levels)
+    return schedule.sigma_at(levels), levels
 
 
 def _whole(name: str, value: int, low: int, high: int) -> int:
@@ -243,17 +200,25 @@ def _whole(name: str, value: int, low: int, high: int) -> int:
     return value
 
 
-def _checked_eta(kind: Sampler, eta: float) -> float:
-    if "eta" not in kind.options:
-        takers = [
-            name for name, sampler in SAMPLERS.items() if "eta" in sampler.options
-        ]
-        raise ValueError(
-            f"The sampler {kind.name} takes no `eta`; {', '.join(takers)} do. "
-            f"Received: eta={eta!r}"
-        )
-    if isinstance(eta, bool) or not isinstance(eta, numbers.Real):
-        raise TypeError(f"`eta` must be a number. Received: {eta!r}")
-    if not (math.isfinite(eta) and eta >= 0.0):
-        raise ValueError(f"`eta` must be at least 0 and finite. Received: {eta!r}")
-    return float(eta)
+def _checked_options(kind: Sampler, **given: float | None) -> dict[str, float]:
+    """A sampler's options, the caller's where they are not `None`."""
+    options = dict(kind.options)
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name not in options:
+            takers = [
+                other for other, sampler in SAMPLERS.items() if name in sampler.options
+            ]
+            raise ValueError(
+                f"The sampler {kind.name} takes no `{name}`; {', '.join(takers)} do. "
+                f"Received: {name}={value!r}"
+            )
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"`{name}` must be a number. Received: {value!r}")
+        if not (math.isfinite(value) and value >= 0.0):
+            raise ValueError(
+                f"`{name}` must be at least 0 and finite. Received: {value!r}"
+            )
+        options[name] = float(value)
+    return options

@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.sampling.spacings import OF_SIGMAS, OF_TIMESTEPS, find_spacing
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
-SPACINGS = ("leading", "trailing", "linspace", "karras", "exponential")
 
 _BETAS = {
     "linear": np.linspace,
@@ -65,7 +65,10 @@ class Schedule:
         )
         self.alphas_cumprod = np.cumprod(1.0 - betas)
         if config.zero_terminal_snr:
-            self.alphas_cumprod = _without_signal(self.alphas_cumprod)
+            # Lin et al. 2024, algorithm 1, but for the last: no noise is infinite.
+            roots = np.sqrt(self.alphas_cumprod)
+            roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+            self.alphas_cumprod = np.maximum(roots**2, 2.0**-24)
         self.sigmas = np.sqrt((1.0 - self.alphas_cumprod) / self.alphas_cumprod)
 
     def sigma_at(self, timesteps: np.ndarray | float) -> np.ndarray:
@@ -109,7 +112,7 @@ class Schedule:
         """The noise levels that `num_steps` steps start from.
 
         Args:
-            spacing: One of `SPACINGS`.
+            spacing: One of `spacings.SPACINGS`, or what other programs call it.
             num_steps: Number of steps, 1 to `train_steps`.
             integer_timesteps: Whether the network sees whole timesteps only.
             open_end: Whether `"leading"` and `"linspace"` spread one point more and
@@ -120,64 +123,16 @@ class Schedule:
 
         Raises:
             ValueError: If the spacing is unknown.
-
-        Reference:
-            Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps Are
-            Flawed", table 2, for leading, trailing and linspace; Karras et al. 2022,
-            "Elucidating the Design Space of Diffusion-Based Generative Models",
-            equation 5, for karras.
         """
-        if spacing not in SPACINGS:
-            raise ValueError(
-                f"`spacing` must be one of {', '.join(SPACINGS)}. Received: {spacing!r}"
-            )
-        if spacing in ("karras", "exponential"):
-            sigmas = _karras(self.sigmas[-1], self.sigmas[0], num_steps)
-            if spacing == "exponential":
-                sigmas = np.geomspace(self.sigmas[-1], self.sigmas[0], num_steps)
+        spacing = find_spacing(spacing)
+        if spacing in OF_SIGMAS:
+            sigmas = OF_SIGMAS[spacing](self, num_steps)
             timesteps = self.timestep_at(sigmas)
             return sigmas, np.round(timesteps) if integer_timesteps else timesteps
-        timesteps = getattr(self, f"_{spacing}")(num_steps, open_end)
+        timesteps = OF_TIMESTEPS[spacing](self, num_steps, open_end)
         if integer_timesteps:
             timesteps = np.round(timesteps)
         return self.sigma_at(timesteps), timesteps
-
-    def _leading(self, count: int, open_end: bool) -> np.ndarray:
-        stride = max(self.config.train_steps // (count + open_end), 1)
-        timesteps = np.arange(open_end, count + open_end) * float(stride)
-        # The offset would lead past the last training step when all are asked for.
-        room = self.config.train_steps - 1 - timesteps[-1]
-        return timesteps[::-1] + min(self.config.steps_offset, room)
-
-    def _trailing(self, count: int, open_end: bool) -> np.ndarray:
-        stride = self.config.train_steps / count
-        return np.round(self.config.train_steps - np.arange(count) * stride) - 1
-
-    def _linspace(self, count: int, open_end: bool) -> np.ndarray:
-        last = self.config.train_steps - 1
-        if count + open_end == 1:
-            return np.array([float(last)])
-        return np.linspace(0, last, count + open_end)[::-1][:count]
-
-
-def _without_signal(alphas_cumprod: np.ndarray) -> np.ndarray:
-    """The same schedule, stretched so that its last training step is noise alone.
-
-    The last is not quite 0, so that its sigma is finite: 2**-24, as in diffusers.
-
-    Reference:
-        Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps Are
-        Flawed", algorithm 1.
-    """
-    roots = np.sqrt(alphas_cumprod)
-    stretched = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
-    return np.append(stretched[:-1] ** 2, 2.0**-24)
-
-
-def _karras(sigma_max: float, sigma_min: float, count: int, rho: float = 7.0):
-    """Equal steps in sigma^(1/rho)."""
-    ramp = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), count)
-    return ramp**rho
 
 
 def scalings(

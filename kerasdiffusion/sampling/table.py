@@ -75,6 +75,8 @@ class Table:
         num_steps: The steps of the whole schedule.
         initial_scale: What unit noise is multiplied by to start with. In a table
             that starts at a later step, the noise is then added to clean latents.
+        opening_noise: The weight of fresh noise that is added ahead of the first row,
+            the first of `noise_count`; 0 but for samplers that churn.
     """
 
     sampler: str
@@ -84,6 +86,7 @@ class Table:
     steps: np.ndarray
     num_steps: int
     initial_scale: float
+    opening_noise: float = 0.0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -97,6 +100,11 @@ class Table:
     def noise_rows(self) -> np.ndarray:
         """Indices of the rows that add noise, in the order in which it is drawn."""
         return np.flatnonzero(self.values[:, COLUMNS.noise])
+
+    @property
+    def noise_count(self) -> int:
+        """Fresh noises that a run takes, the opening one included."""
+        return len(self.noise_rows) + (self.opening_noise > 0.0)
 
     def with_column(self, column: int, values: np.ndarray) -> Table:
         """A copy in which each network call has another `variant` or `guidance`.

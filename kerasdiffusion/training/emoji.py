@@ -34,6 +34,8 @@ from kerasdiffusion.training.data import (
     encode_dataset,
 )
 from kerasdiffusion.training.diffusion import DiffusionTrainer
+from kerasdiffusion.training.muon import Muon
+from kerasdiffusion.training.schedules import WarmUpCosine
 from kerasdiffusion.weights.save import save_folder
 
 GEOMETRY = ModelConfig(
@@ -80,6 +82,7 @@ class Stage:
         batch_size: Samples a step.
         learning_rate: Peak of a warm-up and cosine decay to a twentieth.
         ema_momentum: Momentum of the weights' moving average.
+        muon: Whether the optimizer is `Muon`, not AdamW.
     """
 
     epochs: int
@@ -87,26 +90,27 @@ class Stage:
     batch_size: int
     learning_rate: float
     ema_momentum: float = 0.999
+    muon: bool = False
 
     def optimizer(self) -> keras.optimizers.Optimizer:
-        """AdamW with this stage's schedule, clipping and moving average."""
+        """The optimizer with this stage's schedule, clipping and moving average."""
         total = self.epochs * self.steps
-        warm_up = min(200, total // 10)
-        rate = keras.optimizers.schedules.CosineDecay(
-            self.learning_rate / 20,
-            max(1, total - warm_up),
-            alpha=0.05,
-            warmup_target=self.learning_rate,
-            warmup_steps=warm_up,
-        )
-        return keras.optimizers.AdamW(
-            rate,
-            weight_decay=0.01,
-            beta_2=0.99,
-            global_clipnorm=1.0,
-            use_ema=True,
-            ema_momentum=self.ema_momentum,
-        )
+        options = {
+            "learning_rate": WarmUpCosine(
+                self.learning_rate, total, min(200, total // 10)
+            ),
+            "weight_decay": 0.01,
+            "global_clipnorm": 1.0,
+            "use_ema": True,
+            "ema_momentum": self.ema_momentum,
+        }
+        if self.muon:
+            # The first and the last layer are no matrices between hidden units.
+            ends = ["conv_in", "conv_out"]
+            return Muon(
+                adam_weight_decay=0.01, adam_beta_2=0.99, exclude_layers=ends, **options
+            )
+        return keras.optimizers.AdamW(beta_2=0.99, **options)
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,8 @@ class Recipe:
     crop: int = 32
     strokes: Stage = Stage(13, 200, 16, 2e-3, 0.995)
     autoencoder: Stage = Stage(2, 200, 16, 4e-4, 0.99)
-    cached_samples: int = 40_000
-    diffusion: Stage = Stage(60, 125, 32, 1e-3)
+    cached_samples: int = 60_000
+    diffusion: Stage = Stage(50, 100, 64, 1.5e-3, 0.998, muon=True)
     seed: int = 0
 
 
@@ -277,6 +281,7 @@ def _fit(trainer, stage: Stage, data: Batches, folder: Path) -> None:
         data,
         epochs=stage.epochs,
         initial_epoch=done,
+        shuffle=False,  # by Keras' own draw, which a resumed run would not repeat
         verbose=2,
         callbacks=[
             keras.callbacks.CSVLogger(folder / "log.csv", append=True),

@@ -194,9 +194,10 @@ class TorchFile(MappedFile):
 
 
 def _state_dict(value) -> dict[str, Tensor]:
-    """The named tensors at the top of a checkpoint or in its `state_dict`."""
-    if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
-        value = value["state_dict"]
+    """The named tensors at the top of a checkpoint or where its kind keeps them."""
+    for key in ("state_dict", "string_to_param"):  # Lightning's, textual inversion's
+        if isinstance(value, dict) and isinstance(value.get(key), dict):
+            value = value[key]
     if not isinstance(value, dict):
         return {}
     return {

@@ -54,8 +54,11 @@ SCHEDULERS = (
     "EulerDiscreteScheduler EulerAncestralDiscreteScheduler HeunDiscreteScheduler "
     "DPMSolverMultistepScheduler DPMSolverSinglestepScheduler UniPCMultistepScheduler "
     "DEISMultistepScheduler KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler "
-    "LCMScheduler TCDScheduler"
+    "DPMSolverSDEScheduler LCMScheduler TCDScheduler"
 ).split()
+
+# What `timestep_spacing` may be: see `GenerationConfig.spacing`.
+TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
 
 # Whose `set_alpha_to_one` is true where it is not written.
 ENDS_AT_ONE = ("DDIMScheduler", "LCMScheduler", "TCDScheduler")
@@ -211,9 +214,6 @@ def text_encoder_to_json(config: TextEncoderConfig) -> dict:
 def schedule_from_json(values: Mapping, where: str = "scheduler") -> ScheduleConfig:
     """The noise that diffusers' `scheduler/scheduler_config.json` describes.
 
-    How to sample (spacing, order, Karras sigmas, clipping) is the caller's choice here
-    and is passed over.
-
     Arguments, result and errors are those of `unet_from_json`.
     """
     fields = Fields(values, where)
@@ -242,13 +242,18 @@ def schedule_from_json(values: Mapping, where: str = "scheduler") -> ScheduleCon
     return config
 
 
-def schedule_to_json(config: ScheduleConfig) -> dict:
-    """Diffusers' `scheduler/scheduler_config.json` of a schedule: DDIM's."""
+def schedule_to_json(config: ScheduleConfig, spacing: str | None = None) -> dict:
+    """Diffusers' `scheduler/scheduler_config.json` of a schedule: DDIM's.
+
+    Args:
+        config: The schedule.
+        spacing: The model's, if it is one of `TIMESTEP_SPACINGS`.
+    """
     if config.steps_offset != 1:
         raise ValueError(
-            "Diffusers' Stable Diffusion pipelines know `steps_offset` 1 only. "
-            f"Received: steps_offset={config.steps_offset}"
+            f"Diffusers knows `steps_offset` 1 only. Received: {config.steps_offset}"
         )
+    spaced = {"timestep_spacing": spacing} if spacing in TIMESTEP_SPACINGS else {}
     return {
         "_class_name": "DDIMScheduler",
         "_diffusers_version": DIFFUSERS_VERSION,
@@ -262,4 +267,5 @@ def schedule_to_json(config: ScheduleConfig) -> dict:
         "set_alpha_to_one": config.final_alpha_one,
         "steps_offset": 1,
         "trained_betas": None,
+        **spaced,
     }

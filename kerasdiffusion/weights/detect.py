@@ -17,7 +17,7 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.families import UPSCALER, XL_AUTOENCODER, family_defaults
+from kerasdiffusion.presets import UPSCALER, XL_AUTOENCODER, family_defaults
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.folders import dataclass_from
 from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
@@ -165,7 +165,9 @@ def _schedules(file: TensorFile, network, is_sd2: bool):
     if "v_pred" in file.keys():
         kind = "v_prediction"
     schedule = ScheduleConfig(
-        prediction_type=kind, zero_terminal_snr="ztsnr" in file.keys()
+        prediction_type=kind,
+        zero_terminal_snr="ztsnr" in file.keys(),
+        align_your_steps="sdxl" if network.vector_width else "sd1",
     )
     return schedule, None
 

@@ -15,10 +15,11 @@ from kerasdiffusion.config import (
     TinyAutoencoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.families import family_defaults
+from kerasdiffusion.presets import family_defaults
 from kerasdiffusion.vocabulary import read_tokenizer_config
 from kerasdiffusion.weights.base import WeightsError, read_json
 from kerasdiffusion.weights.configs import (
+    TIMESTEP_SPACINGS,
     schedule_from_json,
     schedule_to_json,
     text_encoder_from_json,
@@ -83,11 +84,14 @@ def read_folder(folder: str | Path) -> ModelConfig:
     for name in ("scheduler", "low_res_scheduler"):
         if (folder / name).is_dir():
             schedules[name] = part(name, schedule_from_json, "scheduler_config.json")
+    schedule = schedules.get("scheduler", ScheduleConfig())
+    if network.vector_width:
+        schedule = dataclasses.replace(schedule, align_your_steps="sdxl")
     config = ModelConfig(
         **_texts(folder, part, is_xl=network.vector_width > 0),
         diffusion_model=network,
         autoencoder=autoencoder,
-        schedule=schedules.get("scheduler", ScheduleConfig()),
+        schedule=schedule,
         low_res_schedule=schedules.get("low_res_scheduler"),
     )
     return config.replace(generation=_generation(folder, unet_json, config))
@@ -125,7 +129,7 @@ def _generation(folder: Path, unet_json: Mapping, config) -> GenerationConfig:
     defaults = family_defaults(config)
     path = folder / "scheduler" / "scheduler_config.json"
     spacing = read_json(path).get("timestep_spacing") if path.is_file() else None
-    if spacing == "trailing":
+    if spacing in TIMESTEP_SPACINGS:
         defaults = dataclasses.replace(defaults, spacing=spacing)
     if (folder / "model_index.json").is_file() and config.diffusion_model.vector_width:
         zero = read_json(folder / "model_index.json").get(
@@ -228,7 +232,9 @@ def write_configs(folder: Path, config: ModelConfig) -> None:
         "model_index.json": index,
         "unet/config.json": unet_to_json(config.diffusion_model, size),
         "vae/config.json": vae_to_json(config.autoencoder, image_size),
-        "scheduler/scheduler_config.json": schedule_to_json(config.schedule),
+        "scheduler/scheduler_config.json": schedule_to_json(
+            config.schedule, generation.spacing
+        ),
         OWN_FILE: {"generation": dataclasses.asdict(generation)},
     }
     if config.low_res_schedule is not None:

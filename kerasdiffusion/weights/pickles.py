@@ -74,6 +74,10 @@ class Placeholder:
     """Stands for an object that is not a tensor; takes state and forgets it."""
 
 
+class _Parameters(dict):
+    """PyTorch's `ParameterDict`, in which textual inversions came first."""
+
+
 class Storage(NamedTuple):
     """The raw values that tensors are views of."""
 
@@ -204,7 +208,10 @@ class Interpreter:
             self._pop_to_mark()
             stack.append(Placeholder())
         elif opcode == "BUILD":
-            self._pop()  # the state of an object: tensors and dicts have none we need
+            state = self._pop()  # of an object; only a ParameterDict's is of use
+            if isinstance(self.stack[-1], _Parameters) and isinstance(state, dict):
+                kept = state.get("_parameters")
+                self.stack[-1].update(kept if isinstance(kept, dict) else {})
         elif opcode == "BINPERSID":
             stack.append(self._storage(self._pop()))
         else:
@@ -254,6 +261,8 @@ class Interpreter:
         """The value of the few functions that make tensors, else a placeholder."""
         if function == ("collections", "OrderedDict"):
             return {}
+        if function == ("torch.nn.modules.container", "ParameterDict"):
+            return _Parameters()
         if isinstance(function, Name) and function.module == "torch._utils":
             if function.name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
                 storage, offset, shape, strides = arguments[:4]

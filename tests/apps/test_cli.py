@@ -103,5 +103,5 @@ def test_the_precisions_are_those_of_the_library():
 def test_every_sampler_has_a_name_that_leads_back_to_it():
     assert set(WEB_UI_NAMES) == set(SAMPLERS)
     for canonical, (name, schedule_type) in WEB_UI_NAMES.items():
-        spelt = f"{name} Karras" if schedule_type == "Karras" else name
+        spelt = f"{name} {schedule_type or ''}".replace(" Uniform", "")
         assert find_sampler(spelt).name == canonical

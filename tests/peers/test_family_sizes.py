@@ -15,7 +15,7 @@ import diffusers  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
-from kerasdiffusion import families  # noqa: E402
+from kerasdiffusion import presets  # noqa: E402
 from kerasdiffusion.weights import names  # noqa: E402
 from kerasdiffusion.weights.configs import (  # noqa: E402
     text_encoder_to_json,
@@ -56,7 +56,7 @@ def parameters(network) -> int:
 
 @pytest.mark.parametrize("name", UNETS)
 def test_diffusion_models(name):
-    config = families.PRESETS[name].config.diffusion_model
+    config = presets.PRESETS[name].config.diffusion_model
     with torch.device("meta"):
         values = unet_to_json(config)
         peer = diffusers.UNet2DConditionModel.from_config(values)
@@ -71,11 +71,11 @@ def test_diffusion_models(name):
 @pytest.mark.parametrize(
     ("config", "millions"),
     [
-        (families.SD1.text_encoder, 123.06),
-        (families.SD2.text_encoder, 340.39),
-        (families.SDXL.text_encoder, 123.06),
-        (families.SDXL.text_encoder_2, 694.66),
-        (families.SDXL_REFINER.text_encoder, 694.66),
+        (presets.SD1.text_encoder, 123.06),
+        (presets.SD2.text_encoder, 340.39),
+        (presets.SDXL.text_encoder, 123.06),
+        (presets.SDXL.text_encoder_2, 694.66),
+        (presets.SDXL_REFINER.text_encoder, 694.66),
     ],
 )
 def test_text_encoders(config, millions):
@@ -93,10 +93,10 @@ def test_text_encoders(config, millions):
 @pytest.mark.parametrize(
     ("config", "millions"),
     [
-        (families.SD1.autoencoder, 83.65),
-        (families.SDXL.autoencoder, 83.65),
-        (families.UPSCALER.autoencoder, 55.33),
-        (families.TAESD, 2.45),
+        (presets.SD1.autoencoder, 83.65),
+        (presets.SDXL.autoencoder, 83.65),
+        (presets.UPSCALER.autoencoder, 55.33),
+        (presets.TAESD, 2.45),
     ],
 )
 def test_autoencoders(config, millions):

@@ -57,7 +57,7 @@ def program(request):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_compiled_loop_computes_what_the_table_says(name, program):
-    table, args = arguments(name, 7, 16)
+    table, args = arguments(name, 7, 20)
 
     def denoise(x, row):
         text = args[3].astype("float64")[:, :, None, :]
@@ -70,7 +70,7 @@ def test_the_compiled_loop_computes_what_the_table_says(name, program):
 
 @pytest.mark.parametrize("name", ["lms", "euler_ancestral", "heun"])
 def test_one_call_for_all_rows_equals_one_call_for_each(name, program):
-    table, args = arguments(name, 7, 16)
+    table, args = arguments(name, 7, 20)
     *fixed, _, _ = args
     carry = fixed[0]
     for i in range(len(table)):
@@ -86,16 +86,16 @@ def test_the_capacity_changes_nothing(name, program):
 
 
 def test_a_batch_does_not_change_an_image(program):
-    alone = result(program(*arguments("euler_ancestral", 7, 16, seeds=[4, 4])[1]))
-    both = result(program(*arguments("euler_ancestral", 7, 16, seeds=[3, 4])[1]))
-    args = arguments("euler_ancestral", 7, 16, seeds=[4])[1]
+    alone = result(program(*arguments("euler_ancestral", 7, 20, seeds=[4, 4])[1]))
+    both = result(program(*arguments("euler_ancestral", 7, 20, seeds=[3, 4])[1]))
+    args = arguments("euler_ancestral", 7, 20, seeds=[4])[1]
     single = result(program(*args[:3], args[3][1:], *args[4:]))
     assert (alone[1] == both[1]).all()
     assert toy.relative_error(single[0], both[1]) < 1e-6
 
 
 def test_an_empty_range_returns_the_carry(program):
-    _, args = arguments("ddim", 7, 16)
+    _, args = arguments("ddim", 7, 20)
     *fixed, _, _ = args
     carry = program(*fixed, np.int32(3), np.int32(3))
     assert (result(carry) == result(args[0])).all()

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from kerasdiffusion.sampling.noise import initial_noise, resolve_seeds, step_noise
+from kerasdiffusion.sampling.noise import (
+    RNGS,
+    initial_noise,
+    resolve_seeds,
+    step_noise,
+)
 
 SHAPE = (8, 6, 4)
 
@@ -69,3 +74,30 @@ def test_without_a_seed_each_call_draws_its_own():
 def test_seeds_that_are_refused(seed, error, message):
     with pytest.raises(error, match=message):
         resolve_seeds(seed, 2)
+
+
+@pytest.mark.parametrize("rng", RNGS)
+def test_every_generator_gives_an_image_its_own_noise(rng):
+    alone = initial_noise([11], SHAPE, rng)
+    batch = initial_noise([3, 11], SHAPE, rng)
+    assert batch.dtype == np.float32 and batch.shape == (2, *SHAPE)
+    assert (batch[1] == alone[0]).all()
+    steps = step_noise([3, 11], 3, SHAPE, rng)
+    assert steps.shape == (3, 2, *SHAPE) and steps.dtype == np.float32
+    assert (steps[:2] == step_noise([3, 11], 2, SHAPE, rng)).all()
+    assert not (steps[0] == batch).any()
+
+
+def test_a_variation_lies_between_two_seeds():
+    one, other = initial_noise([1], SHAPE), initial_noise([2], SHAPE)
+    assert (initial_noise([1], SHAPE, "numpy", [2], 0.0) == one).all()
+    near = initial_noise([1], SHAPE, "numpy", [2], 0.1)
+    assert np.corrcoef(near.ravel(), one.ravel())[0, 1] > 0.95
+    assert initial_noise([1], SHAPE, "numpy", [2], 1.0) == pytest.approx(
+        other, abs=1e-5
+    )
+
+
+def test_unknown_generators_are_refused():
+    with pytest.raises(ValueError, match="`rng` .* Did you mean torch.*'torhc'"):
+        initial_noise([1], SHAPE, "torhc")

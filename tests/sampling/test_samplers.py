@@ -15,7 +15,8 @@ from kerasdiffusion.sampling.samplers import (
     find_sampler,
     make_table,
 )
-from kerasdiffusion.sampling.schedule import SPACINGS, Schedule
+from kerasdiffusion.sampling.schedule import Schedule
+from kerasdiffusion.sampling.spacings import SPACINGS
 from kerasdiffusion.sampling.table import COLUMNS
 from tests.sampling.toy import SHAPE, relative_error, walk
 
@@ -221,7 +222,9 @@ def test_dpmpp_2m(name, num_steps):
     assert same(sampled(name, num_steps, NOISE[0]), x)
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if "ddpm" != name])
+@pytest.mark.parametrize(
+    "name", [name for name in SAMPLERS if name not in ("ddpm", "lcm", "restart")]
+)
 def test_without_noise_samplers_approach_the_exact_solution(name):
     """Of normal data of deviation c, x moves by sqrt((c^2 + s'^2) / (c^2 + s^2))."""
     c = 0.6
@@ -234,7 +237,9 @@ def test_without_noise_samplers_approach_the_exact_solution(name):
     )
     first, last = table.sigmas[0], table.sigmas[-1]
     exact = np.sqrt((c**2 + last**2) / (c**2 + first**2) / (1 + last**2))
-    assert x == pytest.approx(exact, rel=2e-2 if "euler" in name else 5e-3)
+    assert x == pytest.approx(
+        exact, rel=2e-2 if name.startswith(("euler", "heunpp2")) else 5e-3
+    )
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -250,19 +255,29 @@ def test_any_number_of_steps_gives_finite_rows_that_fall(name):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_network_calls_of_a_step(name):
-    calls = {"heun": 2 * 10 - 1, "heun_karras": 19, "pndm": 11, "plms": 11}
-    assert len(make_table(SD1, name, 10)) == calls.get(name, 10)
+    table = make_table(SD1, name, 10)
+    if name in ("pndm", "plms"):
+        assert len(table) == 11
+    elif name.startswith("heunpp2"):
+        assert len(table) == 8 * 3 + 2 + 1
+    elif name.startswith(("heun", "dpm_2", "dpmpp_2s", "dpmpp_sde", "restart")):
+        assert len(table) == 2 * 10 - 1
+    else:
+        assert len(table) == 10
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_rows_see_the_timesteps_of_their_spacing(name, spacing):
     table = make_table(SD1, name, 10, spacing=spacing)
-    timesteps = table.values[:, COLUMNS.timestep]
-    assert set(timesteps) == set(table.timesteps)
+    assert set(table.timesteps) <= set(table.values[:, COLUMNS.timestep])
     for row in table.values:
-        (at,) = np.flatnonzero(table.timesteps == row[COLUMNS.timestep])
-        assert row[COLUMNS.sigma] == table.sigmas[at]
+        at = np.flatnonzero(table.sigmas[:-1] == row[COLUMNS.sigma])
+        if len(at):
+            assert row[COLUMNS.timestep] == table.timesteps[at[0]]
+        else:  # Between two levels.
+            between = Schedule(SD1).timestep_at(row[COLUMNS.sigma])
+            assert row[COLUMNS.timestep] == pytest.approx(between)
 
 
 def test_final_alpha_one_ends_without_noise():
@@ -280,7 +295,8 @@ def test_unit_noise_is_scaled_as_the_reference_does():
     assert leading.initial_scale == np.hypot(leading.sigmas[0], 1)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+# DPM-Solver-fast spaces its steps by itself, from where it starts.
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "dpm_fast"])
 def test_a_table_from_a_later_step_is_that_of_its_noise_levels(name):
     whole = make_table(SD1, name, 10)
     late = make_table(SD1, name, 10, first_step=7)
@@ -294,12 +310,38 @@ def test_a_table_from_a_later_step_is_that_of_its_noise_levels(name):
 
 
 def test_only_stochastic_samplers_take_noise():
-    counts = {name: len(make_table(SD1, name, 10).noise_rows) for name in SAMPLERS}
-    stochastic = {"ddpm": 9, "euler_ancestral": 9, "euler_ancestral_karras": 9}
-    assert counts == {**dict.fromkeys(SAMPLERS, 0), **stochastic}
+    for name in SAMPLERS:
+        table = make_table(SD1, name, 10)
+        assert table.opening_noise == 0.0
+        if "ancestral" in name or "m_sde" in name or name in ("ddpm", "lcm", "tcd"):
+            assert (
+                table.noise_rows.tolist()
+                == np.flatnonzero(np.diff(table.steps)).tolist()
+            )
+        elif "dpmpp_sde" in name:
+            assert table.noise_count == 18
+        else:
+            assert table.noise_count == 0
     # DDIM does not end at zero, so that its last step adds noise as well.
-    assert len(make_table(SD1, "ddim", 10, eta=1.0).noise_rows) == 10
-    assert len(make_table(SD1, "euler_ancestral", 10, eta=0).noise_rows) == 0
+    assert make_table(SD1, "ddim", 10, eta=1.0).noise_count == 10
+    assert make_table(SD1, "euler_ancestral", 10, eta=0).noise_count == 0
+    assert make_table(SD1, "restart", 20).noise_count == 1
+    assert make_table(SD1, "restart", 36).noise_count == 2
+
+
+@pytest.mark.parametrize("name", ["euler", "heun", "heunpp2", "dpm_2_karras"])
+def test_churn_raises_the_noise_ahead_of_each_step(name):
+    """Karras et al. 2022, algorithm 2: at most by sqrt(2) - 1 of it."""
+    plain = make_table(SD1, name, 10)
+    for s_churn, gamma in ((1.0, 0.1), (40.0, np.sqrt(2) - 1)):
+        table = make_table(SD1, name, 10, s_churn=s_churn, s_noise=1.5)
+        assert table.sigmas == pytest.approx(plain.sigmas * (1 + gamma))
+        assert table.noise_count == 10
+        fresh = 1.5 * np.sqrt((1 + gamma) ** 2 - 1) * plain.sigmas
+        assert table.opening_noise == pytest.approx(fresh[0])
+        assert table.values[table.noise_rows, COLUMNS.noise] == pytest.approx(
+            fresh[1:-1]
+        )
 
 
 @pytest.mark.parametrize(
@@ -313,6 +355,17 @@ def test_only_stochastic_samplers_take_noise():
         ("LMS Karras", "lms_karras"),
         ("DDIMScheduler", "ddim"),
         ("DPMSolverMultistepScheduler", "dpmpp_2m"),
+        ("DPM++ 2M SDE Karras", "dpmpp_2m_sde_karras"),
+        ("DPM++ 2M SDE Heun Exponential", "dpmpp_2m_sde_heun_exponential"),
+        ("dpmpp_2m_sde_gpu", "dpmpp_2m_sde"),
+        ("DPM++ 2S a Karras", "dpmpp_2s_ancestral_karras"),
+        ("DPM2 a", "dpm_2_ancestral"),
+        ("DPM2 a Karras", "dpm_2_ancestral_karras"),
+        ("k_dpm_2_ancestral", "dpm_2_ancestral"),
+        ("UniPC", "unipc"),
+        ("UniPCMultistepScheduler", "unipc"),
+        ("Restart", "restart"),
+        ("LCM", "lcm"),
         *((name, name) for name in SAMPLERS),
     ],
 )
@@ -330,7 +383,9 @@ def test_near_names_are_offered():
     with pytest.raises(ValueError, match="Did you mean dpmpp_2m.*'DPM\\+\\+ 2N'"):
         find_sampler("DPM++ 2N")
     assert not difflib.get_close_matches("xyzzy", SAMPLERS)
-    with pytest.raises(ValueError, match="heun_karras, dpmpp_2m_karras. Received"):
+    with pytest.raises(
+        ValueError, match="deis_3_exponential, ipndm_exponential. Received"
+    ):
         find_sampler("xyzzy")
     with pytest.raises(TypeError, match="must be a string. Received: 3"):
         find_sampler(3)
@@ -350,8 +405,18 @@ def test_near_names_are_offered():
         (("ddim", 5), {"eta": -0.1}, ValueError, "`eta` must be at least 0 .* -0.1"),
         (("ddim", 5), {"eta": np.nan}, ValueError, "`eta` .* Received: nan"),
         (("ddim", 5), {"eta": "1"}, TypeError, "`eta` must be a number. .*'1'"),
-        (("heun", 5), {"eta": 1.0}, ValueError, "heun takes no `eta`; ddim, euler_a"),
+        (("heun", 5), {"eta": 1.0}, ValueError, "heun takes no `eta`; ddim, dpm_fast"),
         (("ddpm", 5), {"eta": 1.0}, ValueError, "ddpm takes no `eta`"),
+        (("lms", 5), {"s_churn": 1.0}, ValueError, "lms takes no `s_churn`; euler, "),
+        (("euler", 5), {"s_churn": -1}, ValueError, "`s_churn` must be at least 0"),
+        (("euler", 5), {"s_noise": "1"}, TypeError, "`s_noise` must be a number"),
+        (("euler", 5), {"timesteps": [9, 3]}, ValueError, "take the place of `num_s"),
+        (("euler",), {"timesteps": [3, 9]}, ValueError, "falling, from 0 to 999"),
+        (("euler",), {"timesteps": [1000]}, ValueError, "from 0 to 999. .*1000"),
+        (("euler",), {"sigmas": [3.0, 0.0, 0.0]}, ValueError, "falling, above 0"),
+        (("euler",), {"sigmas": []}, ValueError, "one number or more"),
+        (("euler",), {"sigmas": "high"}, TypeError, "must be numbers. .*'high'"),
+        (("euler",), {"sigmas": [1], "timesteps": [1]}, ValueError, "Only one of"),
         (("heum", 5), {}, ValueError, "Did you mean heun"),
     ],
 )
@@ -369,6 +434,39 @@ def test_a_schedule_of_another_length():
     assert make_table(config, "ddim", 10).timesteps[0] == 91
     with pytest.raises(ValueError, match="from 1 to 100. Received: 101"):
         make_table(config, "ddim", 101)
+
+
+def test_custom_timesteps_and_sigmas_stand_for_the_steps():
+    by_spacing = make_table(SD1, "euler", 4, spacing="leading")
+    by_timesteps = make_table(SD1, "euler", timesteps=[751, 501, 251, 1])
+    assert (by_timesteps.values == by_spacing.values).all()
+    assert by_timesteps.num_steps == 4
+    sigmas = by_spacing.sigmas
+    assert sigmas[-1] == 0.0
+    for given in (sigmas, sigmas[:-1].tolist()):
+        table = make_table(SD1, "dpmpp_2m", sigmas=given)
+        assert (table.sigmas == sigmas).all()
+    late = make_table(SD1, "euler", sigmas=sigmas, first_step=2)
+    assert (late.sigmas == sigmas[2:]).all()
+
+
+def test_a_file_says_how_its_steps_are_spaced():
+    config = dataclasses.replace(SD1, timestep_spacing="trailing")
+    assert make_table(config, "euler", 4).timesteps[0] == 999
+    assert make_table(config, "ddim", 4).timesteps.tolist() == [999, 749, 499, 249]
+    assert make_table(config, "lcm", 4).timesteps.tolist() == [999, 759, 499, 259]
+    karras = make_table(config, "euler_karras", 4)
+    assert (karras.sigmas == make_table(SD1, "euler_karras", 4).sigmas).all()
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m", "unipc_3", "dpmpp_sde"])
+def test_with_zero_terminal_snr_tables_are_finite(name):
+    config = dataclasses.replace(
+        SD1, zero_terminal_snr=True, prediction_type="v_prediction"
+    )
+    table = make_table(config, name, 10, spacing="trailing")
+    assert np.isfinite(table.values).all()
+    assert table.sigmas[0] == pytest.approx(4096, rel=1e-6)
 
 
 def test_tables_need_numpy_alone():

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kerasdiffusion.config import ScheduleConfig
-from kerasdiffusion.sampling.schedule import SPACINGS, Schedule, scalings
+from kerasdiffusion.sampling.schedule import Schedule, scalings
+from kerasdiffusion.sampling.spacings import SPACINGS
 
 SD1 = ScheduleConfig()
 
@@ -94,7 +95,8 @@ def test_any_number_of_steps_stays_within_the_schedule(spacing, num_steps, open_
     assert len(sigmas) == len(timesteps) == num_steps
     assert timesteps.min() >= 0
     assert timesteps.max() <= 999
-    assert (np.diff(timesteps) < 0).all()
+    # Two of align-your-steps lie above the schedule, at its last timestep.
+    assert (np.diff(timesteps) <= 0).all()
     assert (np.diff(sigmas) < 0).all()
 
 

@@ -11,7 +11,7 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TinyAutoencoderConfig,
 )
-from kerasdiffusion.families import PRESETS, SD1
+from kerasdiffusion.presets import PRESETS, SD1
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.configs import (
     schedule_from_json,
@@ -182,7 +182,7 @@ def test_names_the_field_that_it_cannot_represent(convert, values, field):
         (unet_from_json, {"class_embed_type": None, "upcast_attention": True}),
         (unet_from_json, {"field_of_next_year": None, "dual_cross_attention": False}),
         (vae_from_json, {"force_upcast": True, "mid_block_add_attention": True}),
-        (schedule_from_json, {"timestep_spacing": "trailing", "solver_order": 2}),
+        (schedule_from_json, {"use_karras_sigmas": True, "solver_order": 2}),
     ],
 )
 def test_takes_fields_at_the_value_that_it_is_built_for(convert, values):
@@ -221,6 +221,11 @@ def test_empty_files_have_the_defaults_of_diffusers():
         (schedule_to_json, schedule_from_json, ScheduleConfig(zero_terminal_snr=True)),
         (text_encoder_to_json, text_encoder_from_json, TextEncoderConfig(depth=3)),
         (schedule_to_json, schedule_from_json, ScheduleConfig(final_alpha_one=True)),
+        (
+            schedule_to_json,
+            schedule_from_json,
+            ScheduleConfig(beta_end=0.02, zero_terminal_snr=True),
+        ),
     ],
 )
 def test_json_is_exact_both_ways(to_json, from_json, config):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasdiffusion.families import PRESETS, SD2, UPSCALER
+from kerasdiffusion.presets import PRESETS, SD2, UPSCALER
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.detect import detect
 from kerasdiffusion.weights.layout import FIELDS

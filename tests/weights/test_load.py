@@ -11,8 +11,8 @@ import safetensors.numpy
 import torch
 
 from kerasdiffusion import backend
-from kerasdiffusion.families import SD1
 from kerasdiffusion.models.autoencoder import Decoder
+from kerasdiffusion.presets import SD1
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.weights import WeightsError, load, names
 from kerasdiffusion.weights.detect import detect

@@ -18,7 +18,7 @@ import kerasdiffusion
 from kerasdiffusion.apps import cli, options
 from kerasdiffusion.apps.bench import report
 from kerasdiffusion.apps.bench.worker import Job, to_json
-from kerasdiffusion.families import PRESETS, SD1
+from kerasdiffusion.presets import PRESETS, SD1
 
 PEERS = {"diffusers": "diffusers", "keras-cv": "keras_cv"}
 KERAS_CV_MULTIPLE = 128

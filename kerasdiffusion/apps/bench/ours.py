@@ -12,8 +12,9 @@ import numpy as np
 
 from kerasdiffusion import __version__, backend
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job
-from kerasdiffusion.arguments import find_preset
 from kerasdiffusion.latent_diffusion import read_tokenizer
+from kerasdiffusion.options import Options
+from kerasdiffusion.presets import find_preset
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.driver import CAPACITY, cut_window
 from kerasdiffusion.sampling.samplers import make_table
@@ -99,10 +100,7 @@ class Library:
 
     @cached_property
     def _latents(self) -> np.ndarray:
-        latents = self.model.config.autoencoder
-        height = self.model.img_height // latents.downsampling
-        width = self.model.img_width // latents.downsampling
-        shape = (self.job.batch_size, height, width, latents.latent_channels)
+        shape = (self.job.batch_size, *self.model.latent_shape)
         return np.random.default_rng(0).standard_normal(shape, "float32")
 
     @cached_property
@@ -111,9 +109,9 @@ class Library:
         table = make_table(self.model.config.schedule, "euler", CAPACITY)
         no_noise = np.zeros((0, *self._latents.shape), "float32")
         rows, noise = cut_window(table, no_noise, 0)
-        context = self.model.encode_text(PROMPT)
-        branch = {"crossattn": np.repeat(context, self.job.batch_size, axis=0)[None]}
-        shares = np.ones((1, self.job.batch_size), "float32")
+        count = self.job.batch_size
+        run = self.model._prepare(count, None, GUIDANCE_SCALE, 0, Options())
+        branches, shares, _ = self.model._branches([PROMPT] * count, [PROMPT], run)
         carry = loop.start(self._latents * np.float32(table.initial_scale))
         scale = np.float32(GUIDANCE_SCALE)
-        return [branch, branch], scale, shares, carry, rows, noise
+        return branches, scale, shares, {}, carry, rows, noise

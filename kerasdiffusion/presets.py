@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kerasdiffusion.config import (
     AutoencoderConfig,
@@ -91,6 +94,7 @@ BIG_G = TextEncoderConfig(
     projection_width=1280,
 )
 XL_AUTOENCODER = AutoencoderConfig(scale_factor=0.13025)
+XL_SCHEDULE = ScheduleConfig(align_your_steps="sdxl")
 SDXL = ModelConfig(
     text_encoder=VIT_L_PENULTIMATE,
     diffusion_model=DiffusionModelConfig(
@@ -103,6 +107,7 @@ SDXL = ModelConfig(
         vector_width=2816,
     ),
     autoencoder=XL_AUTOENCODER,
+    schedule=XL_SCHEDULE,
     generation=GenerationConfig(
         1024, 1024, "euler", 30, 5.0, spacing="leading", zero_negative=True
     ),
@@ -122,6 +127,7 @@ SDXL_REFINER = ModelConfig(
         vector_width=2560,
     ),
     autoencoder=XL_AUTOENCODER,
+    schedule=XL_SCHEDULE,
     generation=replace(SDXL.generation, zero_negative=False),
 )
 SDXL_INPAINTING = with_channels(SDXL, 9)
@@ -264,3 +270,23 @@ PRESETS: dict[str, Preset] = {
         for name, source, about, config in _ROWS
     },
 }
+
+
+def find_preset(source) -> tuple[object, ModelConfig | None]:
+    """A preset's weights and configuration; anything else is a source itself.
+
+    Raises:
+        ValueError: If the source looks like a preset's name and is none.
+    """
+    if not isinstance(source, str):
+        return source, None
+    if source in PRESETS:
+        return PRESETS[source].source, PRESETS[source].config
+    if os.sep in source or ":" in source or Path(source).exists():
+        return source, None
+    near = difflib.get_close_matches(source, PRESETS, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(
+        f"A model is a preset ({', '.join(PRESETS)}), hf://owner/name, a folder or a "
+        f"file.{hint} Received: {source!r}"
+    )

@@ -1,4 +1,4 @@
-"""The tests that are marked `every_backend`, again on the other backends."""
+"""Runs the tests that are marked `every_backend` on another backend."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import pytest
 
-pytestmark = [
+only_from_tensorflow = [
     pytest.mark.skipif(
         keras.backend.backend() != "tensorflow",
         reason="this is already another backend",
@@ -19,14 +19,14 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_every_backend(backend):
+def run_every_backend(backend: str) -> None:
+    """The marked tests in a process of their own; its output where one fails."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    tests = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     child = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", str(tests), "-q", "-x"),
+            *(sys.executable, "-m", "pytest", str(tests), "-q", "-x", "-n", "0"),
             *("-m", "every_backend and not full_size", "-p", "no:cacheprovider"),
         ],
         env={**os.environ, "KERAS_BACKEND": backend},

@@ -1,0 +1,42 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdiffusion.training.muon import Muon
+
+pytestmark = pytest.mark.every_backend
+
+
+def stepped(shape, optimizer, name="kernel"):
+    """How far one step on a random gradient moves a variable of zeros."""
+    variable = keras.Variable(np.zeros(shape, "float32"), name=name)
+    gradient = np.random.default_rng(0).normal(size=shape).astype("float32")
+    optimizer.build([variable])
+    optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
+    return ops.convert_to_numpy(variable), gradient
+
+
+def test_a_convolution_moves_as_the_matrix_of_its_patches():
+    kernel, gradient = stepped((3, 3, 4, 8), Muon(0.1, weight_decay=None))
+    matrix = keras.Variable(np.zeros((36, 8), "float32"))
+    optimizer = keras.optimizers.Muon(0.1, weight_decay=None)
+    optimizer.build([matrix])
+    optimizer.apply([ops.convert_to_tensor(gradient.reshape(36, 8))], [matrix])
+    expected = ops.convert_to_numpy(matrix).reshape(3, 3, 4, 8)
+    assert kernel == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_step_is_nearly_orthogonal_and_of_adams_size():
+    kernel, _ = stepped((3, 3, 4, 8), Muon(0.1, weight_decay=None))
+    values = np.linalg.svd(kernel.reshape(36, 8), compute_uv=False)
+    # Newton-Schulz leaves the singular values between 0.7 and 1.2.
+    assert values / (0.1 * 0.2 * np.sqrt(36)) == pytest.approx(1.0, abs=0.35)
+    assert np.sqrt(np.mean(kernel**2)) == pytest.approx(0.1 * 0.2, rel=0.3)
+
+
+@pytest.mark.parametrize("shape, name", [((3, 3, 4, 8), "conv_in"), ((8,), "bias")])
+def test_what_is_excluded_and_what_is_no_matrix_goes_by_adamw(shape, name):
+    optimizer = Muon(0.1, exclude_layers=["conv_in"], adam_weight_decay=None)
+    moved, gradient = stepped(shape, optimizer, name)
+    assert moved == pytest.approx(-0.1 * np.sign(gradient), abs=1e-3)
