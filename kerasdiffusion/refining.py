@@ -67,18 +67,18 @@ def refine(
         spacing = spacing or usual_spacing(sampler, generation.spacing)
     options = replace(options, sampler=sampler, spacing=spacing)
     settings = table.num_steps, run.guidance_scale, run.seeds, options
-    rest = refiner._prepare(len(noise), *settings, first_step=step)
+    # Those that churn remember nothing, and churn by the number of all steps.
+    begin = 0 if options.s_churn else step
+    rest = refiner._prepare(len(noise), *settings, first_step=begin)
     if step:
-        # The opening noise is in the latents already.
-        rest = rest._replace(
-            table=replace(rest.table, opening_noise=0.0), before=first.table
-        )
+        rest = rest._replace(table=rest.table.since(step), before=first.table)
     return refiner._generate(latents, *refiner._branches(texts, away, rest))
 
 
 def _first(prompt: Prompt) -> str:
     """What the refiner reads."""
-    text = prompt[0] if isinstance(prompt, tuple) else prompt or ""
+    text = "" if prompt is None else prompt
+    text = text[0] if isinstance(text, tuple) else text
     if not isinstance(text, str):
         raise ValueError(
             "A refiner has a text encoder of its own: with `refiner`, prompts must be "

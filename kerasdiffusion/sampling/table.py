@@ -129,6 +129,22 @@ class Table:
             steps=self.steps[rows],
         )
 
+    def since(self, step: int) -> Table:
+        """The table from a step on, for latents as noisy as `until` leaves them.
+
+        Its rows may count on records of the steps before.
+        """
+        rows = self.steps >= step
+        first = len(self.timesteps) - self.num_steps + step
+        return replace(
+            self,
+            values=self.values[rows],
+            sigmas=self.sigmas[first:],
+            timesteps=self.timesteps[first:],
+            steps=self.steps[rows],
+            opening_noise=self.opening_noise if first == 0 else 0.0,
+        )
+
     def padded(self, capacity: int) -> np.ndarray:
         """The rows, with zeros after them up to a fixed number.
 

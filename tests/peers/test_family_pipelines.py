@@ -9,10 +9,11 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 import diffusers  # noqa: E402
+import torch  # noqa: E402
 
 from kerasdiffusion.sampling.noise import initial_noise  # noqa: E402
 from tests.peers.networks import channels_first, channels_last  # noqa: E402
-from tests.tiny import TINY_REFINER, TINY_SD2, TINY_SDXL, tiny_model  # noqa: E402
+from tests.tiny import TINY, TINY_REFINER, TINY_SD2, TINY_SDXL, tiny_model  # noqa: E402
 
 pytestmark = [
     pytest.mark.every_backend,
@@ -196,6 +197,30 @@ def test_sd2_predicts_v(tmp_path, zero_snr):
         guidance_scale=7.5,
     )
     assert_close(found, expected)
+
+
+def test_lcm_is_told_its_guidance(tmp_path):
+    """Its embedding, its timesteps, and fresh noise as PyTorch draws it."""
+    network = replace(TINY.diffusion_model, guidance_width=16)
+    both = Pair(TINY.replace(diffusion_model=network), tmp_path / "lcm")
+    found = both.latents(
+        sampler="lcm",
+        num_steps=4,
+        unconditional_guidance_scale=8.0,
+        rng="torch",
+    )
+    expected = both.expected(
+        diffusers.LCMScheduler(**BETAS),
+        num_inference_steps=4,
+        guidance_scale=8.0,
+        latents=None,
+        generator=[torch.Generator().manual_seed(seed) for seed in SEEDS],
+    )
+    assert_close(found, expected)
+    weaker = both.latents(
+        sampler="lcm", num_steps=4, unconditional_guidance_scale=2.0, rng="torch"
+    )
+    assert np.abs(weaker - found).max() > 0.01
 
 
 def test_original_files_give_the_same_pictures(sdxl, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kerasdiffusion.prompts import parse
-from tests.tiny import tiny_model
+from tests.tiny import TINY_SDXL, tiny_model
 
 transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
@@ -64,6 +64,39 @@ def test_compel(prompt, clip_skip, model, peer):
         ).numpy()
     found = model.encode_text(prompt, prompt_weighting="compel", clip_skip=clip_skip)
     assert found.shape == expected.shape
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
+
+
+def test_compel_for_two_text_encoders(tmp_path):
+    """SDXL's: the penultimate layers side by side, and the pooled text."""
+    compel = pytest.importorskip("compel")
+    from compel.embeddings_provider import EmbeddingsProvider
+
+    model = tiny_model(config=TINY_SDXL)
+    model.save_preset(tmp_path / "xl")
+    kind = compel.ReturnedEmbeddingsType.PENULTIMATE_HIDDEN_STATES_NON_NORMALIZED
+    expected, prompt = [], "two (cats:1.4) (red:0.5)"
+    for number, name in (("", "CLIPTextModel"), ("_2", "CLIPTextModelWithProjection")):
+        folder = tmp_path / "xl"
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(
+            folder / f"tokenizer{number}"
+        )
+        encoder = getattr(transformers, name).from_pretrained(
+            folder / f"text_encoder{number}"
+        )
+        provider = EmbeddingsProvider(
+            tokenizer, encoder.eval(), returned_embeddings_type=kind
+        )
+        spans = [span for span in parse(prompt) if span.text.strip()]
+        with torch.no_grad():
+            expected.append(
+                provider.get_embeddings_for_weighted_prompt_fragments(
+                    [[span.text for span in spans]], [[span.weight for span in spans]]
+                ).numpy()
+            )
+    expected = np.concatenate(expected, axis=-1)
+    found = model.encode_text(prompt, prompt_weighting="compel")
+    assert found.shape == expected.shape == (1, 12, 72)
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasdiffusion.prompts.branches import make_branches, one_text
+from kerasdiffusion.prompts.branches import Ready, make_branches, one_text
 
 
 def encode(texts):
@@ -93,3 +93,66 @@ def test_plain_text_is_left_alone():
     for prompt in ("[a|b]", "a AND b", "at 12:30"):
         with pytest.raises(ValueError, match="gives one context a prompt.*Received"):
             one_text(prompt)
+
+
+def encode_two(texts):
+    """What two text encoders read, side by side, and the second's as pooled text."""
+    pairs = [text if isinstance(text, tuple) else (text, text) for text in texts]
+    contexts = [encode([pair[i] for pair in pairs])[0] for i in (0, 1)]
+    length = max(context.shape[1] for context in contexts)
+    padded = [np.pad(x, [(0, 0), (0, length - x.shape[1]), (0, 0)]) for x in contexts]
+    joined = np.concatenate(padded, axis=-1)
+    return joined, joined[:, 0, 1:]
+
+
+def make_two(prompt, negative="", steps=4, **options):
+    rows, none = np.arange(steps), lambda: np.zeros((4, 2), "float32")
+    return make_branches(
+        [prompt], [negative], True, rows, steps, encode_two, none, **options
+    )
+
+
+def both_at_calls(branches, branch=-1):
+    contexts = [branches.contexts[branch][v, 0] for v in branches.variants]
+    return [(said(context[:, :1]), said(context[:, 1:])) for context in contexts]
+
+
+def test_two_text_encoders_read_texts_of_their_own():
+    """Each with its own stages; what AND joins is joined part by part."""
+    found = make_two(("[a:b:1]", "[x:y:2]"), steps=4)
+    assert both_at_calls(found) == [("a", "x"), ("a", "x"), ("b", "x"), ("b", "y")]
+    pooled = [chr(int(found.pooled[1][v, 0, 0])) for v in found.variants]
+    assert pooled == ["x", "x", "x", "y"]
+    assert both_at_calls(make_two("[a:b:1]"))[1:3] == [("a", "a"), ("b", "b")]
+    joined = make_two(("a AND b:0.5", "x"))
+    assert joined.shares.tolist() == [[1], [0.5]]
+    assert both_at_calls(joined, 2)[0] == (" b", "x")
+    assert both_at_calls(make_two(("a AND b", "x AND y")), 1)[0] == ("a", "x")
+    with pytest.raises(ValueError, match="must have one part or 2, as many.*Received"):
+        make_two(("a AND b", "x AND y AND z"))
+
+
+def test_none_is_zeros_of_any_length():
+    found = make_two("a long prompt", None)
+    assert found.contexts[0].shape == found.contexts[1].shape == (1, 1, 16, 2)
+    assert not found.contexts[0].any() and not found.pooled[0].any()
+    assert found.contexts[1].any() and found.pooled[1].any()
+    ready = Ready(np.ones((8, 2), "float32"), np.ones(1, "float32"))
+    found = make_two(ready, None)
+    assert (found.contexts[1] == 1).all() and (found.pooled[1] == 1).all()
+
+
+def test_stages_go_on_behind_another_models_calls():
+    """The second half of a run sees what it would see of the whole."""
+    whole = at_calls(make(["[a:b:3]"], steps=8))
+    half = make_branches(
+        ["[a:b:3]"],
+        [""],
+        True,
+        np.arange(2, 8),
+        8,
+        encode,
+        no_words,
+        calls_before=2,
+    )
+    assert at_calls(half) == whole[2:] == ["a"] * 2 + ["b"] * 4

@@ -14,6 +14,7 @@ from kerasdiffusion.sampling.samplers import (
     SAMPLERS,
     find_sampler,
     make_table,
+    usual_spacing,
 )
 from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.sampling.spacings import SPACINGS
@@ -450,13 +451,13 @@ def test_custom_timesteps_and_sigmas_stand_for_the_steps():
     assert (late.sigmas == sigmas[2:]).all()
 
 
-def test_a_file_says_how_its_steps_are_spaced():
-    config = dataclasses.replace(SD1, timestep_spacing="trailing")
-    assert make_table(config, "euler", 4).timesteps[0] == 999
-    assert make_table(config, "ddim", 4).timesteps.tolist() == [999, 749, 499, 249]
-    assert make_table(config, "lcm", 4).timesteps.tolist() == [999, 759, 499, 259]
-    karras = make_table(config, "euler_karras", 4)
-    assert (karras.sigmas == make_table(SD1, "euler_karras", 4).sigmas).all()
+def test_a_model_says_how_steps_are_spaced_where_the_sampler_does_not():
+    for name in ("euler", "ddim", "dpmpp_2m", "DPMSolverMultistepScheduler"):
+        assert usual_spacing(name, "trailing") == "trailing"
+    assert usual_spacing("lcm", "trailing") == "lcm"
+    assert usual_spacing("euler_karras", "trailing") == "karras"
+    assert usual_spacing("ddim", None) == "leading"
+    assert usual_spacing("euler", None) == "linspace"
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m", "unipc_3", "dpmpp_sde"])
