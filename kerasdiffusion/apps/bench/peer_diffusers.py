@@ -18,8 +18,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, Job
 from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.weights import configs
-from kerasdiffusion.weights.unet_json import unet_to_json
 from kerasdiffusion.weights.folders import dataclass_from
+from kerasdiffusion.weights.unet_json import unet_to_json
 
 
 class Library:
