@@ -217,10 +217,10 @@ def one_text(prompt: str) -> str:
         ValueError: If it says several.
     """
     first, *others = compose(prompt)
-    if others or first.weight != 1.0 or len(schedule(first.text, 8)) > 1:
+    if others or len(schedule(first.text, 8)) > 1:
         raise ValueError(
-            "`encode_text` gives one context a prompt; a prompt with AND, with a share "
-            "of its own, [from:to:when] or [a|b] is for `text_to_image`, or is plain "
-            f"text with prompt_weighting='none'. Received: {prompt!r}"
+            "`encode_text` gives one context a prompt; a prompt with AND, "
+            "[from:to:when] or [a|b] is for `text_to_image`, or is plain text with "
+            f"prompt_weighting='none'. Received: {prompt!r}"
         )
     return first.text

@@ -124,7 +124,7 @@ def compose(prompt: str) -> list[Span]:
     """The prompts that `AND` joins, each with its share of the guidance.
 
     The share follows a colon at the end; it is 1 if there is none. A prompt without
-    `AND` may have one too, as in A1111: `"at 12:30"` is `"at 12"` thirty times over.
+    `AND` has none: there A1111 takes `"at 12:30"` for `"at 12"` thirty times over.
 
     Args:
         prompt: A prompt.
@@ -141,8 +141,10 @@ def compose(prompt: str) -> list[Span]:
         Liu et al. 2022, "Compositional Visual Generation with Composable Diffusion
         Models"; A1111's `get_multicond_prompt_list`.
     """
-    spans = []
-    for part in _AND.split(prompt):
+    parts, spans = _AND.split(prompt), []
+    if len(parts) == 1:
+        return [Span(prompt, 1.0)]
+    for part in parts:
         text, weight = _SHARE.fullmatch(part).groups()
         spans.append(Span(text, 1.0 if weight is None else float(weight)))
     return spans

@@ -29,9 +29,18 @@ def test_240_prompts_are_parsed_as_a1111_does():
 
 
 def test_240_prompts_are_composed_as_a1111_does():
-    for case in CASES:
+    several = [case for case in CASES if len(case["composed"]) > 1]
+    assert len(several) > 20
+    for case in several:
         assert pairs(compose(case["prompt"])) == case["composed"], case["prompt"]
-    assert sum(len(case["composed"]) > 1 for case in CASES) > 20
+
+
+def test_without_and_a_prompt_has_no_share():
+    """A1111 takes a number behind the last colon for one, a time of day too."""
+    alone = [case for case in CASES if len(case["composed"]) == 1]
+    assert sum(weight != 1.0 for case in alone for _, weight in case["composed"]) == 4
+    for case in alone:
+        assert compose(case["prompt"]) == [Span(case["prompt"], 1.0)]
 
 
 def test_240_prompts_are_scheduled_as_a1111_does():

@@ -19,6 +19,7 @@ from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, Job
 from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.weights import configs
 from kerasdiffusion.weights.folders import dataclass_from
+from kerasdiffusion.weights.unet_json import unet_to_json
 
 
 class Library:
@@ -78,7 +79,7 @@ class Library:
         return (
             CLIPTextModel(CLIPTextConfig(**text_encoder)).eval(),
             UNet2DConditionModel.from_config(
-                configs.unet_to_json(self.config.diffusion_model)
+                unet_to_json(self.config.diffusion_model)
             ).eval(),
             AutoencoderKL.from_config(
                 configs.vae_to_json(self.config.autoencoder)
