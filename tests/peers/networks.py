@@ -88,9 +88,11 @@ class Ours:
     Args:
         folder: What `write_peers` wrote.
         parts: Which of them; all by default.
+        compiled: Whether to compile them, as `StableDiffusion` does.
     """
 
-    def __init__(self, folder: Path, parts=None):
+    def __init__(self, folder: Path, parts=None, compiled: bool = True):
+        self.compiled = compiled
         self.config = read_config(folder)
         self.parts = {}
         with empty_weights():
@@ -102,9 +104,10 @@ class Ours:
         load_weights(self.parts, folder)
 
     def __call__(self, part: str, inputs) -> np.ndarray:
-        """What a part computes, compiled as `StableDiffusion` does."""
+        """What a part computes."""
         network = self.parts[part]
-        outputs = Program(network, [network])(inputs)
+        call = Program(network, [network]) if self.compiled else network
+        outputs = call(inputs)
         return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
 

@@ -31,15 +31,27 @@ from tests.peers.networks import (  # noqa: E402
 
 # Families whose original files diffusers reads.
 CONVERTED = ("sd1", "sd1-inpainting", "sd2", "sd2-depth", "sdxl", "sdxl-refiner")
-pytestmark = pytest.mark.every_backend
+# Whose networks whole pipelines compare (`test_family_pipelines.py`), or which differ
+# from those by a number of channels or of blocks.
+ELSEWHERE = ("sd1", "sd1-inpainting", "lcm", "sd2", "sd2-depth", "sdxl-refiner")
+ELSEWHERE += ("list of blocks",)
+# JAX compiles each operation that is not in a program; TensorFlow takes its time to
+# trace one.
+COMPILED = keras.backend.backend() == "jax"
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+def marked(name):
+    marks = [pytest.mark.full_size] if name in ELSEWHERE else []
+    marks += [pytest.mark.every_backend] if name == "sdxl" else []
+    return pytest.param(name, marks=marks)
+
+
+@pytest.fixture(scope="module", params=map(marked, FAMILIES))
 def family(request, tmp_path_factory):
     """The peers' networks of a family, and ours with their weights."""
     folder = tmp_path_factory.mktemp(request.param)
     peers = write_peers(folder, **FAMILIES[request.param])
-    return request.param, peers, Ours(folder), folder
+    return request.param, peers, Ours(folder, compiled=COMPILED), folder
 
 
 def normal(*shape):
@@ -120,7 +132,7 @@ def test_a_tiny_autoencoder(blocks, tmp_path):
         "decoder_block_out_channels": [12] * len(blocks),
     }
     peers = write_peers(tmp_path, **{**FAMILIES["sd1"], "vae": vae})
-    ours = Ours(tmp_path, ("image_encoder", "decoder"))
+    ours = Ours(tmp_path, ("image_encoder", "decoder"), compiled=COMPILED)
     side = ours.config.autoencoder.downsampling
     images = normal(2, 3 * side, 2 * side, 3)
     latents = 3.0 * normal(2, 3, 5, 4)
