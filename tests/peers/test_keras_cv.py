@@ -34,7 +34,7 @@ from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.presets import SD1
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.keras_cv import find
-from kerasdiffusion.weights.layout import KERAS_CV, PARTS
+from kerasdiffusion.weights.layout import KERAS_CV
 from kerasdiffusion.weights.load import load_weights, read_config
 
 keras_cv = pytest.importorskip("keras_cv")
@@ -104,7 +104,7 @@ def folder(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", list(KERAS_CV))
 def test_computes_the_same_with_the_weights_of_keras_cv(
     theirs, folder, part, monkeypatch
 ):
@@ -145,7 +145,7 @@ def test_asks_for_all_parts_where_one_file_is_one_part(keras_3):
 
 
 @pytest.mark.full_size
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", list(KERAS_CV))
 def test_full_size(part, tmp_path, monkeypatch):
     """At Stable Diffusion's size: what each departure moves, and nothing without."""
     theirs = small.build(small=False)[part]()
