@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kerasdiffusion import backend
+from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.prompts.weighting import WEIGHTINGS
 
 
@@ -131,6 +132,17 @@ def check_pooled(pooled_text, count: int, width: int) -> np.ndarray:
             f"Received: {pooled.shape}"
         )
     return np.broadcast_to(pooled, (count, width))
+
+
+def check_text_is_enough(config: ModelConfig) -> None:
+    """Whether the U-Net takes nothing beside latents and text."""
+    network, latents = config.diffusion_model, config.autoencoder.latent_channels
+    if network.in_channels != latents or network.noise_levels:
+        raise ValueError(
+            "The model paints from a picture beside the text (a mask, a depth map or a "
+            f"small picture), which this task does not give: its U-Net must take "
+            f"{latents} channels. Received: {network.in_channels}"
+        )
 
 
 def check_refiner(refiner, base):

@@ -19,6 +19,7 @@ from kerasdiffusion.arguments import (
     check_pooled,
     check_prompts,
     check_share,
+    check_text_is_enough,
 )
 from kerasdiffusion.guidance_arguments import (
     check_layers,
@@ -265,6 +266,7 @@ class StableDiffusion(Prompting):
 
     def _paint(self, prompts, negatives, noise, run: Run) -> np.ndarray:
         """Pictures of prompts from noise alone: the caller's or the seeds'."""
+        check_text_is_enough(self.config)
         shape = self.latent_shape
         if noise is None:
             noise = initial_noise(

@@ -5,7 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kerasdiffusion.arguments import check_pooled, check_refiner, check_second
+from kerasdiffusion.arguments import (
+    check_pooled,
+    check_refiner,
+    check_second,
+    check_text_is_enough,
+)
 from kerasdiffusion.conditioning import (
     embed_guidance,
     handover_step,
@@ -84,3 +89,14 @@ def test_second_prompts_and_pooled_text_are_one_for_all_or_one_each():
     assert check_pooled(np.zeros(4), 2, 4).shape == (2, 4)
     with pytest.raises(ValueError, match=r"must have the shape \(4,\).*\(3, 4\)"):
         check_pooled(np.zeros((3, 4)), 2, 4)
+
+
+def test_a_model_that_needs_a_picture_says_so():
+    needy = [name for name in PRESETS if name.endswith(("painting", "depth", "scaler"))]
+    assert len(needy) == 5
+    for name, preset in PRESETS.items():
+        if name in needy:
+            with pytest.raises(ValueError, match="paints from a picture beside.*[579]"):
+                check_text_is_enough(preset.config)
+        elif preset.config is not None:
+            check_text_is_enough(preset.config)
