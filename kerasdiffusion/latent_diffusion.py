@@ -251,6 +251,9 @@ class LatentDiffusion(keras.Model):
         denoise = denoiser(network, branches, scale, shares, methods)
         return loop.run(denoise, carry, rows, noise, start, stop)
 
+    def _encode_image(self, pictures):
+        return ops.cast(self.image_encoder(pictures), "float32")
+
     def _decode(self, latents):
         pictures = ops.cast(self.decoder(latents), "float32")
         pictures = ops.round(ops.clip((pictures + 1.0) * 127.5, 0.0, 255.0))
@@ -263,7 +266,8 @@ class LatentDiffusion(keras.Model):
             name: `"encode"` (tokens, and a dict of what else the text encoder takes,
                 to context, and to pooled text where it projects), `"encode_2"` (the
                 same of the second text encoder), `"denoise"` (see
-                `sampling.loop.run`) or `"decode"` (latents to uint8 pictures).
+                `sampling.loop.run`), `"encode_image"` (pictures in [-1, 1] to latents)
+                or `"decode"` (latents to uint8 pictures).
         """
         if name not in self._programs:
             function, part = {
@@ -276,6 +280,7 @@ class LatentDiffusion(keras.Model):
                     "text_encoder_2",
                 ),
                 "denoise": (self._denoise, "diffusion_model"),
+                "encode_image": (self._encode_image, "image_encoder"),
                 "decode": (self._decode, "decoder"),
             }[name]
             networks = [getattr(self, part)]

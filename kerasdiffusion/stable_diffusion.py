@@ -27,7 +27,7 @@ from kerasdiffusion.guidance_arguments import (
     within_interval,
 )
 from kerasdiffusion.options import Options, takes_options
-from kerasdiffusion.prompting import Prompting
+from kerasdiffusion.picture_tasks import PictureTasks
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.refining import refine
 from kerasdiffusion.sampling.denoiser import empty_memory
@@ -58,7 +58,7 @@ class Run(NamedTuple):
     before: Table | None = None
 
 
-class StableDiffusion(Prompting):
+class StableDiffusion(PictureTasks):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
@@ -269,19 +269,23 @@ class StableDiffusion(Prompting):
         check_text_is_enough(self.config)
         shape = self.latent_shape
         if noise is None:
-            noise = initial_noise(
-                run.seeds,
-                shape,
-                run.options.rng,
-                run.variation_seeds,
-                run.options.variation_strength,
-            )
+            noise = self._noise(run, shape)
         noise = check_noise(noise, len(prompts), shape)
         if run.options.refiner is not None:
             return refine(self, run, prompts, negatives, noise)
         branches, shares, run = self._branches(prompts, negatives, run)
         noise = noise * np.float32(run.table.initial_scale)
         return self._generate(noise, branches, shares, run)
+
+    def _noise(self, run: Run, shape) -> np.ndarray:
+        """The noise that the seeds of a run begin with."""
+        return initial_noise(
+            run.seeds,
+            shape,
+            run.options.rng,
+            run.variation_seeds,
+            run.options.variation_strength,
+        )
 
     def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table and the decoder.

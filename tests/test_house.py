@@ -19,6 +19,7 @@ FLOORS = (
     },
     {
         *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
+        "picture_tasks",
         *("training", "datasets"),
     },
     {"apps", "__main__"},

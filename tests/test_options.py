@@ -7,7 +7,11 @@ from kerasdiffusion.options import Options
 
 def test_the_options_stand_in_the_signature_of_every_task():
     shared = [field.name for field in dataclasses.fields(Options)]
-    for task in (StableDiffusion.text_to_image, StableDiffusion.generate_image):
+    for task in (
+        StableDiffusion.text_to_image,
+        StableDiffusion.generate_image,
+        StableDiffusion.image_to_image,
+    ):
         parameters = inspect.signature(task).parameters
         assert list(parameters)[-len(shared) :] == shared
         assert parameters["sampler"].kind is inspect.Parameter.KEYWORD_ONLY

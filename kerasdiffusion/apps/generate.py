@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import warnings
 from pathlib import Path
@@ -42,6 +43,18 @@ def register(commands) -> None:
         metavar="FILE",
         help="a PNG of this library, AUTOMATIC1111's web UI or ComfyUI, to be painted "
         "again as it says; options given here count more",
+    )
+    parser.add_argument(
+        "--image",
+        type=Path,
+        metavar="FILE",
+        help="a picture to begin with; the result has its size",
+    )
+    parser.add_argument(
+        "--strength",
+        type=options.share,
+        metavar="S",
+        help="how much of --image is painted anew, from 0 to 1 (default: 0.8)",
     )
     parser.add_argument(
         "--preset",
@@ -113,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
     from kerasdiffusion.config import ScheduleConfig
     from kerasdiffusion.sampling.noise import resolve_seeds
 
+    picture = _image(args)
     parameters = {} if args.source is None else _read(args)
     reproduce.sampling_options(parameters, ScheduleConfig())  # Refuses at once.
     if not args.prompts:
@@ -146,7 +160,11 @@ def run(args: argparse.Namespace) -> int:
         sampling.pop("sigmas", None)
     if args.steps is not None:
         sampling["num_steps"] = args.steps
-    pictures = model.text_to_image(
+    task = model.text_to_image
+    if picture is not None:
+        task = functools.partial(model.image_to_image, picture)
+        sampling["strength"] = 0.8 if args.strength is None else args.strength
+    pictures = task(
         args.prompts,
         args.negative_prompt,
         args.batch_size,
@@ -155,13 +173,14 @@ def run(args: argparse.Namespace) -> int:
         progress_bar=not args.quiet,
         **sampling,
     )
+    size = pictures.shape[1:3]
     if args.grid:
         pictures, prompts, seeds = [images.grid(pictures)], prompts[:1], seeds[:1]
     for picture, prompt, seed in zip(pictures, prompts, seeds, strict=True):
         path = args.output
         if not _is_file(path):
             path = path / images.filename_for(prompt, seed)
-        described = describe(model, args, sampling, prompt, seed)
+        described = describe(model, args, sampling, prompt, seed, size)
         path = images.save_png(picture, path, described)
         print(path if args.quiet else f"Wrote {path} (seed {seed})")
     if not args.quiet and _is_bundled(args.preset):
@@ -170,6 +189,19 @@ def run(args: argparse.Namespace) -> int:
             "downloads some GB once: kerasdiffusion generate --preset sd1.5 ..."
         )
     return 0
+
+
+def _image(args: argparse.Namespace):
+    """The picture of `--image`, read before a framework loads."""
+    from kerasdiffusion.pictures import read_pictures
+
+    if args.image is None:
+        if args.strength is not None:
+            args.refuse("--strength is for --image")
+        return None
+    if args.size is not None:
+        args.refuse("--image has a size of its own, and goes without --size")
+    return read_pictures(args.image)[0]
 
 
 def _read(args: argparse.Namespace) -> dict:
@@ -187,13 +219,23 @@ def _read(args: argparse.Namespace) -> dict:
         args.size = parameters["height"], parameters["width"]
     if args.preset is None and parameters.get("model") in PRESETS:
         args.preset = parameters["model"]
-    for name in reproduce.unsupported(parameters):
+    unsupported = reproduce.unsupported(parameters)
+    if args.image is None:
+        unsupported += ["strength"] * ("strength" in parameters)
+    elif args.strength is None:
+        args.strength = parameters.get("strength")
+    for name in unsupported:
         warnings.warn(f"{name!r} of {args.source} is not followed.", stacklevel=2)
     return parameters
 
 
 def describe(
-    model, args: argparse.Namespace, sampling: dict, prompt: str, seed: int
+    model,
+    args: argparse.Namespace,
+    sampling: dict,
+    prompt: str,
+    seed: int,
+    size: tuple[int, int],
 ) -> dict:
     """How a picture was made, as arguments of `format_parameters`."""
     from kerasdiffusion.sampling.samplers import find_sampler
@@ -212,10 +254,11 @@ def describe(
         "schedule_type": schedule_type,
         "guidance_scale": defaults.guidance_scale if scale is None else scale,
         "seed": seed,
-        "height": model.img_height,
-        "width": model.img_width,
+        "height": size[0],
+        "width": size[1],
         "model": _model_name(args.preset),
         "version": f"kerasdiffusion {__version__}",
+        "strength": sampling.get("strength"),
         "Spacing": sampling.get("spacing"),
         "Sigmas": sampling.get("sigmas") and " ".join(map(str, sampling["sigmas"])),
         "Eta": sampling.get("eta"),

@@ -142,6 +142,17 @@ def finite(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 <= number <= 1.0:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1. Received: {text}")
+    return number
+
+
 def seed(text: str) -> int:
     """A seed: a whole number from 0 to 2**64 - 1."""
     if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:

@@ -84,6 +84,34 @@ def test_options_reach_the_picture_and_a_grid_shows_all(generate, assets, capsys
     assert (made["width"], made["height"]) == (48, 32)
 
 
+def test_a_picture_to_begin_with(generate, tmp_path, capsys):
+    sketch = np.full((29, 40, 3), 200, np.uint8)
+    save_png(sketch, tmp_path / "sketch.png")
+    options = ("--image", "sketch.png", "--steps", "4", "--seed", "1", "--quiet")
+    generate(APPLE, *options, "--strength", "0.5", "--output", "half.png")
+    generate(APPLE, *options, "--output", "most.png")
+    half, most = Image.open("half.png"), Image.open("most.png")
+    assert half.size == most.size == (40, 29)
+    assert not np.array_equal(half, most)
+    made = read_parameters("half.png")
+    assert (made["strength"], made["width"], made["height"]) == (0.5, 40, 29)
+    assert read_parameters("most.png")["strength"] == 0.8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strength", "0.5"], "--strength is for --image"),
+        (["--image", "a.png", "--size", "64"], "goes without --size"),
+        (["--image", "a.png", "--strength", "2"], "from 0 to 1. Received: 2"),
+    ],
+)
+def test_pictures_and_what_does_not_go_with_them(generate, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        generate(APPLE, *arguments)
+    assert message in capsys.readouterr().err
+
+
 def test_each_picture_of_a_batch_has_its_seed_and_long_prompts_are_not_cut(
     generate, tmp_path, capsys
 ):
@@ -103,6 +131,7 @@ def test_each_picture_of_a_batch_has_its_seed_and_long_prompts_are_not_cut(
         (["--size", "33"], "multiples of 2, at least 2. Received: height=33, width=33"),
         (["--output", "picture.jpg"], "ends in .png, or a folder. Received: picture"),
         (["--steps", "1001"], "from 1 to 1000. Received: 1001"),
+        (["--image", "no.png"], "There must be a picture to read. Received: no.png"),
         (["--seed", str(2**64 - 1), "--batch-size", "2"], "from 0 to 2**64 - 1"),
     ],
 )

@@ -1,0 +1,143 @@
+"""Tasks that begin with a picture."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kerasdiffusion import backend
+from kerasdiffusion.arguments import (
+    check_count,
+    check_prompts,
+    check_share,
+    check_text_is_enough,
+)
+from kerasdiffusion.options import Options, takes_options
+from kerasdiffusion.pictures import pad_to_multiple, read_pictures, to_unit
+from kerasdiffusion.prompting import Prompting
+
+
+class PictureTasks(Prompting):
+    """What `StableDiffusion` does with a picture; it has `_prepare` and `_walk`."""
+
+    @takes_options
+    def image_to_image(
+        self,
+        image,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
+        batch_size: int = 1,
+        num_steps: int | None = None,
+        unconditional_guidance_scale: float | None = None,
+        seed: int | Sequence[int] | None = None,
+        *,
+        strength: float = 0.8,
+        options: Options,
+    ) -> np.ndarray:
+        """Pictures of a prompt that begin with a picture, as an example or a sketch.
+
+        The picture becomes latents, these become noisy, and the last steps paint from
+        there. The results have the picture's own size: where that is no multiple of the
+        autoencoder's 8 pixels, the right and lower edge are repeated up to one, and cut
+        off in the end.
+
+        Args:
+            image: A path, a PIL image or an array (uint8, or float in [0, 1]), see
+                `pictures.read_pictures`; or a list of them, one for each prompt, all of
+                one size.
+            strength: How much is painted anew, from 0 to 1: the share of the steps that
+                are made. At 0 the picture comes back as the autoencoder sees it; 1 is
+                `text_to_image` from the same noise.
+
+        The other arguments, the result and the errors are those of `text_to_image`.
+
+        Example:
+
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> sketch = np.full((64, 64, 3), 255, "uint8")
+        >>> sketch[16:48, 16:48] = (220, 30, 30)
+        >>> model.image_to_image(sketch, "a red apple", strength=0.7).shape
+        (1, 64, 64, 3)
+
+        Reference:
+            Meng et al. 2022, "SDEdit: Guided Image Synthesis and Editing with
+            Stochastic Differential Equations", section 3; CompVis `scripts/img2img.py`.
+        """
+        prompts = check_prompts(prompt)
+        batch_size = check_count(batch_size, "batch_size")
+        strength = check_share(strength, "strength")
+        pictures = check_pictures(image, len(prompts))
+        if options.refiner is not None:
+            raise ValueError(
+                "`image_to_image` takes no `refiner`; call it with the refiner as the "
+                f"model. Received: refiner={options.refiner!r}"
+            )
+        negatives = self._negatives(negative_prompt, len(prompts), options)
+        prompts = self._texts(prompts, options.prompt_2, "prompt_2")
+        count = len(prompts) * batch_size
+        height, width = pictures[0].shape[:2]
+        if self.config.diffusion_model.vector_width:
+            size = options.target_size or (height, width)
+            before = options.original_size or size
+            options = replace(options, original_size=before, target_size=size)
+        first, total = self._first_step(strength, num_steps, options)
+        run = self._prepare(
+            count,
+            num_steps,
+            unconditional_guidance_scale,
+            seed,
+            options,
+            first_step=min(first, total - 1),
+        )
+        check_text_is_enough(self.config)
+        latents = self._encode_pictures(pictures)
+        latents = np.repeat(latents, count // len(latents), axis=0)
+        if first < total:
+            noise = self._noise(run, latents.shape[1:])
+            noise = noise * np.float32(run.table.initial_scale)
+            # All of the steps begin with nothing but noise, as without a picture.
+            latents = latents + noise if first else noise
+            prompts = [each for each in prompts for _ in range(batch_size)]
+            branches, shares, run = self._branches(prompts, negatives, run)
+            latents = self._walk(latents, branches, shares, run)
+        return self._pictures(latents)[:, :height, :width]
+
+    def _first_step(self, strength: float, num_steps, options) -> tuple[int, int]:
+        """The first step that is made, and how many there are."""
+        own = options.timesteps if options.sigmas is None else options.sigmas
+        total = self.config.generation.num_steps if num_steps is None else num_steps
+        total = total if own is None else len(own)
+        if not isinstance(total, numbers.Integral) or total < 1:
+            return 0, 1  # `_prepare` says what is wrong
+        # 0.29 * 100 is a little less than 29.
+        return total - min(total, int(total * strength + 1e-9)), total
+
+    def _encode_pictures(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Latents of uint8 pictures of one size, their edges repeated as needed."""
+        multiple, encode = (
+            self.config.autoencoder.downsampling,
+            self.program("encode_image"),
+        )
+        pictures = [pad_to_multiple(picture, multiple) for picture in pictures]
+        # One at a time: the encoder's activations are the largest of the run.
+        latents = [backend.to_numpy(encode(to_unit([each]))) for each in pictures]
+        return np.concatenate(latents)
+
+
+def check_pictures(image, prompts: int) -> list[np.ndarray]:
+    """One picture for all prompts, or one for each, of one size."""
+    pictures = read_pictures(image)
+    if len(pictures) not in (1, prompts):
+        raise ValueError(
+            f"`image` must be one picture for all or one for each of the {prompts} "
+            f"prompts. Received: {len(pictures)} pictures"
+        )
+    sizes = {picture.shape[:2] for picture in pictures}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"Pictures of one call must have one size. Received: {sorted(sizes)}"
+        )
+    return pictures
