@@ -1,0 +1,58 @@
+"""Tasks that begin with a picture, beside diffusers' pipelines."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.test_picture_tasks import APPLE, PICTURE, paint
+from tests.tiny import TINY, tiny_model
+
+diffusers = pytest.importorskip("diffusers")
+torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.every_backend
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """diffusers', of the same tiny model."""
+    diffusers.utils.logging.disable_progress_bar()
+    folder = tmp_path_factory.mktemp("pipeline") / "tiny"
+    tiny_model(config=TINY).save_preset(folder)
+    kind = diffusers.StableDiffusionImg2ImgPipeline
+    pipeline = kind.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize("strength", [0.4, 0.75])
+@pytest.mark.parametrize(
+    "sampler, name",
+    [
+        ("ddim", "DDIMScheduler"),
+        ("euler", "EulerDiscreteScheduler"),
+        ("dpmpp_2m", "DPMSolverMultistepScheduler"),
+    ],
+)
+def test_the_latents_are_those_of_diffusers(tiny, pipeline, sampler, name, strength):
+    """From the same latents, with PyTorch's own noise."""
+    config = pipeline.scheduler.config
+    pipeline.scheduler = getattr(diffusers, name).from_config(config)
+    pixels = PICTURE[None].astype("float32") / 127.5 - 1.0
+    encoded = keras.ops.convert_to_numpy(tiny.image_encoder(pixels))
+    options = {"num_steps": 20, "sampler": sampler, "strength": strength}
+    steps = []
+    paint(tiny, rng="torch", callback=steps.append, **options)
+    expected = pipeline(
+        APPLE,
+        image=torch.from_numpy(np.moveaxis(encoded, -1, 1).copy()),
+        strength=strength,
+        num_inference_steps=20,
+        guidance_scale=7.5,
+        generator=torch.Generator().manual_seed(1),
+        output_type="latent",
+    ).images
+    expected = np.moveaxis(expected.numpy(), 1, -1)
+    found = steps[-1].latents
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert error < 1e-3
