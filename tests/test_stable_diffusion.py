@@ -203,7 +203,8 @@ def test_nothing_but_a_shape_compiles_anew(jit_compile, tiny, request):
     model = tiny if jit_compile == "auto" else request.getfixturevalue("tiny_xla")
     paint(model)
     before = model.traces
-    assert set(before) == {"encode", "denoise", "decode"}
+    # Other tests may have had the same model encode pictures.
+    assert set(before) - {"encode_image"} == {"encode", "denoise", "decode"}
     for change in (
         {"prompt": "two red cats", "negative_prompt": "dark"},
         {"seed": 99, "unconditional_guidance_scale": 3},
