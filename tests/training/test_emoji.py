@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.training import emoji
+from kerasdiffusion.training.model_card import read_scenes
+from kerasdiffusion.training.recipes import RECIPES, TOY
 
 
 class Killed(Exception):
@@ -26,9 +29,9 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emoji.Checkpoint, "on_epoch_end", die)
         with pytest.raises(Killed):
-            emoji.train(folder, emoji.TOY)
+            emoji.train(folder, TOY)
     keras.utils.set_random_seed(1)  # the next process begins with other weights
-    emoji.train(folder, emoji.TOY)
+    emoji.train(folder, TOY, sheets=2)
     return folder
 
 
@@ -43,13 +46,46 @@ def test_the_preset_paints(folder):
     model = StableDiffusion.from_preset(str(folder / "preset"))
     pictures = model.text_to_image("a dog on a red background", num_steps=2, seed=0)
     assert pictures.shape == (1, 64, 64, 3)
-    assert model.config.schedule == emoji.TOY.config.schedule
-    assert model.config.generation == emoji.TOY.config.generation
+    assert model.config.schedule == TOY.config.schedule
+    assert model.config.generation == TOY.config.generation
+
+
+def test_it_shows_what_it_paints_on_the_way(folder):
+    sheets = [Image.open(folder / f"sheet-000{epoch}.png") for epoch in (1, 2)]
+    assert [sheet.size for sheet in sheets] == [(6 * 64, 6 * 64)] * 2
+    so_far = StableDiffusion.from_preset(str(folder / "so_far"))
+    last = StableDiffusion.from_preset(str(folder / "preset"))
+    for now, then in zip(
+        so_far.diffusion_model.weights, last.diffusion_model.weights, strict=True
+    ):
+        assert np.array_equal(now, then), now.path  # both averaged, of the last epoch
+
+
+def test_the_preset_says_how_it_was_made(folder):
+    assert read_scenes(folder / "preset") == TOY.scenes
+    card = (folder / "preset" / "README.md").read_text()
+    assert "Paints 2 things (emoji and 1 shapes)" in card
+    assert "| samples | 16 for the U-Net" in card
+
+
+def test_another_folder_says_nothing_of_scenes(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has its recipe beside its weights"):
+        read_scenes(tmp_path)
+
+
+def test_recipes_are_for_their_picture_size():
+    for recipe in RECIPES.values():
+        autoencoder, network = recipe.config.autoencoder, recipe.config.diffusion_model
+        assert recipe.config.generation.height % autoencoder.downsampling == 0
+        assert network.in_channels == autoencoder.latent_channels
+    everything = RECIPES["emoji"]
+    assert len(everything.scenes.objects) > 1100
+    assert everything.config.generation.height == 128
 
 
 def test_encoded_pictures_have_deviation_one(folder):
     model = StableDiffusion.from_preset(str(folder / "preset"))
-    images = emoji._dataset(emoji.TOY).batch(0, 256)[0].astype("float32") / 127.5 - 1.0
+    images = emoji._dataset(TOY).batch(0, 256)[0].astype("float32") / 127.5 - 1.0
     latents = model.image_encoder.predict(images, verbose=0)
     assert np.std(latents) == pytest.approx(1.0, abs=0.02)
 
@@ -62,8 +98,8 @@ def test_the_vocabulary_is_that_of_the_captions(folder):
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder, tmp_path):
     keras.utils.set_random_seed(0)
-    emoji.train_autoencoder(emoji.TOY, tmp_path)
-    assert len(losses(folder)) == emoji.TOY.strokes.epochs
+    emoji.train_autoencoder(TOY, tmp_path)
+    assert len(losses(folder)) == TOY.strokes.epochs
     assert losses(folder) == pytest.approx(losses(tmp_path), rel=1e-5)
 
 
