@@ -12,12 +12,14 @@ def register(commands) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "evaluate",
-        help="judge the pictures of the bundled model",
-        description="Paints captions of rendered scenes and prints how often a "
-        "classifier, trained apart from the model, names the object right and the "
-        "border has the ground's colour; beside the same for the true renders, and "
-        "for these through the model's autoencoder. Needs the font Noto Color Emoji "
-        "(Debian: fonts-noto-color-emoji).",
+        help="judge the pictures of a model of rendered scenes",
+        description="Paints captions of rendered scenes, seen ones and ones that were "
+        "held out, and prints in how many of the pictures a classifier names the "
+        "object right, the border has the ground's colour and the object is in its "
+        "place; beside the same for the true renders and for these through the "
+        "model's autoencoder, which are ceilings, and for training pictures that are "
+        "looked up, which are a floor. Needs the font Noto Color Emoji (Debian: "
+        "fonts-noto-color-emoji).",
     )
     parser.add_argument(
         "--preset",
@@ -30,18 +32,21 @@ def register(commands) -> None:
         type=options.whole,
         default=200,
         metavar="N",
-        help="pictures (default: %(default)s)",
+        help="pictures of each set (default: %(default)s)",
     )
     parser.add_argument(
         "--classifier",
         type=Path,
-        default=Path("classifier.keras"),
         metavar="FILE",
         help="where the classifier is kept; it is trained first if there is none, "
-        "some minutes on a CPU (default: %(default)s)",
+        "many minutes on a CPU (default: classifier-MODEL.keras)",
     )
     parser.add_argument(
-        "--sheet", type=Path, metavar="FILE", help="also write a sheet of pictures"
+        "--sheet",
+        type=Path,
+        metavar="FILE",
+        help="also write a sheet: in each row a true render, the same through the "
+        "autoencoder, and what was painted",
     )
     options.add_backend_option(parser)
     parser.set_defaults(run=run)
@@ -50,21 +55,40 @@ def register(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the scores."""
     options.choose_backend(args.backend)
+    from kerasdiffusion import images
+    from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.training.evaluate import contact_sheet, evaluate
+
+    scenes = _scenes(args.preset)
+    model = StableDiffusion.from_preset(args.preset)
+    classifier = _classifier(args, scenes, model.img_height)
+    judged = evaluate(model, classifier, scenes, args.count)
+    if args.sheet is not None:
+        print(f"Wrote {images.save_png(contact_sheet(judged), args.sheet)}")
+    return 0
+
+
+def _scenes(preset: str):
+    """What a preset was trained on."""
+    from kerasdiffusion.presets import PRESETS
+    from kerasdiffusion.training.model_card import read_scenes
+    from kerasdiffusion.weights import hub
+
+    source = PRESETS[preset].source if preset in PRESETS else preset
+    return read_scenes(hub.resolve(source, configs_only=True))
+
+
+def _classifier(args: argparse.Namespace, scenes, image_size: int):
+    """The classifier that is kept, or a new one."""
     import keras
 
-    from kerasdiffusion import images
-    from kerasdiffusion.datasets import SceneConfig
-    from kerasdiffusion.stable_diffusion import StableDiffusion
-    from kerasdiffusion.training.classifier import train_classifier
-    from kerasdiffusion.training.evaluate import evaluate
+    from kerasdiffusion.training.judge import train_classifier
 
-    model = StableDiffusion.from_preset(args.preset)
-    if args.classifier.exists():
-        classifier = keras.models.load_model(args.classifier)
-    else:
-        classifier = train_classifier(SceneConfig(), model.img_height)
-        classifier.save(args.classifier)
-    _, pictures, _ = evaluate(model, classifier, SceneConfig(), args.count)
-    if args.sheet is not None:
-        print(f"Wrote {images.save_png(images.grid(pictures[:64]), args.sheet)}")
-    return 0
+    path = args.classifier
+    if path is None:
+        path = Path(f"classifier-{Path(args.preset).name}.keras")
+    if path.exists():
+        return keras.models.load_model(path, compile=False)
+    classifier = train_classifier(scenes, image_size)
+    classifier.save(path)
+    return classifier

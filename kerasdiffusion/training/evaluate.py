@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from kerasdiffusion import images
 from kerasdiffusion.datasets import SceneConfig, SceneDataset
 from kerasdiffusion.datasets.scenes import Scene
 from kerasdiffusion.datasets.sprites import COLORS
@@ -186,8 +187,8 @@ def evaluate(
         error = pictures["through the autoencoder"].astype("float64") - truth
         decibels = float(10 * np.log10(255**2 / np.mean(error**2)))
         scores = {
-            whose: score(images, captions, scenes, scenes_config, classifier)
-            for whose, images in pictures.items()
+            whose: score(each, captions, scenes, scenes_config, classifier)
+            for whose, each in pictures.items()
         }
         results.append(Judged(name, captions, pictures, scores, decibels))
         for line in table(results[-1:], header=len(results) == 1):
@@ -214,6 +215,27 @@ def table(results: Sequence[Judged], header: bool = True) -> list[str]:
             name = f"{judged.name}, {len(judged.captions)}"
             lines.append(f"| {name} | {whose} | {shares} |")
     return lines
+
+
+def contact_sheet(results: Sequence[Judged], columns: int = 4, rows: int = 8):
+    """Pictures side by side: true, through the autoencoder, and painted.
+
+    Args:
+        results: From `evaluate`.
+        columns: Triples in a row.
+        rows: Rows of each set.
+
+    Returns:
+        uint8 `(height, width, 3)`, the sets one below the other.
+    """
+    order = ("true renders", "through the autoencoder", "painted")
+    sheets = []
+    for judged in results:
+        triples = np.stack([judged.pictures[whose] for whose in order], axis=1)
+        triples = triples[: columns * rows]
+        triples = triples[: len(triples) // columns * columns]
+        sheets.append(images.grid(triples.reshape(-1, *triples.shape[2:]), 3 * columns))
+    return np.concatenate(sheets)
 
 
 def look_up(

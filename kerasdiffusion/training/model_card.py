@@ -22,7 +22,7 @@ tags: [text-to-image, latent-diffusion, keras]
 
 # A small latent diffusion model of emoji
 
-Paints {things} things (emoji and {shapes} shapes) on grounds of {grounds} colours, in
+Paints {things} emoji and {shapes} shapes on grounds of {grounds} colours, in
 {size}x{size} pixels. It knows these and nothing else.
 
     kerasdiffusion generate --preset THIS_FOLDER "a red apple on a blue background"

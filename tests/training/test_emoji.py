@@ -64,7 +64,7 @@ def test_it_shows_what_it_paints_on_the_way(folder):
 def test_the_preset_says_how_it_was_made(folder):
     assert read_scenes(folder / "preset") == TOY.scenes
     card = (folder / "preset" / "README.md").read_text()
-    assert "Paints 2 things (emoji and 1 shapes)" in card
+    assert "Paints 2 emoji and 1 shapes on grounds" in card
     assert "| samples | 16 for the U-Net" in card
 
 
