@@ -1,0 +1,88 @@
+"""The field's two figures for pictures, through torchmetrics (an extra)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CLIP = "openai/clip-vit-large-patch14"
+
+
+def clip_score(pictures, captions: list[str], clip=CLIP, batch_size: int = 16) -> float:
+    """How well pictures fit their captions, from 0 to 100: higher is better.
+
+    Args:
+        pictures: uint8 `(count, height, width, 3)`.
+        captions: One for each.
+        clip: A CLIP model that torchmetrics knows by name and fetches, or a function
+            that returns a model and its processor.
+        batch_size: Pictures at once.
+
+    Returns:
+        The mean over pictures of a hundred times the cosine between picture and
+        caption; 0 where that is negative.
+
+    Raises:
+        ImportError: If torchmetrics is not installed.
+
+    Reference:
+        Hessel et al. 2021, "CLIPScore: A Reference-free Evaluation Metric for Image
+        Captioning".
+    """
+    torch, metrics = _torchmetrics()
+    metric = metrics.multimodal.CLIPScore(clip)
+    for start in range(0, len(pictures), batch_size):
+        part = slice(start, start + batch_size)
+        metric.update(_channels_first(torch, pictures[part]), list(captions[part]))
+    return float(metric.compute())
+
+
+def frechet_distance(
+    pictures, references, features=2048, batch_size: int = 16
+) -> float:
+    """How far pictures are from others as a whole (FID): lower is better.
+
+    Its value depends on the number of pictures: compare equal numbers only.
+
+    Args:
+        pictures: uint8 `(count, height, width, 3)`, 2 or more.
+        references: uint8, likewise; as many as there are.
+        features: Of Inception v3, 64, 192, 768 or 2048; or a `torch.nn.Module` from
+            uint8 pictures `(batch, 3, height, width)` to features.
+        batch_size: Pictures at once.
+
+    Returns:
+        The distance, 0 or more.
+
+    Raises:
+        ImportError: If torchmetrics is not installed, or torch-fidelity for Inception.
+
+    Reference:
+        Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a
+        Local Nash Equilibrium".
+    """
+    torch, metrics = _torchmetrics()
+    metric = metrics.image.fid.FrechetInceptionDistance(
+        features, input_img_size=(3, *np.shape(pictures)[1:3])
+    )
+    metric.set_dtype(torch.float64)
+    for each, real in ((references, True), (pictures, False)):
+        for start in range(0, len(each), batch_size):
+            part = _channels_first(torch, each[start : start + batch_size])
+            metric.update(part, real=real)
+    return float(metric.compute())
+
+
+def _torchmetrics():
+    try:
+        import torch
+        import torchmetrics.image.fid
+        import torchmetrics.multimodal
+    except ImportError as error:
+        raise ImportError(
+            "These figures need torchmetrics: pip install kerasdiffusion[metrics]"
+        ) from error
+    return torch, torchmetrics
+
+
+def _channels_first(torch, pictures):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, 1)))
