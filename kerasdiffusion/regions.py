@@ -182,9 +182,10 @@ def outward(
             corner = [0, 0]
             corner[axis] = min(max(0, start), canvas[axis] - window[axis])
             other = 1 - axis
-            for corner[other] in _places(
+            for place in _places(
                 low[other], high[other], window[other], step[other], canvas[other]
             ):
+                corner[other] = place
                 top, left = corner
                 yield Box(top, top + window[0], left, left + window[1])
 

@@ -18,8 +18,8 @@ class Columns(NamedTuple):
     `x` and `anchor` weigh `(x, anchor, history[0], ..., history[3])`, the newest
     record first; `record` weighs `(x, denoised)`. `variant` is the number of the
     conditioning that the call sees, `guidance` the part of the guidance scale's excess
-    over 1 that it is guided by. `after` is the noise of the latents that the row leaves,
-    `rest` the share of all steps that was still to do when its own began.
+    over 1 that it is guided by. `after` is the noise of the latents that the row
+    leaves, `rest` the share of all steps that is still to do when its own begins.
     """
 
     sigma: int = 0
