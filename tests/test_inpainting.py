@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from kerasdiffusion import StableDiffusion
+from kerasdiffusion.datasets.sprites import COLORS
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.samplers import SAMPLERS
-from tests.test_picture_tasks import APPLE, PICTURE, as_the_autoencoder_sees
+from tests.test_picture_tasks import APPLE, PICTURE
 from tests.tiny import TINY, tiny_model
 
 MASK = np.zeros((32, 32), np.uint8)
@@ -88,9 +89,9 @@ class TestWhatStays:
             expected = (known + np.float32(step.sigma) * noise)[0][black]
             assert found == pytest.approx(expected, abs=1e-5)
 
-    def test_a_size_that_is_no_multiple(self, either):
+    def test_a_size_that_is_no_multiple(self, nine):
         picture, mask = PICTURE[:29, :19], MASK[:29, :19]
-        (found,) = paint(either, picture, mask)
+        (found,) = paint(nine, picture, mask)
         assert found.shape == (29, 19, 3)
         assert (found[mask == 0] == picture[mask == 0]).all()
 
@@ -123,7 +124,7 @@ class TestMasks:
     @pytest.mark.parametrize("strength", [0.0, 0.2])
     def test_no_strength_gives_what_the_autoencoder_sees(self, either, strength):
         (found,) = paint(either, strength=strength).astype(int)
-        seen = as_the_autoencoder_sees(either, PICTURE)[0]
+        seen = either._pictures(either._encode_pictures([PICTURE]))[0]
         assert np.abs(found - seen)[WHITE].max() <= 1
         assert (found[~WHITE] == PICTURE[~WHITE]).all()
 
@@ -136,11 +137,10 @@ class TestMasks:
         (alone,) = paint(either, mask=other, prompt="two cats", seed=2)
         assert np.abs(two[1].astype(int) - alone).max() <= 1
         pictures = [PICTURE, PICTURE[::-1]]
-        many = paint(either, pictures, prompt=prompts, batch_size=2)
-        assert many.shape == (4, 32, 32, 3)
-        for found, picture in zip(many, [0, 0, 1, 1], strict=True):
-            assert (found == pictures[picture])[~WHITE].all()
-        assert (many[0] != many[1]).any()
+        for found, picture in zip(
+            paint(either, pictures, prompt=prompts), pictures, strict=True
+        ):
+            assert (found[~WHITE] == picture[~WHITE]).all()
 
     def test_any_picture_will_do(self, tiny, tmp_path):
         expected = paint(tiny)
@@ -167,6 +167,7 @@ class TestPadding:
         masks[0, :9, :30], masks[1, 60:, 70:] = True, True
         prompts = [APPLE, "two cats"]
         found = paint(tiny, LARGE, list(masks), prompts, padding=3, batch_size=2)
+        assert (found[0] != found[1]).any()
         for i, mask in enumerate(np.repeat(masks, 2, axis=0)):
             assert (found[i][~mask] == LARGE[~mask]).all()
             assert (found[i][mask] == LARGE[mask]).mean() < 0.1
@@ -217,12 +218,11 @@ class TestOutpaint:
 
 
 @compiled
-@pytest.mark.parametrize("config", [TINY, NINE], ids=["blends", "is told"])
-def test_nothing_but_a_size_compiles_anew(config):
-    model = tiny_model(config=config)
+def test_nothing_but_a_size_compiles_anew(either):
+    model = either
     paint(model)
     traces = dict(model.traces)
-    assert set(traces.values()) == {1}
+    assert set(traces) >= {"encode", "encode_image", "denoise", "decode"}
     paint(model, PICTURE[::-1], MASK[::-1], "two cats", strength=0.7, num_steps=7)
     paint(model, mask=np.full((32, 32), 0.3), seed=9, sampler="heun", feather=4)
     paint(model, sampler="euler_ancestral", unconditional_guidance_scale=3.0)
@@ -295,21 +295,24 @@ def bundled():
     return StableDiffusion.from_preset("emoji")
 
 
-def test_outpainting_goes_on_with_the_ground(bundled):
-    picture = np.full((64, 64, 3), (34, 139, 230), np.uint8)
-    picture[20:44, 20:44] = (220, 30, 30)
-    (found,) = grow(bundled, picture, "a blue background", left=32, num_steps=10)
+@pytest.mark.parametrize("ground", ["yellow", "blue"])
+def test_outpainting_goes_on_with_the_ground(bundled, ground):
+    """Of which the prompt says nothing."""
+    picture = np.full((64, 64, 3), COLORS[ground], np.uint8)
+    picture[20:44, 20:44] = COLORS["red"]
+    (found,) = grow(bundled, picture, "a square", left=32, num_steps=10)
     assert (found[:, 32:] == picture).all()
     new = np.median(found[:, :32].reshape(-1, 3), axis=0)
-    assert new == pytest.approx(picture[0, 0], abs=12)
+    assert new == pytest.approx(picture[0, 0], abs=24)
 
 
 def test_image_to_image_goes_farther_with_strength(bundled):
-    picture = bundled.text_to_image("a red apple on a blue background", seed=1)[0]
+    options = {"num_steps": 10, "seed": 1, "progress_bar": False}
+    (picture,) = bundled.text_to_image("a red apple on a blue background", **options)
     distances = []
     for strength in (0.0, 0.4, 0.7, 1.0):
         found = bundled.image_to_image(
-            picture, "a dog on a yellow background", strength=strength, seed=2
+            picture, "a dog on a yellow background", strength=strength, **options
         )
         distances.append(np.abs(found.astype(float) - picture).mean())
     assert distances == sorted(distances) and distances[-1] > 4 * distances[0]
