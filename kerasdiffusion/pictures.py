@@ -41,40 +41,50 @@ def read_pictures(pictures: Any) -> list[np.ndarray]:
     >>> [each.shape for each in read_pictures(np.zeros((2, 64, 48, 3), "uint8"))]
     [(64, 48, 3), (64, 48, 3)]
     """
-    return [_over_white(each) for each in _listed(pictures)]
+    return [_over_white(_levels(each)) for each in _listed(pictures)]
 
 
-def read_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
-    """A mask: 1 (white) where something is to be painted, 0 (black) where not.
+def read_masks(masks: Any, size: tuple[int, int]) -> list[np.ndarray]:
+    """Masks: 1 (white) where something is to be painted, 0 (black) where not.
 
     Args:
-        mask: As a picture in `read_pictures`; bool arrays too. Grey is in between.
-        size: The picture's height and width, which must be the mask's.
+        masks: As pictures in `read_pictures`; bool arrays too. Grey is in between.
+        size: The pictures' height and width, which must be the masks'.
 
     Returns:
-        float32 of shape `size`, from 0 to 1.
+        float32 arrays of shape `size`, from 0 to 1.
 
     Raises:
-        TypeError: If it is no picture.
-        ValueError: If the mask has another size, or is black everywhere.
+        TypeError: If something is no picture.
+        ValueError: If a mask has another size, or is black everywhere.
 
     Example:
 
     >>> mask = np.zeros((64, 64), bool)
     >>> mask[16:48, 16:48] = True
-    >>> print(read_mask(mask, (64, 64)).mean())
+    >>> print(read_masks(mask, (64, 64))[0].mean())
     0.25
     """
-    if isinstance(mask, np.ndarray) and mask.dtype == bool:
-        mask = mask.astype("uint8") * 255
-    listed = _listed(mask)
-    if len(listed) != 1:
-        raise ValueError(f"`mask` must be one picture. Received: {len(listed)}")
-    values = _over_white(listed[0]).astype("float32") / 255.0
-    values = values @ np.array([0.299, 0.587, 0.114], "float32")
-    if values.shape != tuple(size):
+    return [_grey(array, tuple(size)) for array in _listed(_without_bools(masks))]
+
+
+def _without_bools(masks):
+    if isinstance(masks, (list, tuple)):
+        return [_without_bools(mask) for mask in masks]
+    is_bool = isinstance(masks, np.ndarray) and masks.dtype == bool
+    return masks.astype("uint8") * np.uint8(255) if is_bool else masks
+
+
+def _grey(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    whole = 255.0 if array.dtype == np.uint8 else 1.0
+    values = array.astype("float32") / whole
+    if array.shape[-1] == 4:
+        values = values[..., :3] * values[..., 3:] + 1.0 - values[..., 3:]
+    # Rounded, for white to be 1.
+    values = np.round(values @ np.array([0.299, 0.587, 0.114], "float32"), 5)
+    if values.shape != size:
         raise ValueError(
-            f"`mask` must have the picture's height and width, {tuple(size)}. "
+            f"`mask` must have the picture's height and width, {size}. "
             f"Received: {values.shape}"
         )
     if not values.any():
@@ -82,7 +92,7 @@ def read_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
             "`mask` must be white where something is to be painted. Received: a mask "
             "that is black everywhere"
         )
-    return np.clip(values, 0.0, 1.0)
+    return values
 
 
 def pad_to_multiple(picture: np.ndarray, multiple: int) -> np.ndarray:
@@ -110,7 +120,7 @@ def to_unit(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _listed(pictures) -> list[np.ndarray]:
-    """Arrays of shape `(height, width, 3 or 4)`, uint8."""
+    """Arrays of shape `(height, width, 3 or 4)`, uint8 or float."""
     if isinstance(pictures, (list, tuple)):
         if not pictures:
             raise ValueError(f"{_RULE}, or a list of these. Received: {pictures!r}")
@@ -174,8 +184,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
             raise ValueError(
                 f"A picture of floats must lie in [0, 1]. Received: {low} to {high}"
             )
-        array = np.round(array * 255.0).astype("uint8")
-    if array.dtype != np.uint8:
+    elif array.dtype != np.uint8:
         raise TypeError(f"{_RULE}. Received: an array of {array.dtype}")
     return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
 
@@ -186,6 +195,12 @@ def _check_sides(height: int, width: int, what) -> None:
             f"A picture's sides must be {SMALLEST} to {LARGEST} pixels. Received: "
             f"height={height}, width={width} ({what})"
         )
+
+
+def _levels(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    return np.round(array * 255.0).astype("uint8")
 
 
 def _over_white(array: np.ndarray) -> np.ndarray:

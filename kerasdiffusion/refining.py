@@ -54,7 +54,7 @@ def refine(
     if step:
         first = run._replace(
             table=table.until(step),
-            options=replace(options, callback=_watched(options.callback, stopped)),
+            options=replace(options, callback=watched(options.callback, stopped)),
         )
         latents = base._walk(latents, *base._branches(prompts, negatives, first))
     if step == table.num_steps or stopped:
@@ -87,15 +87,15 @@ def _first(prompt: Prompt) -> str:
     return text
 
 
-def _watched(callback, stopped: list):
+def watched(callback, stopped: list):
     """A callback that notes when it ends the run."""
     if callback is None:
         return None
 
-    def watched(step):
+    def call(step):
         answer = callback(step)
         if answer is False:
             stopped.append(step)
         return answer
 
-    return watched
+    return call

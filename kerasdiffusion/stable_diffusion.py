@@ -26,12 +26,13 @@ from kerasdiffusion.guidance_arguments import (
     guidance_methods,
     within_interval,
 )
+from kerasdiffusion.inpainting import Inpainting
 from kerasdiffusion.options import Options, takes_options
-from kerasdiffusion.picture_tasks import PictureTasks
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.refining import refine
 from kerasdiffusion.sampling.denoiser import empty_memory
 from kerasdiffusion.sampling.driver import drive
+from kerasdiffusion.sampling.loop import Known
 from kerasdiffusion.sampling.noise import (
     check_rng,
     initial_noise,
@@ -46,7 +47,8 @@ from kerasdiffusion.weights.load import Source
 class Run(NamedTuple):
     """How the pictures of one call are made, whatever the task.
 
-    `before` is the part of the schedule that another model has walked.
+    `before` is the part of the schedule that another model has walked, `known` the
+    `loop.Known` of pictures that stay in part.
     """
 
     table: Table
@@ -56,9 +58,10 @@ class Run(NamedTuple):
     options: Options
     variation_seeds: list[int] | None = None
     before: Table | None = None
+    known: Known | tuple = ()
 
 
-class StableDiffusion(PictureTasks):
+class StableDiffusion(Inpainting):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
@@ -312,7 +315,9 @@ class StableDiffusion(PictureTasks):
             latents = latents + np.float32(table.opening_noise) * fresh[0]
             fresh = fresh[1:]
         return drive(
-            lambda *state: denoise(branches, scale, shares, run.methods, *state),
+            lambda *state: denoise(
+                branches, scale, shares, run.methods, *state, run.known
+            ),
             latents,
             table,
             fresh,
