@@ -54,7 +54,7 @@ def refine(
     if step:
         first = run._replace(
             table=table.until(step),
-            options=replace(options, callback=_watched(options.callback, stopped)),
+            options=replace(options, callback=watched(options.callback, stopped)),
         )
         latents = base._walk(latents, *base._branches(prompts, negatives, first))
     if step == table.num_steps or stopped:
@@ -69,7 +69,8 @@ def refine(
     settings = table.num_steps, run.guidance_scale, run.seeds, options
     # Those that churn remember nothing, and churn by the number of all steps.
     begin = 0 if options.s_churn else step
-    rest = refiner._prepare(len(noise), *settings, first_step=begin)
+    rest = refiner._prepare(len(run.seeds), *settings, first_step=begin)
+    rest = rest._replace(between=run.between)
     if step:
         rest = rest._replace(table=rest.table.since(step), before=first.table)
     return refiner._generate(latents, *refiner._branches(texts, away, rest))
@@ -87,7 +88,7 @@ def _first(prompt: Prompt) -> str:
     return text
 
 
-def _watched(callback, stopped: list):
+def watched(callback, stopped: list):
     """A callback that notes when it ends the run."""
     if callback is None:
         return None

@@ -27,7 +27,6 @@ from kerasdiffusion.guidance_arguments import (
     within_interval,
 )
 from kerasdiffusion.options import Options, takes_options
-from kerasdiffusion.picture_tasks import PictureTasks
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.refining import refine
 from kerasdiffusion.sampling.denoiser import empty_memory
@@ -40,13 +39,15 @@ from kerasdiffusion.sampling.noise import (
 )
 from kerasdiffusion.sampling.samplers import make_table, usual_spacing
 from kerasdiffusion.sampling.table import Table
+from kerasdiffusion.walks import Between, Walks
 from kerasdiffusion.weights.load import Source
 
 
 class Run(NamedTuple):
     """How the pictures of one call are made, whatever the task.
 
-    `before` is the part of the schedule that another model has walked.
+    `before` is the part of the schedule that another model has walked. In a walk the
+    seeds are those of its noises, and `between` makes those of the pictures.
     """
 
     table: Table
@@ -56,9 +57,10 @@ class Run(NamedTuple):
     options: Options
     variation_seeds: list[int] | None = None
     before: Table | None = None
+    between: Between | None = None
 
 
-class StableDiffusion(PictureTasks):
+class StableDiffusion(Walks):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
@@ -270,7 +272,8 @@ class StableDiffusion(PictureTasks):
         shape = self.latent_shape
         if noise is None:
             noise = self._noise(run, shape)
-        noise = check_noise(noise, len(prompts), shape)
+        else:
+            noise = check_noise(noise, len(prompts), shape)
         if run.options.refiner is not None:
             return refine(self, run, prompts, negatives, noise)
         branches, shares, run = self._branches(prompts, negatives, run)
@@ -278,14 +281,15 @@ class StableDiffusion(PictureTasks):
         return self._generate(noise, branches, shares, run)
 
     def _noise(self, run: Run, shape) -> np.ndarray:
-        """The noise that the seeds of a run begin with."""
-        return initial_noise(
+        """The noise that the pictures of a run begin with."""
+        noise = initial_noise(
             run.seeds,
             shape,
             run.options.rng,
             run.variation_seeds,
             run.options.variation_strength,
         )
+        return noise if run.between is None else run.between.noise(noise)
 
     def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table and the decoder.
@@ -308,6 +312,8 @@ class StableDiffusion(PictureTasks):
             latents.shape[1:],
             run.options.rng,
         )[drawn:]
+        if run.between is not None:
+            fresh = np.moveaxis(run.between.noise(np.moveaxis(fresh, 1, 0)), 0, 1)
         if table.opening_noise > 0.0:
             latents = latents + np.float32(table.opening_noise) * fresh[0]
             fresh = fresh[1:]
