@@ -53,25 +53,23 @@ def save_animation(
     save_animation(frames, "walk.gif", fps=10)
     ```
     """
-    path = check_animation_path(path)
+    path = check_animation(path, fps)
     frames = _check_frames(frames)
-    if isinstance(fps, bool) or not isinstance(fps, numbers.Real):
-        raise TypeError(f"`fps` must be a number. Received: {fps!r}")
-    if not (math.isfinite(fps) and 0.0 < fps <= 120.0):
-        raise ValueError(f"`fps` must be over 0 and up to 120. Received: {fps}")
     content = (_gif if path.suffix.lower() == ".gif" else _mp4)(frames, float(fps))
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_new(path, content)
 
 
-def check_animation_path(path: str | os.PathLike) -> Path:
-    """A path that `save_animation` can write to, before there are frames.
+def check_animation(path: str | os.PathLike, fps: float) -> Path:
+    """The path, if `save_animation` can write there, before there are frames.
 
-    Raises:
-        ValueError: If it ends in something else.
-        ImportError: If it takes the extra `video`, which is not installed.
+    The arguments and the errors are those of `save_animation`.
     """
     path = Path(path)
+    if isinstance(fps, bool) or not isinstance(fps, numbers.Real):
+        raise TypeError(f"`fps` must be a number. Received: {fps!r}")
+    if not (math.isfinite(fps) and 0.0 < fps <= 120.0):
+        raise ValueError(f"`fps` must be over 0 and up to 120. Received: {fps}")
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(
             f"An animation's name must end in .gif or .mp4. Received: {path}"
