@@ -189,6 +189,16 @@ def check_share(share, name: str) -> float:
     return float(share)
 
 
+def check_pixels(pixels, name: str, least: int = 0, most: int = 8192) -> int:
+    """A whole number of pixels within bounds."""
+    rule = f"`{name}` must be a whole number of pixels from {least} to {most}"
+    if isinstance(pixels, bool) or not isinstance(pixels, numbers.Integral):
+        raise TypeError(f"{rule}. Received: {pixels!r}")
+    if not least <= pixels <= most:
+        raise ValueError(f"{rule}. Received: {pixels}")
+    return int(pixels)
+
+
 def check_context(encoded_text, width: int, batch_size: int) -> np.ndarray:
     """Encoded prompts, one for each picture: float32 `(pictures, tokens, width)`."""
     if isinstance(encoded_text, str):

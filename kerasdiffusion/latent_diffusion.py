@@ -240,16 +240,14 @@ class LatentDiffusion(keras.Model):
         outputs = getattr(self, part)(tokens, **how)
         return keras.tree.map_structure(lambda x: ops.cast(x, "float32"), outputs)
 
-    def _denoise(
-        self, branches, scale, shares, methods, carry, rows, noise, start, stop
-    ):
+    def _denoise(self, branches, scale, shares, methods, *state):
         network, methods = self.diffusion_model, dict(methods)
         if "pag" in methods:
             # One entry for each layer: names are no tensors, but keys may differ.
             layers = methods.pop("pag_layers")
             network = functools.partial(network, perturbed_layers=tuple(layers))
         denoise = denoiser(network, branches, scale, shares, methods)
-        return loop.run(denoise, carry, rows, noise, start, stop)
+        return loop.run(denoise, *state)
 
     def _encode_image(self, pictures):
         return ops.cast(self.image_encoder(pictures), "float32")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,21 @@ from kerasdiffusion.arguments import (
 from kerasdiffusion.options import Options, takes_options
 from kerasdiffusion.pictures import pad_to_multiple, read_pictures, to_unit
 from kerasdiffusion.prompting import Prompting
+from kerasdiffusion.sampling.loop import Known
+
+
+class Start(NamedTuple):
+    """What a task with a picture paints, checked before anything is built.
+
+    Prompts are one for each picture of the result; the first `first` of `total` steps
+    are left out.
+    """
+
+    prompts: list
+    negatives: list
+    run: Any
+    first: int
+    total: int
 
 
 class PictureTasks(Prompting):
@@ -66,44 +82,94 @@ class PictureTasks(Prompting):
             Meng et al. 2022, "SDEdit: Guided Image Synthesis and Editing with
             Stochastic Differential Equations", section 3; CompVis `scripts/img2img.py`.
         """
+        pictures = check_pictures(image, len(check_prompts(prompt)))
+        height, width = pictures[0].shape[:2]
+        start = self._start(
+            "image_to_image",
+            (height, width),
+            strength,
+            options,
+            prompt,
+            negative_prompt,
+            batch_size,
+            num_steps,
+            unconditional_guidance_scale,
+            seed,
+        )
+        check_text_is_enough(self.config)
+        painted = self._paint_on(start, self._encode_pictures(pictures))
+        return painted[:, :height, :width]
+
+    def _start(
+        self,
+        task: str,
+        size: tuple[int, int],
+        strength: float,
+        options: Options,
+        prompt,
+        negative_prompt,
+        batch_size,
+        num_steps,
+        guidance_scale,
+        seed,
+    ) -> Start:
+        """The arguments that all tasks with pictures of some size share, checked."""
         prompts = check_prompts(prompt)
         batch_size = check_count(batch_size, "batch_size")
         strength = check_share(strength, "strength")
-        pictures = check_pictures(image, len(prompts))
         if options.refiner is not None:
             raise ValueError(
-                "`image_to_image` takes no `refiner`; call it with the refiner as the "
+                f"`{task}` takes no `refiner`; call it with the refiner as the "
                 f"model. Received: refiner={options.refiner!r}"
             )
         negatives = self._negatives(negative_prompt, len(prompts), options)
         prompts = self._texts(prompts, options.prompt_2, "prompt_2")
-        count = len(prompts) * batch_size
-        height, width = pictures[0].shape[:2]
+        prompts = [each for each in prompts for _ in range(batch_size)]
         if self.config.diffusion_model.vector_width:
-            size = options.target_size or (height, width)
-            before = options.original_size or size
-            options = replace(options, original_size=before, target_size=size)
+            target = options.target_size or size
+            before = options.original_size or target
+            options = replace(options, original_size=before, target_size=target)
         first, total = self._first_step(strength, num_steps, options)
         run = self._prepare(
-            count,
+            len(prompts),
             num_steps,
-            unconditional_guidance_scale,
+            guidance_scale,
             seed,
             options,
             first_step=min(first, total - 1),
         )
-        check_text_is_enough(self.config)
-        latents = self._encode_pictures(pictures)
+        return Start(prompts, negatives, run, first, total)
+
+    def _paint_on(self, start: Start, latents, mask=None, concat=None) -> np.ndarray:
+        """Pictures that begin with latents.
+
+        Args:
+            start: From `_start`.
+            latents: One for all pictures, or one for each of some that follow each
+                other: float32 `(some, h, w, channels)`.
+            mask: Where other latents than these are painted, see `loop.Known`; without
+                one, everywhere.
+            concat: What the U-Net sees beside the latents.
+
+        Returns:
+            uint8 pictures, of the latents' size.
+        """
+        run, count = start.run, len(start.prompts)
         latents = np.repeat(latents, count // len(latents), axis=0)
-        if first < total:
-            noise = self._noise(run, latents.shape[1:])
-            noise = noise * np.float32(run.table.initial_scale)
-            # All of the steps begin with nothing but noise, as without a picture.
-            latents = latents + noise if first else noise
-            prompts = [each for each in prompts for _ in range(batch_size)]
-            branches, shares, run = self._branches(prompts, negatives, run)
-            latents = self._walk(latents, branches, shares, run)
-        return self._pictures(latents)[:, :height, :width]
+        if start.first == start.total:
+            return self._pictures(latents)
+        unit = self._noise(run, latents.shape[1:])
+        if mask is not None:
+            mask = np.repeat(mask, count // len(mask), axis=0)
+            run = run._replace(known=Known(latents, mask, unit))
+        noise = unit * np.float32(run.table.initial_scale)
+        # All of the steps begin with nothing but noise, as without a picture.
+        noisy = latents + noise if start.first else noise
+        branches, shares, run = self._branches(start.prompts, start.negatives, run)
+        if concat is not None:
+            concat = np.repeat(concat, count // len(concat), axis=0)
+            branches = [{**branch, "concat": concat} for branch in branches]
+        return self._generate(noisy, branches, shares, run)
 
     def _first_step(self, strength: float, num_steps, options) -> tuple[int, int]:
         """The first step that is made, and how many there are."""
@@ -115,15 +181,22 @@ class PictureTasks(Prompting):
         # 0.29 * 100 is a little less than 29.
         return total - min(total, int(total * strength + 1e-9)), total
 
-    def _encode_pictures(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Latents of uint8 pictures of one size, their edges repeated as needed."""
-        multiple, encode = (
-            self.config.autoencoder.downsampling,
-            self.program("encode_image"),
-        )
-        pictures = [pad_to_multiple(picture, multiple) for picture in pictures]
+    def _encode_pictures(
+        self, pictures: Sequence[np.ndarray], covers: Sequence[np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Latents of uint8 pictures of one size, their edges repeated as needed.
+
+        `covers`, as many, of shape `(height, width)`, are true where a picture is
+        hidden behind grey.
+        """
+        multiple = self.config.autoencoder.downsampling
+        encode, latents = self.program("encode_image"), []
         # One at a time: the encoder's activations are the largest of the run.
-        latents = [backend.to_numpy(encode(to_unit([each]))) for each in pictures]
+        for i, picture in enumerate(pictures):
+            pixels = to_unit([pad_to_multiple(picture, multiple)])
+            if covers is not None:
+                pixels *= ~pad_to_multiple(covers[i], multiple)[..., None]
+            latents.append(backend.to_numpy(encode(pixels)))
         return np.concatenate(latents)
 
 

@@ -44,37 +44,44 @@ def read_pictures(pictures: Any) -> list[np.ndarray]:
     return [_over_white(each) for each in _listed(pictures)]
 
 
-def read_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
-    """A mask: 1 (white) where something is to be painted, 0 (black) where not.
+def read_masks(masks: Any, size: tuple[int, int]) -> list[np.ndarray]:
+    """Masks: 1 (white) where something is to be painted, 0 (black) where not.
 
     Args:
-        mask: As a picture in `read_pictures`; bool arrays too. Grey is in between.
-        size: The picture's height and width, which must be the mask's.
+        masks: As pictures in `read_pictures`; bool arrays too. Grey is in between.
+        size: The pictures' height and width, which must be the masks'.
 
     Returns:
-        float32 of shape `size`, from 0 to 1.
+        float32 arrays of shape `size`, from 0 to 1.
 
     Raises:
-        TypeError: If it is no picture.
-        ValueError: If the mask has another size, or is black everywhere.
+        TypeError: If something is no picture.
+        ValueError: If a mask has another size, or is black everywhere.
 
     Example:
 
     >>> mask = np.zeros((64, 64), bool)
     >>> mask[16:48, 16:48] = True
-    >>> print(read_mask(mask, (64, 64)).mean())
+    >>> print(read_masks(mask, (64, 64))[0].mean())
     0.25
     """
-    if isinstance(mask, np.ndarray) and mask.dtype == bool:
-        mask = mask.astype("uint8") * 255
-    listed = _listed(mask)
-    if len(listed) != 1:
-        raise ValueError(f"`mask` must be one picture. Received: {len(listed)}")
-    values = _over_white(listed[0]).astype("float32") / 255.0
-    values = values @ np.array([0.299, 0.587, 0.114], "float32")
-    if values.shape != tuple(size):
+    return [_grey(array, tuple(size)) for array in _listed(_without_bools(masks))]
+
+
+def _without_bools(masks):
+    if isinstance(masks, (list, tuple)):
+        return [_without_bools(mask) for mask in masks]
+    is_bool = isinstance(masks, np.ndarray) and masks.dtype == bool
+    return masks.astype("uint8") * np.uint8(255) if is_bool else masks
+
+
+def _grey(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    values = _over_white(array).astype("float32") / 255.0
+    # Rounded, for white to be 1.
+    values = np.round(values @ np.array([0.299, 0.587, 0.114], "float32"), 5)
+    if values.shape != size:
         raise ValueError(
-            f"`mask` must have the picture's height and width, {tuple(size)}. "
+            f"`mask` must have the picture's height and width, {size}. "
             f"Received: {values.shape}"
         )
     if not values.any():
@@ -82,7 +89,7 @@ def read_mask(mask: Any, size: tuple[int, int]) -> np.ndarray:
             "`mask` must be white where something is to be painted. Received: a mask "
             "that is black everywhere"
         )
-    return np.clip(values, 0.0, 1.0)
+    return values
 
 
 def pad_to_multiple(picture: np.ndarray, multiple: int) -> np.ndarray:

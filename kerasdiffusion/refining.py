@@ -93,10 +93,10 @@ def watched(callback, stopped: list):
     if callback is None:
         return None
 
-    def watched(step):
+    def call(step):
         answer = callback(step)
         if answer is False:
             stopped.append(step)
         return answer
 
-    return watched
+    return call

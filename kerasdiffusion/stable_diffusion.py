@@ -26,11 +26,13 @@ from kerasdiffusion.guidance_arguments import (
     guidance_methods,
     within_interval,
 )
+from kerasdiffusion.inpainting import Inpainting
 from kerasdiffusion.options import Options, takes_options
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.refining import refine
 from kerasdiffusion.sampling.denoiser import empty_memory
 from kerasdiffusion.sampling.driver import drive
+from kerasdiffusion.sampling.loop import Known
 from kerasdiffusion.sampling.noise import (
     check_rng,
     initial_noise,
@@ -46,8 +48,9 @@ from kerasdiffusion.weights.load import Source
 class Run(NamedTuple):
     """How the pictures of one call are made, whatever the task.
 
-    `before` is the part of the schedule that another model has walked. In a walk the
-    seeds are those of its noises, and `between` makes those of the pictures.
+    `before` is the part of the schedule that another model has walked, `known` the
+    `loop.Known` of pictures that stay in part. In a walk the seeds are those of its
+    noises, and `between` makes those of the pictures.
     """
 
     table: Table
@@ -57,10 +60,11 @@ class Run(NamedTuple):
     options: Options
     variation_seeds: list[int] | None = None
     before: Table | None = None
+    known: Known | tuple = ()
     between: Between | None = None
 
 
-class StableDiffusion(Walks):
+class StableDiffusion(Inpainting, Walks):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
@@ -318,7 +322,9 @@ class StableDiffusion(Walks):
             latents = latents + np.float32(table.opening_noise) * fresh[0]
             fresh = fresh[1:]
         return drive(
-            lambda *state: denoise(branches, scale, shares, run.methods, *state),
+            lambda *state: denoise(
+                branches, scale, shares, run.methods, *state, run.known
+            ),
             latents,
             table,
             fresh,

@@ -15,11 +15,11 @@ FLOORS = (
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
-        *("guidance_arguments", "comfy_parameters", "animations"),
+        *("guidance_arguments", "comfy_parameters", "animations", "regions"),
     },
     {
         *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
-        *("picture_tasks", "walks"),
+        *("picture_tasks", "inpainting", "walks"),
         *("training", "datasets"),
     },
     {"apps", "__main__"},

@@ -10,7 +10,7 @@ from PIL import Image
 
 from kerasdiffusion.pictures import (
     pad_to_multiple,
-    read_mask,
+    read_masks,
     read_pictures,
     to_unit,
 )
@@ -81,26 +81,27 @@ class TestMask:
     def test_white_is_one_and_grey_between(self):
         grey = np.zeros((24, 32), np.uint8)
         grey[:, 16:], grey[:, 8:16] = 255, 51
-        mask = read_mask(grey, (24, 32))
+        (mask,) = read_masks(grey, (24, 32))
         assert mask.dtype == np.float32
         assert mask[0, ::8] == pytest.approx([0.0, 0.2, 1.0, 1.0])
 
     def test_bools_and_coloured_pictures(self):
-        assert read_mask(np.ones((24, 32), bool), (24, 32)).min() == pytest.approx(1.0)
+        white = np.ones((24, 32), bool)
+        for mask in read_masks([white, white.astype("float32")], (24, 32)):
+            assert (mask == 1.0).all()
         coloured = np.zeros((24, 32, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
-        assert read_mask(coloured, (24, 32))[0, 0] == pytest.approx(0.299)
+        assert read_masks(coloured, (24, 32))[0][0, 0] == pytest.approx(0.299)
 
     @pytest.mark.parametrize(
         "mask, message",
         [
             (np.ones((24, 24)), r"height and width, \(24, 32\). Received: \(24, 24\)"),
             (np.zeros((24, 32)), "Received: a mask that is black everywhere"),
-            (np.ones((2, 24, 32, 1)), "one picture. Received: 2"),
         ],
     )
     def test_bad_masks(self, mask, message):
         with pytest.raises(ValueError, match=message):
-            read_mask(mask, (24, 32))
+            read_masks(mask, (24, 32))
 
 
 class TestSizes:

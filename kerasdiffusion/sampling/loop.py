@@ -26,6 +26,22 @@ class Carry(NamedTuple):
     memory: tuple = ()
 
 
+class Known(NamedTuple):
+    """Latents that are known already, and where; the others are painted.
+
+    Args:
+        latents: Clean latents, float32 `(batch, h, w, channels)`.
+        mask: float32 `(batch, h, w, 1)`: 0 where they are known, 1 where not. What is
+            between is known up to the last part of the steps, of that share: it is
+            painted with that strength.
+        noise: Unit noise of the shape of the latents: the one that the run begins with.
+    """
+
+    latents: Any
+    mask: Any
+    noise: Any
+
+
 def start(x, memory: tuple = ()) -> Carry:
     """The carry ahead of the first row.
 
@@ -42,7 +58,7 @@ def start(x, memory: tuple = ()) -> Carry:
     return Carry(x, ops.zeros_like(x), history, memory)
 
 
-def step(denoise: Callable, carry: Carry, row, noise) -> Carry:
+def step(denoise: Callable, carry: Carry, row, noise, known=()) -> Carry:
     """One row of a table: one call of the network.
 
     Args:
@@ -51,6 +67,7 @@ def step(denoise: Callable, carry: Carry, row, noise) -> Carry:
         carry: A `Carry`.
         row: float32 of shape `(NUM_COLUMNS,)`, see `table.COLUMNS`.
         noise: Unit noise of the shape of `carry.x`, float32.
+        known: A `Known`, which the latents are put back to; nothing by default.
 
     Returns:
         The next `Carry`.
@@ -64,12 +81,11 @@ def step(denoise: Callable, carry: Carry, row, noise) -> Carry:
     record = by_x * x + by_denoised * denoised
     history = ops.concatenate([record[None], history[:-1]], axis=0)
     states = ops.concatenate([x[None], anchor[None], history], axis=0)
-    return Carry(
-        _weighted(row[COLUMNS.x], states) + row[COLUMNS.noise] * noise,
-        _weighted(row[COLUMNS.anchor], states),
-        history,
-        memory,
-    )
+    x = _weighted(row[COLUMNS.x], states) + row[COLUMNS.noise] * noise
+    if known:
+        noisy = known.latents + row[COLUMNS.after] * known.noise
+        x = ops.where(known.mask < row[COLUMNS.rest], noisy, x)
+    return Carry(x, _weighted(row[COLUMNS.anchor], states), history, memory)
 
 
 def _weighted(weights, states):
@@ -77,7 +93,7 @@ def _weighted(weights, states):
     return ops.sum(ops.reshape(weights, (STATES, 1, 1, 1, 1)) * states, axis=0)
 
 
-def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
+def run(denoise: Callable, carry: Carry, rows, noise, start, stop, known=()) -> Carry:
     """Rows `start` to `stop - 1` of a table.
 
     A program that is compiled once for a capacity of rows serves all tables up to that
@@ -92,6 +108,7 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
             `Table.place_noise`; for a table that adds none, any number of zeros.
         start: The first row, int32.
         stop: The row to stop before, int32.
+        known: As in `step`.
 
     Returns:
         The `Carry` after them; after a table's last row its `x` are clean latents.
@@ -105,6 +122,11 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
     >>> carry = run(denoise, loop.start(x), table.rows, noise, 0, len(table))
     >>> print(carry.x.shape)
     (1, 8, 8, 4)
+
+    Reference:
+        Lugmayr et al. 2022, "RePaint: Inpainting using Denoising Diffusion
+        Probabilistic Models", equation 8, for `known`; Levin and Fried 2023,
+        "Differential Diffusion: Giving Each Pixel Its Strength", for greys.
     """
     rows = ops.convert_to_tensor(rows)
     noise = ops.convert_to_tensor(noise)
@@ -114,7 +136,7 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop) -> Carry:
         row = ops.take(rows, i, axis=0)
         fresh = ops.take(noise, ops.minimum(i, last_noise), axis=0)
         carry = Carry(x, anchor, history, memory)
-        x, anchor, history, memory = step(denoise, carry, row, fresh)
+        x, anchor, history, memory = step(denoise, carry, row, fresh, known)
         return (i + 1, x, anchor, history, *memory)
 
     first = ops.cast(start, "int32")

@@ -71,7 +71,7 @@ def make_table(
 
     >>> table = make_table(ScheduleConfig(), "heun", 20)
     >>> len(table), table.rows.shape
-    (39, (39, 20))
+    (39, (39, 24))
     """
     kind = find_sampler(sampler)
     options = _checked_options(kind, eta=eta, s_churn=s_churn, s_noise=s_noise)
@@ -120,6 +120,7 @@ def make_table(
     values[-1, COLUMNS.noise] *= unit_scale
 
     steps = np.array([row.step for row in rows])
+    values[:, COLUMNS.rest] = (num_steps - first_step - steps) / num_steps
     first_rows = np.flatnonzero(np.diff(steps, prepend=-1))
     whole = first_step == 0 and (kind.unit_start or spacing == "leading")
     churn = 0.0

@@ -18,7 +18,8 @@ class Columns(NamedTuple):
     `x` and `anchor` weigh `(x, anchor, history[0], ..., history[3])`, the newest
     record first; `record` weighs `(x, denoised)`. `variant` is the number of the
     conditioning that the call sees, `guidance` the part of the guidance scale's excess
-    over 1 that it is guided by.
+    over 1 that it is guided by. `after` is the noise of the latents that the row
+    leaves, `rest` the share of all steps that is still to do when its own begins.
     """
 
     sigma: int = 0
@@ -29,9 +30,11 @@ class Columns(NamedTuple):
     noise: int = 5
     variant: int = 6
     guidance: int = 7
-    record: slice = slice(8, 10)
-    x: slice = slice(10, 10 + STATES)
-    anchor: slice = slice(10 + STATES, 10 + 2 * STATES)
+    after: int = 8
+    rest: int = 9
+    record: slice = slice(10, 12)
+    x: slice = slice(12, 12 + STATES)
+    anchor: slice = slice(12 + STATES, 12 + 2 * STATES)
 
 
 COLUMNS = Columns()
@@ -216,4 +219,6 @@ def stack(
         for column, weights in ((COLUMNS.x, row.x), (COLUMNS.anchor, row.anchor)):
             value[column][: len(weights)] = weights
     values[:, [COLUMNS.c_skip, COLUMNS.c_out, COLUMNS.c_in]] = np.transpose(scalings)
+    # What the next call sees; the last row leaves clean latents.
+    values[:-1, COLUMNS.after] = values[1:, COLUMNS.sigma]
     return values
