@@ -125,6 +125,14 @@ class DiffusionModelConfig:
         depths = self.up_transformer_depths or self.transformer_depths
         return _each(depths[level], self.blocks(level) + 1)
 
+    @property
+    def skip_widths(self) -> list[int]:
+        """Channels of each skip, in the order of their making."""
+        widths, last = [self.block_widths[0]], len(self.block_widths) - 1
+        for level, width in enumerate(self.block_widths):
+            widths += [width] * (self.blocks(level) + (level < last))
+        return widths
+
     def is_cross_only(self, level: int) -> bool:
         """Whether the pixels of a level do not attend to each other."""
         return bool(self.only_cross_attention) and self.only_cross_attention[level]

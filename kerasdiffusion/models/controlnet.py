@@ -52,7 +52,7 @@ class ControlNet(WayDown):
         name=None,
     ):
         super().__init__(config, dtype, name or "controlnet")
-        dtype, widths = self.dtype_policy, skip_widths(config)
+        dtype, widths = self.dtype_policy, config.skip_widths
         self.controlnet_cond_embedding = PictureEmbedding(
             config, name="controlnet_cond_embedding", dtype=dtype
         )
@@ -125,11 +125,3 @@ class PictureEmbedding(Block):
                 x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             x = ops.silu(convolve(x))
         return self.conv_out(x)
-
-
-def skip_widths(config: ControlNetConfig) -> list[int]:
-    """Channels of each skip of a U-Net, in the order of their making."""
-    widths, last = [config.block_widths[0]], len(config.block_widths) - 1
-    for level, width in enumerate(config.block_widths):
-        widths += [width] * (config.blocks(level) + (level < last))
-    return widths
