@@ -91,6 +91,7 @@ class PictureTasks(Prompting):
             seed,
             options,
             first_step=min(first, total - 1),
+            size=(height, width),
         )
         check_text_is_enough(self.config)
         latents = self._encode_pictures(pictures)

@@ -79,7 +79,8 @@ class WayDown(Network):
 
     def embed_time(self, inputs):
         """What every residual block sees: the timestep and all that is no picture."""
-        time = self.time_embedding(inputs["timestep"], inputs.get("guidance"))
+        guidance = inputs.get("guidance") if self.config.guidance_width else None
+        time = self.time_embedding(inputs["timestep"], guidance)
         if self.config.vector_width:
             time = time + self.add_embedding(inputs["vector"])
         if self.config.noise_levels:

@@ -18,7 +18,7 @@ class Columns(NamedTuple):
     `x` and `anchor` weigh `(x, anchor, history[0], ..., history[3])`, the newest
     record first; `record` weighs `(x, denoised)`. `variant` is the number of the
     conditioning that the call sees, `guidance` the part of the guidance scale's excess
-    over 1 that it is guided by.
+    over 1 that it is guided by, `call` the number of the call.
     """
 
     sigma: int = 0
@@ -29,9 +29,10 @@ class Columns(NamedTuple):
     noise: int = 5
     variant: int = 6
     guidance: int = 7
-    record: slice = slice(8, 10)
-    x: slice = slice(10, 10 + STATES)
-    anchor: slice = slice(10 + STATES, 10 + 2 * STATES)
+    call: int = 8
+    record: slice = slice(9, 11)
+    x: slice = slice(11, 11 + STATES)
+    anchor: slice = slice(11 + STATES, 11 + 2 * STATES)
 
 
 COLUMNS = Columns()
@@ -215,5 +216,6 @@ def stack(
         value[COLUMNS.record] = row.record
         for column, weights in ((COLUMNS.x, row.x), (COLUMNS.anchor, row.anchor)):
             value[column][: len(weights)] = weights
+    values[:, COLUMNS.call] = np.arange(len(rows))
     values[:, [COLUMNS.c_skip, COLUMNS.c_out, COLUMNS.c_in]] = np.transpose(scalings)
     return values
