@@ -61,7 +61,8 @@ def refine(
         return base._pictures(latents)
 
     generation = base.config.generation
-    options = replace(options, prompt_2=None, negative_prompt_2=None)
+    # What follows pictures is for the base's layout.
+    options = replace(options, prompt_2=None, negative_prompt_2=None, control=None)
     sampler, spacing = options.sampler or generation.sampler, options.spacing
     if options.timesteps is None and options.sigmas is None:
         spacing = spacing or usual_spacing(sampler, generation.spacing)

@@ -21,6 +21,7 @@ from kerasdiffusion.arguments import (
     check_share,
     check_text_is_enough,
 )
+from kerasdiffusion.control import Checked, check_controls, told
 from kerasdiffusion.guidance_arguments import (
     check_layers,
     guidance_methods,
@@ -49,8 +50,9 @@ class Run(NamedTuple):
     """How the pictures of one call are made, whatever the task.
 
     `before` is the part of the schedule that another model has walked, `known` the
-    `loop.Known` of pictures that stay in part. In a walk the seeds are those of its
-    noises, and `between` makes those of the pictures.
+    `loop.Known` of pictures that stay in part, `controls` the pictures that are
+    followed. In a walk the seeds are those of its noises, and `between` makes those of
+    the pictures.
     """
 
     table: Table
@@ -61,6 +63,7 @@ class Run(NamedTuple):
     variation_seeds: list[int] | None = None
     before: Table | None = None
     known: Known | tuple = ()
+    controls: tuple[Checked, ...] = ()
     between: Between | None = None
 
 
@@ -226,9 +229,12 @@ class StableDiffusion(Inpainting, Walks):
         return self._paint(prompts, negatives, diffusion_noise, run)
 
     def _prepare(
-        self, count, num_steps, guidance_scale, seed, options, first_step=0
+        self, count, num_steps, guidance_scale, seed, options, first_step=0, size=None
     ) -> Run:
-        """The options of all tasks, the preset's where they are not given, checked."""
+        """The options of all tasks, the preset's where they are not given, checked.
+
+        `size` is the pictures' height and width, where it is not the model's own.
+        """
         self._check_prompting(options.clip_skip, options.prompt_weighting)
         defaults = self.config.generation
         if guidance_scale is None:
@@ -258,6 +264,8 @@ class StableDiffusion(Inpainting, Walks):
             variations = resolve_seeds(options.variation_seed, count)
             if not isinstance(seed, Sequence | np.ndarray):
                 seed = resolve_seeds(seed, 1) * count
+        size = size or (self.img_height, self.img_width)
+        controls = check_controls(options.control, self.config, count, size)
         run = Run(
             within_interval(table, options),
             resolve_seeds(seed, count),
@@ -265,6 +273,7 @@ class StableDiffusion(Inpainting, Walks):
             guidance_methods(options),
             options,
             variations,
+            controls=controls,
         )
         if {"pag", "sag"} & set(run.methods):
             check_layers(run.methods, self.diffusion_model.self_attentions())
@@ -304,7 +313,9 @@ class StableDiffusion(Inpainting, Walks):
 
     def _walk(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table."""
-        denoise, table = self.program("denoise"), run.table
+        followers = tuple(map(self._control_networks.get, run.controls))
+        denoise, table = self.program("denoise", followers), run.table
+        controls = told(run.controls, table)
         # A network that takes the scale has guided already.
         scale = 1.0 if self._is_told_guidance else run.guidance_scale
         scale, drawn = np.float32(scale), 0
@@ -323,7 +334,7 @@ class StableDiffusion(Inpainting, Walks):
             fresh = fresh[1:]
         return drive(
             lambda *state: denoise(
-                branches, scale, shares, run.methods, *state, run.known
+                branches, scale, shares, run.methods, controls, *state, run.known
             ),
             latents,
             table,

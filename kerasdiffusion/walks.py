@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kerasdiffusion.arguments import check_count, check_prompts, check_text_is_enough
+from kerasdiffusion.control import check_controls
 from kerasdiffusion.options import Options, takes_options
 from kerasdiffusion.picture_tasks import PictureTasks
 from kerasdiffusion.prompts.branches import Branches
@@ -66,7 +67,7 @@ class Walks(PictureTasks):
                 must be, `"linear"` does not and gives flat pictures half way.
 
         The other arguments are those of `text_to_image`. A callback that returns
-        `False` ends the walk.
+        `False` ends the walk. A control has one picture for all frames or one for each.
 
         Returns:
             uint8 array of shape `(frames, height, width, 3)`, for
@@ -163,8 +164,13 @@ class Walks(PictureTasks):
         self._need_pooled(prompts, "prompt")
         prompts = self._texts(prompts, options.prompt_2, "prompt_2")
         stopped = []
+        size = self.img_height, self.img_width
+        controls = check_controls(options.control, self.config, frames, size)
         inner = replace(
-            options, progress_bar=False, callback=watched(options.callback, stopped)
+            options,
+            control=None,
+            progress_bar=False,
+            callback=watched(options.callback, stopped),
         )
         run = self._prepare(len(seeds), num_steps, guidance_scale, seeds, inner)
         check_text_is_enough(self.config)
@@ -178,11 +184,14 @@ class Walks(PictureTasks):
             total=frames, delay=PATIENCE, disable=not options.progress_bar
         ) as bar:
             for start in range(0, frames, batch_size):
-                of = np.arange(start, start + batch_size)
-                here = between.at(np.minimum(of, frames - 1))
-                painted = self._paint(
-                    prompts, negatives, None, run._replace(between=here)
+                of = np.minimum(np.arange(start, start + batch_size), frames - 1)
+                here = run._replace(
+                    between=between.at(of),
+                    controls=tuple(
+                        each._replace(pictures=each.pictures[of]) for each in controls
+                    ),
                 )
+                painted = self._paint(prompts, negatives, None, here)
                 pictures.append(painted[: frames - start])
                 bar.update(len(pictures[-1]))
                 if stopped:

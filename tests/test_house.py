@@ -16,6 +16,7 @@ FLOORS = (
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
         *("guidance_arguments", "comfy_parameters", "animations", "regions"),
+        *("control", "control_presets", "control_pictures"),
     },
     {
         *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
