@@ -221,7 +221,8 @@ def choose(args: argparse.Namespace) -> Chosen:
         told = ",".join(f"{side}={count}" for side, count in args.outpaint.items())
         described["Outpaint"] = told
     elif task.method == "depth_to_image" and args.depth != "auto":
-        keywords["depth"] = _picture(args.depth)
+        _picture(args.depth)  # Refuses at once.
+        keywords["depth"] = args.depth  # It may have 16 bits.
     return Chosen(task.method, pictures, keywords, controls, described)
 
 

@@ -1,9 +1,12 @@
 """The command line in this process, on a tiny model."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 from kerasdiffusion.apps.cli import main
+from kerasdiffusion.apps.tasks import PLAIN, TASKS
 from kerasdiffusion.weights import hub
 from tests.tiny import tiny_model
 
@@ -36,19 +39,25 @@ def walk(command):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What tasks are called with; they paint nothing."""
+    """What tasks are called with, as their signatures have it; they paint nothing."""
     from kerasdiffusion import StableDiffusion
 
     seen = []
 
     def task(name):
+        signature = inspect.signature(getattr(StableDiffusion, name))
+
         def painted(self, *arguments, **keywords):
+            signature.bind(self, *arguments, **keywords)
             keywords.pop("progress_bar")
             seen.append((self, name, arguments, keywords))
             return np.zeros((1, 8, 8, 3), "uint8")
 
+        painted.__signature__ = signature
         return painted
 
-    for name in ("text_to_image", "interpolate", "circular_walk"):
-        monkeypatch.setattr(StableDiffusion, name, task(name))
+    names = [task.method for task in (PLAIN, *TASKS)]
+    for name in ("text_to_image", "interpolate", "circular_walk", *names):
+        if hasattr(StableDiffusion, name):
+            monkeypatch.setattr(StableDiffusion, name, task(name))
     return seen

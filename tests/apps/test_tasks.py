@@ -79,9 +79,40 @@ def test_flags_choose_a_task(pictures, line, method, keywords):
     assert not chosen.controls
 
 
-def test_a_depth_map_is_read(pictures):
+@pytest.mark.parametrize(
+    ("line", "method", "told"),
+    [
+        ("x --image photo.png --depth mask.png", "depth_to_image", {}),
+        ("--image photo.png --instruction winter", "edit", {"prompt": "winter"}),
+        (
+            "x --image photo.png --upscale --noise-level 5",
+            "upscale",
+            {"Noise level": "5"},
+        ),
+        (
+            "x --image photo.png --mask mask.png --padding 3",
+            "inpaint",
+            {"strength": 1.0, "Padding": "3"},
+        ),
+        (
+            "x --image photo.png --outpaint left=3 --strength 0.5",
+            "outpaint",
+            {"strength": 0.5, "Outpaint": "left=3"},
+        ),
+    ],
+)
+def test_tasks_are_called_as_they_ask(generate, pictures, calls, line, method, told):
+    if not hasattr(StableDiffusion, method):
+        pytest.skip("there is no such task yet")
+    assert generate(*line.split(), "--output", "out.png", "--seed", "1") == 0
+    assert calls[0][1] == method
+    made = read_parameters("out.png")
+    assert {name: made[name] for name in told} == told
+
+
+def test_a_depth_map_may_be_given(pictures):
     chosen = choose("apple --image photo.png --depth mask.png")
-    assert np.array_equal(chosen.keywords["depth"], MASK)
+    assert chosen.keywords == {"depth": "mask.png"}
 
 
 def test_controls_have_their_own_scale_or_share_one(pictures):
