@@ -125,6 +125,14 @@ class DiffusionModelConfig:
         depths = self.up_transformer_depths or self.transformer_depths
         return _each(depths[level], self.blocks(level) + 1)
 
+    @property
+    def skip_widths(self) -> list[int]:
+        """Channels of each skip, in the order of their making."""
+        widths, last = [self.block_widths[0]], len(self.block_widths) - 1
+        for level, width in enumerate(self.block_widths):
+            widths += [width] * (self.blocks(level) + (level < last))
+        return widths
+
     def is_cross_only(self, level: int) -> bool:
         """Whether the pixels of a level do not attend to each other."""
         return bool(self.only_cross_attention) and self.only_cross_attention[level]
@@ -138,6 +146,56 @@ def _each(depths: int | tuple[int, ...], blocks: int) -> tuple[int, ...]:
             f"its {blocks} blocks, all 0 or none. Received: {depths}"
         )
     return depths
+
+
+@dataclass(frozen=True)
+class ControlNetConfig(DiffusionModelConfig):
+    """A ControlNet (`models/controlnet.py`): the way down of a U-Net, and a picture.
+
+    The defaults are those for SD 1. What is said of the way up counts nothing.
+
+    Args:
+        picture_channels: Channels of the picture that is followed.
+        picture_widths: Channels of the convolutions that bring it to the size of the
+            latents, finest first. Every one but the last halves height and width.
+        bgr: Whether the network takes blue before green and red.
+        pooled: Whether what it adds is the same everywhere, and nothing under the
+            negative prompt (shuffle).
+    """
+
+    picture_channels: int = 3
+    picture_widths: tuple[int, ...] = (16, 32, 96, 256)
+    bgr: bool = False
+    pooled: bool = False
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels on a side of one latent."""
+        return 2 ** (len(self.picture_widths) - 1)
+
+
+@dataclass(frozen=True)
+class T2IAdapterConfig:
+    """A T2I-Adapter (`models/t2i_adapter.py`). The defaults are those for SD 1.
+
+    Args:
+        kind: `"full_adapter"`; `"light_adapter"`, of narrower blocks; or
+            `"full_adapter_xl"`, whose second level alone is half as large as the first.
+        picture_channels: Channels of the picture that is followed: 1 for grey.
+        block_widths: Channels of the features of each level, finest first.
+        blocks_per_level: Residual blocks of each.
+        downsampling: Pixels on a side of what the first level sees as one.
+    """
+
+    kind: str = "full_adapter"
+    picture_channels: int = 3
+    block_widths: tuple[int, ...] = (320, 640, 1280, 1280)
+    blocks_per_level: int = 2
+    downsampling: int = 8
+
+    def halves(self, level: int) -> bool:
+        """Whether a level begins by halving height and width."""
+        return level == 2 if self.kind == "full_adapter_xl" else level > 0
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def save_png(
     encoded = io.BytesIO()
     Image.fromarray(_check_picture(image)).save(encoded, format="PNG", pnginfo=chunks)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return _write_new(path, encoded.getbuffer())
+    return write_new(path, encoded.getbuffer())
 
 
 def read_parameters(path: str | os.PathLike) -> dict:
@@ -227,7 +227,7 @@ def _check_picture(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _write_new(path: Path, content: memoryview) -> Path:
+def write_new(path: Path, content: memoryview) -> Path:
     """Writes to the first free name; two writers never get the same one."""
     candidate, number = path, 1
     while True:

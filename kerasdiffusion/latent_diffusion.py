@@ -11,6 +11,7 @@ from keras import ops
 
 from kerasdiffusion import backend, images
 from kerasdiffusion.config import ModelConfig, TinyAutoencoderConfig
+from kerasdiffusion.control import Networks, controller
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
@@ -82,6 +83,7 @@ class LatentDiffusion(keras.Model):
         self._learned = {}
         self._parts = {}
         self._programs = {}
+        self._control_networks = Networks(precision)
 
     def build(self, input_shape=None):
         """Makes the networks and reads their weights, if that is still to do."""
@@ -220,7 +222,10 @@ class LatentDiffusion(keras.Model):
     @property
     def traces(self) -> dict[str, int]:
         """How often each program was traced, and so compiled, by its name."""
-        return {name: program.traces for name, program in self._programs.items()}
+        found = {name: 0 for name, *_ in self._programs}
+        for (name, *_), program in self._programs.items():
+            found[name] += program.traces
+        return found
 
     def encode_tokens(self, tokens, tokens_2=None):
         """Context and pooled text (or `None`) of all text encoders, as tensors."""
@@ -240,13 +245,14 @@ class LatentDiffusion(keras.Model):
         outputs = getattr(self, part)(tokens, **how)
         return keras.tree.map_structure(lambda x: ops.cast(x, "float32"), outputs)
 
-    def _denoise(self, branches, scale, shares, methods, *state):
+    def _denoise(self, followers, branches, scale, shares, methods, controls, *state):
         network, methods = self.diffusion_model, dict(methods)
         if "pag" in methods:
             # One entry for each layer: names are no tensors, but keys may differ.
             layers = methods.pop("pag_layers")
             network = functools.partial(network, perturbed_layers=tuple(layers))
-        denoise = denoiser(network, branches, scale, shares, methods)
+        control = controller(followers, controls)
+        denoise = denoiser(network, branches, scale, shares, methods, control)
         return loop.run(denoise, *state)
 
     def _encode_image(self, pictures):
@@ -257,7 +263,7 @@ class LatentDiffusion(keras.Model):
         pictures = ops.round(ops.clip((pictures + 1.0) * 127.5, 0.0, 255.0))
         return ops.cast(pictures, "uint8")
 
-    def program(self, name: str) -> backend.Program:
+    def program(self, name: str, followers: tuple = ()) -> backend.Program:
         """A compiled function, made at its first use.
 
         Args:
@@ -266,8 +272,10 @@ class LatentDiffusion(keras.Model):
                 same of the second text encoder), `"denoise"` (see
                 `sampling.loop.run`), `"encode_image"` (pictures in [-1, 1] to latents)
                 or `"decode"` (latents to uint8 pictures).
+            followers: The networks that follow pictures as `"denoise"` runs.
         """
-        if name not in self._programs:
+        key = (name, *followers)
+        if key not in self._programs:
             function, part = {
                 "encode": (
                     functools.partial(self._encode, "text_encoder"),
@@ -277,13 +285,16 @@ class LatentDiffusion(keras.Model):
                     functools.partial(self._encode, "text_encoder_2"),
                     "text_encoder_2",
                 ),
-                "denoise": (self._denoise, "diffusion_model"),
+                "denoise": (
+                    functools.partial(self._denoise, followers),
+                    "diffusion_model",
+                ),
                 "encode_image": (self._encode_image, "image_encoder"),
                 "decode": (self._decode, "decoder"),
             }[name]
-            networks = [getattr(self, part)]
-            self._programs[name] = backend.Program(function, networks, self._xla)
-        return self._programs[name]
+            networks = [getattr(self, part), *followers]
+            self._programs[key] = backend.Program(function, networks, self._xla)
+        return self._programs[key]
 
 
 def _key(source):

@@ -53,6 +53,8 @@ class Options:
         refiner: A `StableDiffusion` of the same latents that takes the last steps.
         refiner_start: The share of the noise levels after which it does, over 0 and
             under 1.
+        control: A `Control(network, picture)`, or a list of them: pictures that the
+            result follows, their edges, depth or a pose (ControlNet, T2I-Adapter).
         callback: Called with a `Step` after each step. If it returns `False`, the run
             stops there, and the picture is as noisy as it then was.
         progress_bar: Whether a run of more than some seconds shows a bar.
@@ -99,6 +101,7 @@ class Options:
     negative_aesthetic_score: float = 2.5
     refiner: object = None
     refiner_start: float = 0.8
+    control: object = None
     callback: Callable[[Step], bool | None] | None = None
     progress_bar: bool = True
     guidance_rescale: float = 0.0

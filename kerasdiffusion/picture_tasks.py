@@ -137,6 +137,7 @@ class PictureTasks(Prompting):
             seed,
             options,
             first_step=min(first, total - 1),
+            size=size,
         )
         return Start(prompts, negatives, run, first, total)
 

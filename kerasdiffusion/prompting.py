@@ -20,7 +20,7 @@ from kerasdiffusion.conditioning import told_beside
 from kerasdiffusion.latent_diffusion import LatentDiffusion
 from kerasdiffusion.options import Options
 from kerasdiffusion.prompts import encode
-from kerasdiffusion.prompts.branches import make_branches, one_text
+from kerasdiffusion.prompts.branches import Branches, make_branches, one_text
 from kerasdiffusion.prompts.chunks import LearnedWords
 from kerasdiffusion.sampling.table import COLUMNS
 from kerasdiffusion.weights.base import WeightsError
@@ -199,13 +199,34 @@ class Prompting(LatentDiffusion):
             run: The `Run`.
         """
         table, options = run.table, run.options
+
+        def read():
+            return self._read(prompts, negatives, run)
+
+        if run.between is None:
+            found = read()
+        else:
+            reader = self, len(table), run.before is None
+            found = run.between.texts(reader, read)
+        size = self.img_height, self.img_width
+        told = told_beside(self.config, options, size, found, run.guidance_scale)
+        branches = [
+            {"crossattn": context, **beside}
+            for context, beside in zip(found.contexts, told, strict=True)
+        ]
+        table = table.with_column(COLUMNS.variant, found.variants)
+        return branches, found.shares, run._replace(table=table)
+
+    def _read(self, prompts, negatives, run) -> Branches:
+        """The branches of prompts, encoded."""
+        table, options = run.table, run.options
         encoders = self._encoders(options.clip_skip, options.prompt_weighting)
 
         def encode_all(texts):
             rows = [x if isinstance(x, tuple) else (x,) * len(encoders) for x in texts]
             return encode.encode(encoders, list(zip(*rows, strict=True)))
 
-        found = make_branches(
+        return make_branches(
             prompts,
             [each for each in negatives for _ in range(len(prompts) // len(negatives))],
             run.guidance_scale != 1.0 and not self._is_told_guidance,
@@ -216,14 +237,6 @@ class Prompting(LatentDiffusion):
             literal=options.prompt_weighting == "none",
             calls_before=0 if run.before is None else len(run.before),
         )
-        size = self.img_height, self.img_width
-        told = told_beside(self.config, options, size, found, run.guidance_scale)
-        branches = [
-            {"crossattn": context, **beside}
-            for context, beside in zip(found.contexts, told, strict=True)
-        ]
-        table = table.with_column(COLUMNS.variant, found.variants)
-        return branches, found.shares, run._replace(table=table)
 
     @property
     def _is_told_guidance(self) -> bool:

@@ -61,7 +61,8 @@ def refine(
         return base._pictures(latents)
 
     generation = base.config.generation
-    options = replace(options, prompt_2=None, negative_prompt_2=None)
+    # What follows pictures is for the base's layout.
+    options = replace(options, prompt_2=None, negative_prompt_2=None, control=None)
     sampler, spacing = options.sampler or generation.sampler, options.spacing
     if options.timesteps is None and options.sigmas is None:
         spacing = spacing or usual_spacing(sampler, generation.spacing)
@@ -69,7 +70,8 @@ def refine(
     settings = table.num_steps, run.guidance_scale, run.seeds, options
     # Those that churn remember nothing, and churn by the number of all steps.
     begin = 0 if options.s_churn else step
-    rest = refiner._prepare(len(noise), *settings, first_step=begin)
+    rest = refiner._prepare(len(run.seeds), *settings, first_step=begin)
+    rest = rest._replace(between=run.between)
     if step:
         rest = rest._replace(table=rest.table.since(step), before=first.table)
     return refiner._generate(latents, *refiner._branches(texts, away, rest))

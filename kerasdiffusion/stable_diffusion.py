@@ -21,6 +21,7 @@ from kerasdiffusion.arguments import (
     check_share,
     check_text_is_enough,
 )
+from kerasdiffusion.control import Checked, check_controls, told
 from kerasdiffusion.guidance_arguments import (
     check_layers,
     guidance_methods,
@@ -41,6 +42,7 @@ from kerasdiffusion.sampling.noise import (
 )
 from kerasdiffusion.sampling.samplers import make_table, usual_spacing
 from kerasdiffusion.sampling.table import Table
+from kerasdiffusion.walks import Between, Walks
 from kerasdiffusion.weights.load import Source
 
 
@@ -48,7 +50,9 @@ class Run(NamedTuple):
     """How the pictures of one call are made, whatever the task.
 
     `before` is the part of the schedule that another model has walked, `known` the
-    `loop.Known` of pictures that stay in part.
+    `loop.Known` of pictures that stay in part, `controls` the pictures that are
+    followed. In a walk the seeds are those of its noises, and `between` makes those of
+    the pictures.
     """
 
     table: Table
@@ -59,9 +63,11 @@ class Run(NamedTuple):
     variation_seeds: list[int] | None = None
     before: Table | None = None
     known: Known | tuple = ()
+    controls: tuple[Checked, ...] = ()
+    between: Between | None = None
 
 
-class StableDiffusion(Inpainting):
+class StableDiffusion(Inpainting, Walks):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
@@ -223,9 +229,12 @@ class StableDiffusion(Inpainting):
         return self._paint(prompts, negatives, diffusion_noise, run)
 
     def _prepare(
-        self, count, num_steps, guidance_scale, seed, options, first_step=0
+        self, count, num_steps, guidance_scale, seed, options, first_step=0, size=None
     ) -> Run:
-        """The options of all tasks, the preset's where they are not given, checked."""
+        """The options of all tasks, the preset's where they are not given, checked.
+
+        `size` is the pictures' height and width, where it is not the model's own.
+        """
         self._check_prompting(options.clip_skip, options.prompt_weighting)
         defaults = self.config.generation
         if guidance_scale is None:
@@ -255,6 +264,8 @@ class StableDiffusion(Inpainting):
             variations = resolve_seeds(options.variation_seed, count)
             if not isinstance(seed, Sequence | np.ndarray):
                 seed = resolve_seeds(seed, 1) * count
+        size = size or (self.img_height, self.img_width)
+        controls = check_controls(options.control, self.config, count, size)
         run = Run(
             within_interval(table, options),
             resolve_seeds(seed, count),
@@ -262,6 +273,7 @@ class StableDiffusion(Inpainting):
             guidance_methods(options),
             options,
             variations,
+            controls=controls,
         )
         if {"pag", "sag"} & set(run.methods):
             check_layers(run.methods, self.diffusion_model.self_attentions())
@@ -273,7 +285,8 @@ class StableDiffusion(Inpainting):
         shape = self.latent_shape
         if noise is None:
             noise = self._noise(run, shape)
-        noise = check_noise(noise, len(prompts), shape)
+        else:
+            noise = check_noise(noise, len(prompts), shape)
         if run.options.refiner is not None:
             return refine(self, run, prompts, negatives, noise)
         branches, shares, run = self._branches(prompts, negatives, run)
@@ -281,14 +294,15 @@ class StableDiffusion(Inpainting):
         return self._generate(noise, branches, shares, run)
 
     def _noise(self, run: Run, shape) -> np.ndarray:
-        """The noise that the seeds of a run begin with."""
-        return initial_noise(
+        """The noise that the pictures of a run begin with."""
+        noise = initial_noise(
             run.seeds,
             shape,
             run.options.rng,
             run.variation_seeds,
             run.options.variation_strength,
         )
+        return noise if run.between is None else run.between.noise(noise)
 
     def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table and the decoder.
@@ -299,7 +313,9 @@ class StableDiffusion(Inpainting):
 
     def _walk(self, latents, branches, shares, run: Run) -> np.ndarray:
         """Noisy latents through the sampler's table."""
-        denoise, table = self.program("denoise"), run.table
+        followers = tuple(map(self._control_networks.get, run.controls))
+        denoise, table = self.program("denoise", followers), run.table
+        controls = told(run.controls, table)
         # A network that takes the scale has guided already.
         scale = 1.0 if self._is_told_guidance else run.guidance_scale
         scale, drawn = np.float32(scale), 0
@@ -311,12 +327,14 @@ class StableDiffusion(Inpainting):
             latents.shape[1:],
             run.options.rng,
         )[drawn:]
+        if run.between is not None:
+            fresh = np.moveaxis(run.between.noise(np.moveaxis(fresh, 1, 0)), 0, 1)
         if table.opening_noise > 0.0:
             latents = latents + np.float32(table.opening_noise) * fresh[0]
             fresh = fresh[1:]
         return drive(
             lambda *state: denoise(
-                branches, scale, shares, run.methods, *state, run.known
+                branches, scale, shares, run.methods, controls, *state, run.known
             ),
             latents,
             table,

@@ -15,11 +15,12 @@ FLOORS = (
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
-        *("guidance_arguments", "comfy_parameters", "regions"),
+        *("guidance_arguments", "comfy_parameters", "animations", "regions"),
+        *("control", "control_presets", "control_pictures"),
     },
     {
         *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
-        *("picture_tasks", "inpainting"),
+        *("picture_tasks", "inpainting", "walks"),
         *("training", "datasets"),
     },
     {"apps", "__main__"},

@@ -20,6 +20,7 @@ from kerasdiffusion._version import __version__
 
 COMMANDS = (
     "kerasdiffusion.apps.generate",
+    "kerasdiffusion.apps.walk",
     "kerasdiffusion.apps.show",
     "kerasdiffusion.apps.bench.command",
     "kerasdiffusion.apps.train",
@@ -33,11 +34,28 @@ EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, under the name of the command."""
+    """A parser whose errors are one line, under the name of the command.
 
-    def __init__(self, **options):
+    Args:
+        intermixed: Whether options may stand between positional arguments.
+        **options: Those of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, intermixed: bool = False, **options):
         # Shortened options would break scripts when a new option joins.
         super().__init__(allow_abbrev=False, **options)
+        self._intermixed = intermixed
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, and intermixed if asked for."""
+        if not self._intermixed:
+            return super().parse_known_args(args, namespace)
+        # This calls `parse_known_args` itself.
+        self._intermixed = False
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = True
 
     def error(self, message: str):
         """Prints the line and exits with 2."""

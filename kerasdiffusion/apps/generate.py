@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import functools
+import inspect
 import os
 import warnings
 from pathlib import Path
 
 from kerasdiffusion._version import __version__
-from kerasdiffusion.apps import options
+from kerasdiffusion.apps import flags, load, options, tasks
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
 from kerasdiffusion.presets import PRESETS, find_preset
 
-NOISE_OPTIONS = ("sampler", "spacing", "eta", "rng")
-NOISE_OPTIONS += ("variation_seed", "variation_strength")
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 def register(commands) -> None:
     """Adds the command to the parser."""
-    presets = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
     parser = commands.add_parser(
         "generate",
+        usage="%(prog)s [PROMPT ...] [options]",
         help="paint pictures of prompts",
         description="Paints pictures of prompts and writes them as PNG files, with "
         "the parameters in them (`kerasdiffusion show` prints these). A file that "
@@ -44,24 +42,7 @@ def register(commands) -> None:
         help="a PNG of this library, AUTOMATIC1111's web UI or ComfyUI, to be painted "
         "again as it says; options given here count more",
     )
-    parser.add_argument(
-        "--image",
-        type=Path,
-        metavar="FILE",
-        help="a picture to begin with; the result has its size",
-    )
-    parser.add_argument(
-        "--strength",
-        type=options.share,
-        metavar="S",
-        help="how much of --image is painted anew, from 0 to 1 (default: 0.8)",
-    )
-    parser.add_argument(
-        "--preset",
-        metavar="MODEL",
-        help="the model: a preset's name, hf://owner/name, a folder or a file "
-        f"(default: emoji). Presets: {presets}",
-    )
+    flags.add_model_flag(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -76,47 +57,12 @@ def register(commands) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="print nothing but the files' names"
     )
-    group = parser.add_argument_group("what to paint")
-    group.add_argument(
-        "--negative-prompt", metavar="TEXT", help="what to keep away from"
+    tasks.add_task_flags(parser)
+    flags.add_paint_flags(
+        parser,
+        "pictures of each prompt (default: 1)",
+        "the first picture's seed; each next one has the next (default: random)",
     )
-    group.add_argument(
-        "--batch-size",
-        type=options.whole,
-        default=1,
-        metavar="N",
-        help="pictures of each prompt (default: 1)",
-    )
-    group.add_argument(
-        "--steps", type=options.whole, metavar="N", help="denoising steps"
-    )
-    group.add_argument(
-        "--guidance-scale",
-        type=options.finite,
-        metavar="X",
-        help="how strongly the prompt guides; 1 is not at all",
-    )
-    group.add_argument(
-        "--seed",
-        type=options.seed,
-        metavar="N",
-        help="the first picture's seed; each next one has the next (default: random)",
-    )
-    group.add_argument(
-        "--sampler",
-        type=options.sampler,
-        metavar="NAME",
-        help=f"one of {', '.join(WEB_UI_NAMES)}, or what other programs call it",
-    )
-    group.add_argument(
-        "--size",
-        type=options.size,
-        metavar="N|WxH",
-        help="pixels, as 512 or 768x512. Where one of these is not given, the model "
-        "has a default",
-    )
-    options.add_noise_options(group)
-    options.add_machine_options(parser)
     parser.set_defaults(run=run, refuse=parser.error)
 
 
@@ -126,9 +72,11 @@ def run(args: argparse.Namespace) -> int:
     from kerasdiffusion.config import ScheduleConfig
     from kerasdiffusion.sampling.noise import resolve_seeds
 
-    picture = _image(args)
     parameters = {} if args.source is None else _read(args)
+    chosen = tasks.choose(args)
     reproduce.sampling_options(parameters, ScheduleConfig())  # Refuses at once.
+    if args.instruction is not None:
+        args.prompts = [args.instruction]
     if not args.prompts:
         args.refuse("the following arguments are required: PROMPT")
     args.preset = args.preset or "emoji"
@@ -140,38 +88,34 @@ def run(args: argparse.Namespace) -> int:
     _check_output(args.output)
     options.choose_backend(args.backend)
     from kerasdiffusion import images
-    from kerasdiffusion.stable_diffusion import StableDiffusion
 
-    height, width = args.size or (None, None)
-    model = StableDiffusion.from_preset(
-        args.preset,
-        img_height=height,
-        img_width=width,
-        jit_compile=options.jit_compile(args),
-        precision=args.precision,
-    )
+    model = load.make_model(args)
     sampling = {}
     if parameters:
         sampling = reproduce.sampling_options(parameters, model.config.schedule)
-    for name in NOISE_OPTIONS:
-        if getattr(args, name) is not None:
-            sampling[name] = getattr(args, name)
-    if args.steps is not None or args.spacing is not None:
+    own = flags.given(args, flags.KEYWORDS)
+    if args.steps is not None or {"spacing", "sigmas", "timesteps"} & set(own):
         sampling.pop("sigmas", None)
+    if {"sigmas", "timesteps"} & set(own):
+        sampling.pop("num_steps", None)
+        sampling.pop("spacing", None)
+    sampling |= own
     if args.steps is not None:
         sampling["num_steps"] = args.steps
-    task = model.text_to_image
-    if picture is not None:
-        task = functools.partial(model.image_to_image, picture)
-        sampling["strength"] = 0.8 if args.strength is None else args.strength
+    task = getattr(model, chosen.method)
+    known = inspect.signature(task).parameters
+    if "strength" in known:
+        sampling["strength"] = known["strength"].default
+    sampling |= chosen.keywords
     pictures = task(
+        *chosen.pictures,
         args.prompts,
         args.negative_prompt,
         args.batch_size,
         unconditional_guidance_scale=args.guidance_scale,
         seed=seeds,
         progress_bar=not args.quiet,
-        **sampling,
+        **load.ready(model, args, sampling, chosen.controls),
     )
     size = pictures.shape[1:3]
     if args.grid:
@@ -181,27 +125,12 @@ def run(args: argparse.Namespace) -> int:
         if not _is_file(path):
             path = path / images.filename_for(prompt, seed)
         described = describe(model, args, sampling, prompt, seed, size)
+        described |= chosen.described
         path = images.save_png(picture, path, described)
         print(path if args.quiet else f"Wrote {path} (seed {seed})")
-    if not args.quiet and _is_bundled(args.preset):
-        print(
-            f"Painted by {PRESETS[args.preset].about}. Stable Diffusion itself, which "
-            "downloads some GB once: kerasdiffusion generate --preset sd1.5 ..."
-        )
+    if not args.quiet:
+        load.say_what_painted(args, "generate")
     return 0
-
-
-def _image(args: argparse.Namespace):
-    """The picture of `--image`, read before a framework loads."""
-    from kerasdiffusion.pictures import read_pictures
-
-    if args.image is None:
-        if args.strength is not None:
-            args.refuse("--strength is for --image")
-        return None
-    if args.size is not None:
-        args.refuse("--image has a size of its own, and goes without --size")
-    return read_pictures(args.image)[0]
 
 
 def _read(args: argparse.Namespace) -> dict:
@@ -219,10 +148,15 @@ def _read(args: argparse.Namespace) -> dict:
         args.size = parameters["height"], parameters["width"]
     if args.preset is None and parameters.get("model") in PRESETS:
         args.preset = parameters["model"]
+    found, followed = flags.read(parameters)
+    for name, value in found.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     unsupported = reproduce.unsupported(parameters)
+    unsupported = [name for name in unsupported if name not in followed]
     if args.image is None:
         unsupported += ["strength"] * ("strength" in parameters)
-    elif args.strength is None:
+    elif args.strength is None and not (args.instruction or args.upscale):
         args.strength = parameters.get("strength")
     for name in unsupported:
         warnings.warn(f"{name!r} of {args.source} is not followed.", stacklevel=2)
@@ -244,7 +178,8 @@ def describe(
     canonical = find_sampler(sampling.get("sampler", defaults.sampler)).name
     sampler, schedule_type = WEB_UI_NAMES[canonical]
     scale = args.guidance_scale
-    steps = sampling.get("num_steps", len(sampling.get("sigmas", ())))
+    own = sampling.get("sigmas", sampling.get("timesteps", ()))
+    steps = sampling.get("num_steps", len(own))
     rngs = {"torch": "CPU", "torch-cuda": "NV"}
     return {
         "prompt": prompt,
@@ -267,6 +202,7 @@ def describe(
         "RNG": rngs.get(sampling.get("rng")),
         "Variation seed": sampling.get("variation_seed"),
         "Variation seed strength": sampling.get("variation_strength"),
+        **flags.described(sampling | flags.given(args, flags.PARTS)),
     }
 
 
@@ -276,10 +212,6 @@ def _model_name(preset: str) -> str:
         return preset.partition("://")[2] or preset
     path = Path(preset).expanduser().resolve()
     return path.name if path.is_dir() else path.stem
-
-
-def _is_bundled(preset: str) -> bool:
-    return preset in PRESETS and PRESETS[preset].source.startswith("asset://")
 
 
 def _is_file(path: Path) -> bool:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = (
@@ -153,6 +154,60 @@ def share(text: str) -> float:
     return number
 
 
+def numbers(least: int = 1, most: int | None = None) -> Callable[[str], tuple]:
+    """A type of numbers with commas between, from `least` to `most` of them."""
+
+    def read(text: str) -> tuple[float, ...]:
+        try:
+            found = tuple(float(each) for each in text.split(","))
+        except ValueError:
+            found = ()
+        if len(found) < least or len(found) > (most or len(found)):
+            count = "one" if least == 1 else least
+            count = f"{count} or more" if most is None else count
+            count = f"{count} to {most}" if most and most != least else count
+            raise argparse.ArgumentTypeError(
+                f"must be {count} numbers with commas between. Received: {text}"
+            )
+        return found
+
+    return read
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between."""
+    return [each.strip() for each in text.split(",")]
+
+
+def seeds(text: str) -> list[int]:
+    """Seeds with commas between."""
+    return [seed(each.strip()) for each in text.split(",")]
+
+
+def pixels(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of pixels, 0 or more. Received: {text}"
+        )
+    return int(text)
+
+
+def sides(text: str) -> dict[str, int]:
+    """Pixels by side, as `left=32,top=16`."""
+    found = {}
+    for each in text.split(","):
+        side, _, value = each.partition("=")
+        side = side.strip()
+        if side not in ("left", "right", "top", "bottom") or side in found:
+            raise argparse.ArgumentTypeError(
+                "must be pixels of left, right, top and bottom, as left=32,right=32. "
+                f"Received: {text}"
+            )
+        found[side] = pixels(value.strip())
+    return found
+
+
 def seed(text: str) -> int:
     """A seed: a whole number from 0 to 2**64 - 1."""
     if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:
@@ -191,35 +246,3 @@ def spacing(text: str) -> str:
         return find_spacing(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def add_noise_options(group) -> None:
-    """Adds the options of steps and noise, `--spacing` to `--variation-strength`."""
-    group.add_argument(
-        "--spacing",
-        type=spacing,
-        metavar="NAME",
-        help="how the steps are spaced: karras, trailing, sgm_uniform and others "
-        "(default: the sampler's own)",
-    )
-    group.add_argument(
-        "--eta",
-        type=finite,
-        metavar="X",
-        help="fresh noise, for samplers that take it: 0 is none",
-    )
-    group.add_argument(
-        "--rng",
-        choices=("numpy", "torch", "torch-cuda"),
-        help="whose noise a seed stands for: this library's, diffusers' and ComfyUI's, "
-        "or the web UI's (default: numpy)",
-    )
-    group.add_argument(
-        "--variation-seed", type=seed, metavar="N", help="a seed to go towards"
-    )
-    group.add_argument(
-        "--variation-strength",
-        type=finite,
-        metavar="X",
-        help="how far to go towards it, 0 to 1",
-    )

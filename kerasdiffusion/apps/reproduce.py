@@ -34,7 +34,7 @@ _OF_OWN_SPACING = ("ddim", "ddpm", "plms", "pndm", "lcm", "tcd", "restart", "dpm
 # What else changes a picture, and is not followed.
 _UNSUPPORTED = re.compile(
     r"Hires|Lora|TI hashes|ControlNet|Refiner|ENSD|FreeU|Tiling|Schedule (min|max|rho)|"
-    r"Seed resize|strength|clip_skip"
+    r"Seed resize|strength|clip_skip|Control \d|Outpaint"
 )
 _RNGS = {"CPU": "torch", "NV": "torch-cuda", "GPU": "torch-cuda"}
 

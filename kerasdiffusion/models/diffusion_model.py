@@ -2,31 +2,108 @@
 
 from __future__ import annotations
 
+import itertools
+
 import keras
 from keras import ops
 
 from kerasdiffusion.config import DiffusionModelConfig
 from kerasdiffusion.models.embeddings import TimeEmbedding, VectorEmbedding
 from kerasdiffusion.models.layers import (
-    Attention,
     Block,
     Conv,
-    Dense,
     Downsample,
     GroupNorm,
-    LayerNorm,
     Network,
     ResidualBlock,
     Upsample,
-    flatten_pixels,
 )
 from kerasdiffusion.models.taps import Tap, free_u, layer_name, tapping
+from kerasdiffusion.models.transformer import Transformer
 
 RESIDUAL_EPSILON = 1e-5
-TRANSFORMER_EPSILON = 1e-6
 
 
-class DiffusionModel(Network):
+class WayDown(Network):
+    """What a U-Net and its ControlNets have in common: all down to the middle.
+
+    Args:
+        config: A `DiffusionModelConfig`.
+        dtype: A dtype or dtype policy; the global policy by default.
+        name: Name of the model.
+    """
+
+    def __init__(self, config: DiffusionModelConfig, dtype=None, name=None):
+        # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
+        super().__init__(dtype=dtype, name=name, autocast=False)
+        self.config = config
+        dtype, widths = self.dtype_policy, config.block_widths
+        self.time_embedding = TimeEmbedding(
+            widths[0], config.guidance_width, name="time_embedding", dtype=dtype
+        )
+        if config.vector_width:
+            self.add_embedding = VectorEmbedding(
+                4 * widths[0], name="add_embedding", dtype=dtype
+            )
+        if config.noise_levels:
+            self.class_embedding = keras.layers.Embedding(
+                config.noise_levels,
+                4 * widths[0],
+                name="class_embedding",
+                dtype=dtype,
+            )
+        self.conv_in = Conv(widths[0], name="conv_in", dtype=dtype)
+        self.down_blocks = [
+            DownBlock(config, level, name=f"down_blocks-{level}", dtype=dtype)
+            for level in range(len(widths))
+        ]
+        self.mid_block = None
+        if config.mid_transformer_depth is not None:
+            self.mid_block = MidBlock(config, name="mid_block", dtype=dtype)
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what the network takes at least, small and without the batch."""
+        config, size = self.config, 2 ** len(self.config.block_widths)
+        shapes = {
+            "latents": (size, size, config.in_channels),
+            "timestep": (),
+            "crossattn": (2, config.context_width),
+        }
+        if config.vector_width:
+            shapes["vector"] = (config.vector_width,)
+        if config.guidance_width:
+            shapes["guidance"] = (config.guidance_width,)
+        if config.noise_levels:
+            shapes["noise_level"] = ()
+        return shapes
+
+    def embed_time(self, inputs):
+        """What every residual block sees: the timestep and all that is no picture."""
+        guidance = inputs.get("guidance") if self.config.guidance_width else None
+        time = self.time_embedding(inputs["timestep"], guidance)
+        if self.config.vector_width:
+            time = time + self.add_embedding(inputs["vector"])
+        if self.config.noise_levels:
+            level = ops.cast(inputs["noise_level"], "int32")
+            time = time + self.class_embedding(level)
+        return time
+
+    def go_down(self, x, time, context, features=()):
+        """What the middle gives, and the skips; `features` join at the levels' ends."""
+        skips = [x]
+        for block, feature in itertools.zip_longest(
+            self.down_blocks, features[: len(self.down_blocks)]
+        ):
+            x, block_skips = block(x, time, context, feature)
+            skips += block_skips
+        if self.mid_block is not None:
+            x = self.mid_block(x, time, context)
+        for feature in features[len(self.down_blocks) :]:
+            x = x + ops.cast(feature, x.dtype)
+        return x, skips
+
+
+class DiffusionModel(WayDown):
     """The U-Net: noisy latents, a timestep and a context in, a prediction out.
 
     Args:
@@ -44,9 +121,11 @@ class DiffusionModel(Network):
             text and the embedded size ids, of shape `(batch, vector_width)`;
             `"guidance"`, the embedded guidance scale, of shape
             `(batch, guidance_width)`; `"noise_level"`, whole numbers of shape
-            `(batch,)`. Guidance may add `"freeu"`, the four factors `b1, b2, s1,
-            s2`, and `"perturbed"`, which images have the identity for an attention
-            map: bool, of shape `(batch,)`.
+            `(batch,)`; `"control"`, what networks add that follow a picture: a dict of
+            `"skips"`, a tensor for each skip and one for the middle, and `"features"`,
+            one for the end of each level. Guidance may add `"freeu"`, the four factors
+            `b1, b2, s1, s2`, and `"perturbed"`, which images have the identity for an
+            attention map: bool, of shape `(batch,)`.
         perturbed_layers: In which layers they have it: diffusers' names of them, or of
             blocks that they are in.
         watch: Whether to give the middle block's self-attention too.
@@ -78,33 +157,8 @@ class DiffusionModel(Network):
         dtype=None,
         name=None,
     ):
-        # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
-        super().__init__(dtype=dtype, name=name or "diffusion_model", autocast=False)
-        self.config = config
-        dtype, widths = self.dtype_policy, config.block_widths
-        levels = range(len(widths))
-        self.time_embedding = TimeEmbedding(
-            widths[0], config.guidance_width, name="time_embedding", dtype=dtype
-        )
-        if config.vector_width:
-            self.add_embedding = VectorEmbedding(
-                4 * widths[0], name="add_embedding", dtype=dtype
-            )
-        if config.noise_levels:
-            self.class_embedding = keras.layers.Embedding(
-                config.noise_levels,
-                4 * widths[0],
-                name="class_embedding",
-                dtype=dtype,
-            )
-        self.conv_in = Conv(widths[0], name="conv_in", dtype=dtype)
-        self.down_blocks = [
-            DownBlock(config, level, name=f"down_blocks-{level}", dtype=dtype)
-            for level in levels
-        ]
-        self.mid_block = None
-        if config.mid_transformer_depth is not None:
-            self.mid_block = MidBlock(config, name="mid_block", dtype=dtype)
+        super().__init__(config, dtype, name or "diffusion_model")
+        dtype, levels = self.dtype_policy, range(len(config.block_widths))
         self.up_blocks = [
             UpBlock(config, level, name=f"up_blocks-{i}", dtype=dtype)
             for i, level in enumerate(reversed(levels))
@@ -119,18 +173,7 @@ class DiffusionModel(Network):
         self.conv_out = Conv(
             config.out_channels, zero=True, name="conv_out", dtype=dtype
         )
-        size = 2 ** len(widths)
-        shapes = {
-            "latents": (size, size, config.in_channels),
-            "timestep": (),
-            "crossattn": (2, config.context_width),
-        }
-        if config.vector_width:
-            shapes["vector"] = (config.vector_width,)
-        if config.guidance_width:
-            shapes["guidance"] = (config.guidance_width,)
-        if config.noise_levels:
-            shapes["noise_level"] = ()
+        shapes = self.input_shapes()
         self({key: keras.KerasTensor((1, *shape)) for key, shape in shapes.items()})
 
     def call(self, inputs, perturbed_layers=(), watch=False):
@@ -160,29 +203,20 @@ class DiffusionModel(Network):
         if "concat" in inputs:
             more = ops.cast(inputs["concat"], self.compute_dtype)
             x = ops.concatenate([x, more], axis=-1)
-        x = self.conv_in(x)
-        skips = [x]
-        for block in self.down_blocks:
-            x, block_skips = block(x, time, context)
-            skips += block_skips
-        if self.mid_block is not None:
-            x = self.mid_block(x, time, context)
+        control = inputs.get("control", {})
+        features = control.get("features", ())
+        x, skips = self.go_down(self.conv_in(x), time, context, features)
+        if "skips" in control:
+            *residuals, last = control["skips"]
+            pairs = zip(skips, residuals, strict=True)
+            skips = [skip + ops.cast(each, skip.dtype) for skip, each in pairs]
+            x = x + ops.cast(last, x.dtype)
         middle = x
         for i, block in enumerate(self.up_blocks):
             own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
             factors = inputs["freeu"][i::2] if "freeu" in inputs and i < 2 else None
             x = block(x, time, context, own, skips[-1] if skips else None, factors)
         return self.conv_out(self.conv_norm_out(x)), middle
-
-    def embed_time(self, inputs):
-        """What every residual block sees: the timestep and all that is no picture."""
-        time = self.time_embedding(inputs["timestep"], inputs.get("guidance"))
-        if self.config.vector_width:
-            time = time + self.add_embedding(inputs["vector"])
-        if self.config.noise_levels:
-            level = ops.cast(inputs["noise_level"], "int32")
-            time = time + self.class_embedding(level)
-        return time
 
 
 class _Level(Block):
@@ -224,14 +258,19 @@ class DownBlock(_Level):
             width, dtype = config.block_widths[level], self.dtype_policy
             self.downsamplers = [Downsample(width, name="downsamplers-0", dtype=dtype)]
 
-    def call(self, x, time, context):
+    def call(self, x, time, context, feature=None):
+        """`feature` joins what the transformers give or, without them, the result."""
         skips = []
         for i in range(len(self.resnets)):
             x = self.layer(i, x, time, context)
             skips.append(x)
+        if feature is not None and self.attentions:
+            x = skips[-1] = x + ops.cast(feature, x.dtype)
         for downsample in self.downsamplers:
             x = downsample(x)
             skips.append(x)
+        if feature is not None and not self.attentions:
+            x = skips[-1] = x + ops.cast(feature, x.dtype)
         return x, skips
 
 
@@ -293,90 +332,3 @@ class UpBlock(_Level):
         for upsample in self.upsamplers:
             x = upsample(x, like=next_skip)
         return x
-
-
-class Transformer(Block):
-    """Pixels as tokens through transformer blocks, with a residual around all.
-
-    Reference:
-        CompVis `ldm/modules/attention.py`, `SpatialTransformer`.
-    """
-
-    def __init__(
-        self,
-        config: DiffusionModelConfig,
-        level: int,
-        depth: int,
-        in_middle: bool = False,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        dtype = self.dtype_policy
-        width, self.linear = config.block_widths[level], config.linear_projection
-        self.norm = GroupNorm(
-            config.norm_groups, TRANSFORMER_EPSILON, name="norm", dtype=dtype
-        )
-        if self.linear:
-            self.proj_in = Dense(width, name="proj_in", dtype=dtype)
-            self.proj_out = Dense(
-                width, kernel_initializer="zeros", name="proj_out", dtype=dtype
-            )
-        else:
-            self.proj_in = Conv(width, 1, name="proj_in", dtype=dtype)
-            self.proj_out = Conv(width, 1, zero=True, name="proj_out", dtype=dtype)
-        self.transformer_blocks = [
-            TransformerBlock(
-                width,
-                config.heads[level],
-                config.is_cross_only(level) and not in_middle,
-                name=f"transformer_blocks-{i}",
-                dtype=dtype,
-            )
-            for i in range(depth)
-        ]
-
-    def call(self, x, context):
-        h = flatten_pixels(self.proj_in(self.norm(x)))
-        for block in self.transformer_blocks:
-            h = block(h, context)
-        return x + self.proj_out(ops.reshape(h, ops.shape(x)))
-
-
-class TransformerBlock(Block):
-    """Attention to each other, attention to the context, a gated perceptron.
-
-    With `cross_only`, the first attention is to the context too.
-    """
-
-    def __init__(self, width: int, heads: int, cross_only: bool = False, **kwargs):
-        super().__init__(**kwargs)
-        dtype, self.cross_only = self.dtype_policy, cross_only
-        self.norm1 = LayerNorm(name="norm1", dtype=dtype)
-        self.attn1 = Attention(width, heads, name="attn1", dtype=dtype)
-        self.norm2 = LayerNorm(name="norm2", dtype=dtype)
-        self.attn2 = Attention(width, heads, name="attn2", dtype=dtype)
-        self.norm3 = LayerNorm(name="norm3", dtype=dtype)
-        self.ff = GatedPerceptron(width, name="ff", dtype=dtype)
-
-    def call(self, x, context):
-        x = x + self.attn1(self.norm1(x), context if self.cross_only else None)
-        x = x + self.attn2(self.norm2(x), context)
-        return x + self.ff(self.norm3(x))
-
-
-class GatedPerceptron(Block):
-    """A perceptron whose hidden units are gated by GELU (GEGLU).
-
-    Reference:
-        Shazeer 2020, "GLU Variants Improve Transformer", section 2.
-    """
-
-    def __init__(self, width: int, **kwargs):
-        super().__init__(**kwargs)
-        dtype = self.dtype_policy
-        self.hidden = Dense(8 * width, name="net-0-proj", dtype=dtype)
-        self.out = Dense(width, name="net-2", dtype=dtype)
-
-    def call(self, x):
-        h, gate = ops.split(self.hidden(x), 2, axis=-1)
-        return self.out(h * ops.gelu(gate, approximate=False))

@@ -30,6 +30,7 @@ def denoiser(
     scale=None,
     shares=None,
     methods: Mapping | None = None,
+    control: Callable | None = None,
 ) -> Callable:
     """A function `denoise(x, row)` that predicts clean latents.
 
@@ -60,6 +61,8 @@ def denoiser(
             `"sag"`: a scale. The network is called with `watch=True`, and then once
             more on `guidance.degraded` latents, which it is guided away from.
             `"freeu"`: of shape `(4,)`, handed to the network.
+        control: A function of the network's inputs and a row, whose result they get
+            as `"control"`.
 
     Returns:
         A function of `x`, float32 `(batch, h, w, channels)`, and one row of a table,
@@ -115,6 +118,8 @@ def denoiser(
         if copies > count:
             images = ops.arange(ops.shape(latents)[0])
             inputs["perturbed"] = images >= count * ops.shape(x)[0]
+        if control is not None:
+            inputs["control"] = control(inputs, row)
         return network(inputs, **options)
 
     def weighted(others, origins):

@@ -19,7 +19,8 @@ class Columns(NamedTuple):
     record first; `record` weighs `(x, denoised)`. `variant` is the number of the
     conditioning that the call sees, `guidance` the part of the guidance scale's excess
     over 1 that it is guided by. `after` is the noise of the latents that the row
-    leaves, `rest` the share of all steps that is still to do when its own begins.
+    leaves, `rest` the share of all steps that is still to do when its own begins,
+    `call` the number of the call.
     """
 
     sigma: int = 0
@@ -32,9 +33,10 @@ class Columns(NamedTuple):
     guidance: int = 7
     after: int = 8
     rest: int = 9
-    record: slice = slice(10, 12)
-    x: slice = slice(12, 12 + STATES)
-    anchor: slice = slice(12 + STATES, 12 + 2 * STATES)
+    call: int = 10
+    record: slice = slice(11, 13)
+    x: slice = slice(13, 13 + STATES)
+    anchor: slice = slice(13 + STATES, 13 + 2 * STATES)
 
 
 COLUMNS = Columns()
@@ -218,6 +220,7 @@ def stack(
         value[COLUMNS.record] = row.record
         for column, weights in ((COLUMNS.x, row.x), (COLUMNS.anchor, row.anchor)):
             value[column][: len(weights)] = weights
+    values[:, COLUMNS.call] = np.arange(len(rows))
     values[:, [COLUMNS.c_skip, COLUMNS.c_out, COLUMNS.c_in]] = np.transpose(scalings)
     # What the next call sees; the last row leaves clean latents.
     values[:-1, COLUMNS.after] = values[1:, COLUMNS.sigma]

@@ -58,7 +58,7 @@ ALONE = (
 )
 
 
-class _Shapes:
+class Shapes:
     """Shapes by name, with errors that say what was looked for."""
 
     def __init__(self, file: TensorFile, prefix: str):
@@ -191,7 +191,7 @@ def _text_encoders(file: TensorFile, is_xl: bool) -> list[TextEncoderConfig]:
 
 
 def _clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
-    shapes = _Shapes(file, prefix)
+    shapes = Shapes(file, prefix)
     vocabulary_size, width = shapes.of("embeddings.token_embedding.weight", 2)
     return TextEncoderConfig(
         vocabulary_size=vocabulary_size,
@@ -206,7 +206,7 @@ def _clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
 
 
 def _open_clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
-    shapes = _Shapes(file, prefix)
+    shapes = Shapes(file, prefix)
     vocabulary_size, width = shapes.of("token_embedding.weight", 2)
     depth = shapes.count("transformer.resblocks.{}.")
     projection = shapes.of("text_projection.weight", 2)[0] if is_xl else 0
@@ -226,11 +226,41 @@ def _open_clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
 
 
 def _diffusion_model(file: TensorFile) -> DiffusionModelConfig:
-    shapes = _Shapes(file, PREFIXES["diffusion_model"])
+    shapes = Shapes(file, PREFIXES["diffusion_model"])
+    found = way_down(shapes)
+    ups, block = [], 0
+    for level in reversed(found["transformer_depths"]):
+        numbers = range(block, block + len(level) + 1)
+        ups.insert(0, [_depth(shapes, f"output_blocks.{i}") for i in numbers])
+        block += len(level) + 1
+    _check(shapes, shapes.count("output_blocks.{}.") == block, "output_blocks", block)
+    downs = found.pop("transformer_depths")
+    down_depths, up_depths = tuple(map(_depths, downs)), tuple(map(_depths, ups))
+    config = DiffusionModelConfig(
+        **found,
+        out_channels=shapes.of("out.2.weight", 4)[0],
+        transformer_depths=down_depths,
+        up_transformer_depths=None if up_depths == down_depths else up_depths,
+    )
+    for level in range(len(downs)):
+        for of, there in ((config.depths, downs), (config.up_depths, ups)):
+            try:
+                of(level)
+            except ValueError:
+                _check(shapes, False, f"transformers of level {level}", there[level])
+    return config
 
-    def depth(block: str) -> int:
-        return shapes.count(f"{block}.1.transformer_blocks.{{}}.")
 
+def way_down(shapes: Shapes) -> dict:
+    """What a U-Net or ControlNet of the original layout has down to its middle.
+
+    Args:
+        shapes: Of the network alone.
+
+    Returns:
+        Fields of `DiffusionModelConfig`; `transformer_depths` are lists of one number
+        for each block.
+    """
     widths: list[int] = []
     downs: list[list[int]] = []
     cross: list[bool] = []
@@ -247,53 +277,37 @@ def _diffusion_model(file: TensorFile) -> DiffusionModelConfig:
             name = f"{block}.1.transformer_blocks.0.attn1.to_k.weight"
             cross.append(shapes.shapes.get(name, (0, width))[1] != width)
             first = False
-        downs[-1].append(depth(block))
+        downs[-1].append(_depth(shapes, block))
         _check(shapes, width == widths[-1], f"{block}.0.out_layers.3.weight", width)
     _check(shapes, bool(downs), "input_blocks", "nothing")
-
-    ups, block = [], 0
-    for level in reversed(downs):
-        numbers = range(block, block + len(level) + 1)
-        ups.insert(0, [depth(f"output_blocks.{i}") for i in numbers])
-        block += len(level) + 1
-    _check(shapes, shapes.count("output_blocks.{}.") == block, "output_blocks", block)
 
     keys = [key for key in shapes.shapes if key.endswith(".attn2.to_k.weight")]
     _check(shapes, bool(keys), "attn2.to_k.weight", "nothing")
     project = keys[0].partition(".transformer_blocks.")[0] + ".proj_in.weight"
     linear = len(shapes.shapes.get(project, ())) == 2
     label = shapes.shapes.get("label_emb.weight", (0,))[0]
-    vector = shapes.shapes.get("label_emb.0.0.weight", (0, 0))[1]
-    guidance = shapes.shapes.get("time_embed.cond_proj.weight", (0, 0))[1]
     blocks = tuple(map(len, downs))
-    down_depths, up_depths = tuple(map(_depths, downs)), tuple(map(_depths, ups))
     # Heads are 64 wide since Stable Diffusion 2, but for its upscaler's.
     wide = linear and not label
-    config = DiffusionModelConfig(
-        in_channels=shapes.of("input_blocks.0.0.weight", 4)[1],
-        out_channels=shapes.of("out.2.weight", 4)[0],
-        block_widths=tuple(widths),
-        blocks_per_level=blocks[0] if len(set(blocks)) == 1 else blocks,
-        transformer_depths=down_depths,
-        mid_transformer_depth=(
-            depth("middle_block") if shapes.count("middle_block.{}.") else None
-        ),
-        heads=tuple(max(1, width // 64) if wide else 8 for width in widths),
-        context_width=shapes.of(keys[0], 2)[1],
-        linear_projection=linear,
-        up_transformer_depths=None if up_depths == down_depths else up_depths,
-        only_cross_attention=tuple(cross) if any(cross) else (),
-        vector_width=vector,
-        guidance_width=guidance,
-        noise_levels=label,
-    )
-    for level in range(len(widths)):
-        for of, found in ((config.depths, downs), (config.up_depths, ups)):
-            try:
-                of(level)
-            except ValueError:
-                _check(shapes, False, f"transformers of level {level}", found[level])
-    return config
+    middle = shapes.count("middle_block.{}.")
+    return {
+        "in_channels": shapes.of("input_blocks.0.0.weight", 4)[1],
+        "block_widths": tuple(widths),
+        "blocks_per_level": blocks[0] if len(set(blocks)) == 1 else blocks,
+        "transformer_depths": downs,
+        "mid_transformer_depth": _depth(shapes, "middle_block") if middle else None,
+        "heads": tuple(max(1, width // 64) if wide else 8 for width in widths),
+        "context_width": shapes.of(keys[0], 2)[1],
+        "linear_projection": linear,
+        "only_cross_attention": tuple(cross) if any(cross) else (),
+        "vector_width": shapes.shapes.get("label_emb.0.0.weight", (0, 0))[1],
+        "guidance_width": shapes.shapes.get("time_embed.cond_proj.weight", (0, 0))[1],
+        "noise_levels": label,
+    }
+
+
+def _depth(shapes: Shapes, block: str) -> int:
+    return shapes.count(f"{block}.1.transformer_blocks.{{}}.")
 
 
 def _depths(row: list[int]):
@@ -301,7 +315,7 @@ def _depths(row: list[int]):
 
 
 def _autoencoder(file: TensorFile, is_xl: bool) -> AutoencoderConfig:
-    shapes = _Shapes(file, PREFIXES["decoder"])
+    shapes = Shapes(file, PREFIXES["decoder"])
     levels = shapes.count("decoder.up.{}.")
     widths = tuple(
         shapes.of(f"decoder.up.{level}.block.0.conv1.weight", 4)[0]
@@ -320,7 +334,7 @@ def _autoencoder(file: TensorFile, is_xl: bool) -> AutoencoderConfig:
     )
 
 
-def _check(shapes: _Shapes, holds: bool, name: str, value) -> None:
+def _check(shapes: Shapes, holds: bool, name: str, value) -> None:
     if not holds:
         raise WeightsError(
             f"The U-Net or autoencoder in the file has no regular levels of Stable "

@@ -20,7 +20,7 @@ SMALL = re.compile(
     r"(model_index|kerasdiffusion)\.json|(unet|vae|text_encoder(_2)?)/config\.json"
     r"|(low_res_)?scheduler/scheduler_config\.json|tokenizer(_2)?/[\w.-]+\.(json|txt)"
 )
-MARKS = ("model_index.json", *KERAS_CV.values())
+MARKS = ("model_index.json", *KERAS_CV.values(), "config.json")
 CLIENTS = {"httpx", "httpx2", "requests", "urllib3"}
 SINGLE = (".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".h5")
 
@@ -38,9 +38,9 @@ def resolve(
     resumed, and files are checked against the hub's sums.
 
     Args:
-        source: A local folder or file; `hf://owner/name`, where `@revision` and a file
-            (`hf://owner/name/file.safetensors`) may follow; or `asset://name`, a model
-            in the package.
+        source: A local folder or file; `hf://owner/name`, a model or a network alone,
+            where `@revision` and a file (`hf://owner/name/file.safetensors`) may
+            follow; or `asset://name`, a model in the package.
         variant: Which of several precisions is wanted (`"fp16"`, ...); the plain files
             by default, else what there is.
         configs_only: Whether the weights can stay where they are.
@@ -107,7 +107,8 @@ class _Fetch:
                 self._refuse("has no such file", f"{self.name}/{file}")
             return self._download([file], files) / file
         if "model_index.json" not in files:
-            return self._download(self._loose(files), files)
+            alone = self._alone(files.__contains__)
+            return self._download(alone or self._loose(files), files)
         # Weights come last: where they are whole, so is the rest.
         small = [name for name in files if SMALL.fullmatch(name)]
         weights = [] if self.configs_only else self._weights(files)
@@ -127,6 +128,13 @@ class _Fetch:
                 self._refuse(f"has no weights{wanted} in {root}/", self.name)
             found.append(name)
         return sorted(set(found))
+
+    def _alone(self, is_file) -> list[str] | None:
+        """The files of a network by itself, if that is all there is: a ControlNet."""
+        weights = find_weights(is_file, "diffusion_model", self.variant)
+        if not is_file("config.json") or not (weights or self.configs_only):
+            return None
+        return ["config.json", *([] if self.configs_only else [weights])]
 
     def _loose(self, files) -> list[str]:
         """KerasCV's files; other single files have to be named."""
@@ -149,6 +157,8 @@ class _Fetch:
     def _is_complete(self, folder: Path) -> bool:
         """Whether the cache holds all that `run` would fetch."""
         if not (folder / "model_index.json").is_file():
+            if self._alone(lambda name: (folder / name).is_file()):
+                return True
             return all((folder / name).is_file() for name in KERAS_CV.values())
         needed = _needed(
             [

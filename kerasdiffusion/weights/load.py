@@ -112,9 +112,26 @@ def load_weights(
         raise ValueError(
             f"`parts` must have keys of {', '.join(PARTS)}. Received: {list(parts)}"
         )
+    load_files(parts, locate(source, parts, variant), ema=ema, strict=strict)
+
+
+def load_files(
+    parts: Mapping[str, object],
+    paths: Mapping[str, Path],
+    *,
+    ema: bool = False,
+    strict: bool = True,
+) -> None:
+    """The same from one file for each part.
+
+    Args:
+        parts: The built networks by part: any that `names.tensors` knows.
+        paths: The file of each.
+        ema: As in `load_weights`.
+        strict: As in `load_weights`.
+    """
     with contextlib.ExitStack() as stack:
         opened: dict[Path, TensorFile] = {}
-        paths = locate(source, parts, variant)
         for path in set(paths.values()):
             opened[path] = stack.enter_context(open_tensors(path))
         files = {part: opened[path] for part, path in paths.items()}
@@ -249,7 +266,8 @@ def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
     ]
     if problems:
         first = next(iter(files.values()))
-        if missing and not isinstance(first, HDF5File):
+        whole = set(parts) <= set(PARTS) and not isinstance(first, HDF5File)
+        if missing and whole:
             detect.refuse_strangers(first)
         paths = ", ".join(sorted({str(file.path) for file in files.values()}))
         hint = "" if missing or misshapen else "; strict=False loads without them"

@@ -25,6 +25,8 @@ PREFIXES = {
     "diffusion_model": "model.diffusion_model.",
     "image_encoder": "first_stage_model.",
     "decoder": "first_stage_model.",
+    "controlnet": "control_model.",
+    "t2i_adapter": "",
 }
 #: Where the first text encoder lies in SDXL's files, and the only one in its refiner's.
 EMBEDDER = "conditioner.embedders.0."

@@ -15,6 +15,10 @@ from typing import NamedTuple
 
 from kerasdiffusion.config import TinyAutoencoderConfig
 from kerasdiffusion.weights import modules
+from kerasdiffusion.weights.control_modules import (
+    controlnet_modules,
+    t2i_adapter_modules,
+)
 from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES, Shape
 from kerasdiffusion.weights.unet_modules import diffusion_model_modules
 
@@ -55,6 +59,8 @@ MODULES = {
     "diffusion_model": diffusion_model_modules,
     "image_encoder": modules.image_encoder_modules,
     "decoder": modules.decoder_modules,
+    "controlnet": controlnet_modules,
+    "t2i_adapter": t2i_adapter_modules,
 }
 TINY_MODULES = {
     "image_encoder": modules.tiny_image_encoder_modules,
@@ -66,7 +72,7 @@ def tensors(part: str, config) -> list[Tensor]:
     """Every tensor of a part.
 
     Args:
-        part: One of `layout.PARTS`.
+        part: One of `layout.PARTS`, `"controlnet"` or `"t2i_adapter"`.
         config: The part's configuration.
 
     Returns:

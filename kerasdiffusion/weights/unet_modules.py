@@ -16,49 +16,9 @@ from kerasdiffusion.weights.modules import PREFIXES, Module, conv, dense, module
 def diffusion_model_modules(config: DiffusionModelConfig) -> Iterator[Module]:
     """The layers of the U-Net, in the order of their use."""
     root, widths = PREFIXES["diffusion_model"], config.block_widths
-    time = 4 * widths[0]
-    last = len(widths) - 1
-    yield dense("time_embedding.linear_1", f"{root}time_embed.0", widths[0], time)
-    yield dense("time_embedding.linear_2", f"{root}time_embed.2", time, time)
-    if config.guidance_width:
-        names = "time_embedding.cond_proj", f"{root}time_embed.cond_proj"
-        yield dense(*names, config.guidance_width, widths[0], False)
-    if config.vector_width:
-        names = "add_embedding.linear_1", f"{root}label_emb.0.0"
-        yield dense(*names, config.vector_width, time)
-        yield dense("add_embedding.linear_2", f"{root}label_emb.0.2", time, time)
-    if config.noise_levels:
-        shape = config.noise_levels, time
-        yield module("class_embedding", f"{root}label_emb", shape, False)
-    yield conv("conv_in", f"{root}input_blocks.0.0", config.in_channels, widths[0])
-
-    block, width, skips = 1, widths[0], [widths[0]]
-    for level, outs in enumerate(widths):
-        name = f"down_blocks.{level}"
-        for i, depth in enumerate(config.depths(level)):
-            old = f"{root}input_blocks.{block}"
-            yield from _residual(f"{name}.resnets.{i}", f"{old}.0", width, outs, time)
-            width = outs
-            if depth:
-                names = f"{name}.attentions.{i}", f"{old}.1"
-                cross = config.is_cross_only(level)
-                yield from _transformer(*names, width, depth, config, cross)
-            skips.append(width)
-            block += 1
-        if level < last:
-            old = f"{root}input_blocks.{block}.0.op"
-            yield conv(f"{name}.downsamplers.0.conv", old, width, width)
-            skips.append(width)
-            block += 1
-
-    old, depth = f"{root}middle_block", config.mid_transformer_depth
-    if depth is not None:
-        yield from _residual("mid_block.resnets.0", f"{old}.0", width, width, time)
-    if depth:
-        names = "mid_block.attentions.0", f"{old}.1"
-        yield from _transformer(*names, width, depth, config)
-        yield from _residual("mid_block.resnets.1", f"{old}.2", width, width, time)
-
+    time, width, last = 4 * widths[0], widths[-1], len(widths) - 1
+    yield from way_down_modules(config, root)
+    skips = config.skip_widths
     block = 0
     for step, outs in enumerate(reversed(widths)):
         name, level = f"up_blocks.{step}", last - step
@@ -77,6 +37,55 @@ def diffusion_model_modules(config: DiffusionModelConfig) -> Iterator[Module]:
             yield conv(f"{name}.upsamplers.0.conv", old, width, width)
     yield norm("conv_norm_out", f"{root}out.0", width)
     yield conv("conv_out", f"{root}out.2", width, config.out_channels)
+
+
+def way_down_modules(config: DiffusionModelConfig, root: str) -> Iterator[Module]:
+    """Those down to the middle, which a ControlNet has too.
+
+    Args:
+        config: The network's.
+        root: What their names begin with in an original file.
+    """
+    widths = config.block_widths
+    time, width, last = 4 * widths[0], widths[0], len(widths) - 1
+    yield dense("time_embedding.linear_1", f"{root}time_embed.0", widths[0], time)
+    yield dense("time_embedding.linear_2", f"{root}time_embed.2", time, time)
+    if config.guidance_width:
+        names = "time_embedding.cond_proj", f"{root}time_embed.cond_proj"
+        yield dense(*names, config.guidance_width, widths[0], False)
+    if config.vector_width:
+        names = "add_embedding.linear_1", f"{root}label_emb.0.0"
+        yield dense(*names, config.vector_width, time)
+        yield dense("add_embedding.linear_2", f"{root}label_emb.0.2", time, time)
+    if config.noise_levels:
+        shape = config.noise_levels, time
+        yield module("class_embedding", f"{root}label_emb", shape, False)
+    yield conv("conv_in", f"{root}input_blocks.0.0", config.in_channels, widths[0])
+
+    block = 1
+    for level, outs in enumerate(widths):
+        name = f"down_blocks.{level}"
+        for i, depth in enumerate(config.depths(level)):
+            old = f"{root}input_blocks.{block}"
+            yield from _residual(f"{name}.resnets.{i}", f"{old}.0", width, outs, time)
+            width = outs
+            if depth:
+                names = f"{name}.attentions.{i}", f"{old}.1"
+                cross = config.is_cross_only(level)
+                yield from _transformer(*names, width, depth, config, cross)
+            block += 1
+        if level < last:
+            old = f"{root}input_blocks.{block}.0.op"
+            yield conv(f"{name}.downsamplers.0.conv", old, width, width)
+            block += 1
+
+    old, depth = f"{root}middle_block", config.mid_transformer_depth
+    if depth is not None:
+        yield from _residual("mid_block.resnets.0", f"{old}.0", width, width, time)
+    if depth:
+        names = "mid_block.attentions.0", f"{old}.1"
+        yield from _transformer(*names, width, depth, config)
+        yield from _residual("mid_block.resnets.1", f"{old}.2", width, width, time)
 
 
 def _residual(name, old, ins, outs, time) -> Iterator[Module]:

@@ -6,27 +6,10 @@ from PIL import Image
 
 from kerasdiffusion.apps.cli import main
 from kerasdiffusion.images import read_parameters, save_png
-from kerasdiffusion.weights import hub
-from tests.tiny import TEXTS, tiny_model
+from tests.tiny import TEXTS
 
 APPLE = TEXTS[0]
 NAME = "a-red-apple-on-a-blue-background"
-
-
-@pytest.fixture(scope="module")
-def assets(tmp_path_factory):
-    """A folder of bundled models, with a tiny one named emoji."""
-    folder = tmp_path_factory.mktemp("assets")
-    tiny_model().save_preset(folder / "emoji")
-    return folder
-
-
-@pytest.fixture
-def generate(assets, tmp_path, monkeypatch):
-    """Runs the command with the tiny model as the bundled one, in an empty folder."""
-    monkeypatch.setattr(hub, "ASSETS", assets)
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: main(["generate", *arguments])
 
 
 def test_a_picture_can_be_made_again_from_what_it_says(generate, tmp_path, capsys):

@@ -28,9 +28,10 @@ from keras import ops
 
 from kerasdiffusion import StableDiffusion, backend
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
-from kerasdiffusion.models.diffusion_model import DiffusionModel, GatedPerceptron
+from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.layers import GroupNorm
 from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.models.transformer import GatedPerceptron
 from kerasdiffusion.presets import SD1
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.keras_cv import find

@@ -1,0 +1,295 @@
+"""Which task the flags of `generate` ask for, and with what."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasdiffusion import StableDiffusion
+from kerasdiffusion.apps import flags, tasks
+from kerasdiffusion.apps.cli import make_parser
+from kerasdiffusion.images import read_parameters, save_png
+from kerasdiffusion.options import Options
+from tests.tiny import TEXTS
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+MASK = np.zeros((32, 48, 3), np.uint8)
+MASK[8:24, 8:24] = 255
+APPLE = TEXTS[0]
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Two files in the folder that is worked in."""
+    monkeypatch.chdir(tmp_path)
+    save_png(PHOTO, "photo.png")
+    save_png(MASK, "mask.png")
+
+
+def choose(line):
+    args = make_parser().parse_args(["generate", *line.split()])
+    return tasks.choose(args)
+
+
+def test_every_option_of_the_tasks_has_a_flag():
+    """But what only a program can pass, and `control`, which takes two values."""
+    known = {flag.name for flag in flags.KEYWORDS}
+    known |= {"callback", "progress_bar", "control"}
+    assert not set(Options.__dataclass_fields__) - known
+    assert known - {"control"} <= set(Options.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("line", "method", "keywords"),
+    [
+        ("apple", "text_to_image", {}),
+        ("apple --image photo.png", "image_to_image", {}),
+        ("apple --image photo.png --strength 0.3", "image_to_image", {"strength": 0.3}),
+        (
+            "apple --image photo.png --mask mask.png --feather 4 --padding 16",
+            "inpaint",
+            {"feather": 4, "padding": 16},
+        ),
+        (
+            "apple --image photo.png --outpaint left=32,top=8 --overlap 16 --size 64",
+            "outpaint",
+            {"left": 32, "top": 8, "overlap": 16},
+        ),
+        ("apple --image photo.png --depth auto", "depth_to_image", {}),
+        (
+            "--image photo.png --instruction winter --image-guidance-scale 1.2",
+            "edit",
+            {"image_guidance_scale": 1.2},
+        ),
+        (
+            "apple --image photo.png --upscale --noise-level 5",
+            "upscale",
+            {"noise_level": 5},
+        ),
+    ],
+)
+def test_flags_choose_a_task(pictures, line, method, keywords):
+    chosen = choose(line)
+    assert (chosen.method, chosen.keywords) == (method, keywords)
+    expected = {"text_to_image": [], "inpaint": [PHOTO, MASK]}.get(method, [PHOTO])
+    assert len(chosen.pictures) == len(expected)
+    for found, picture in zip(chosen.pictures, expected, strict=True):
+        assert np.array_equal(found, picture)
+    assert not chosen.controls
+
+
+@pytest.mark.parametrize(
+    ("line", "method", "told"),
+    [
+        ("x --image photo.png --depth mask.png", "depth_to_image", {}),
+        ("--image photo.png --instruction winter", "edit", {"prompt": "winter"}),
+        (
+            "x --image photo.png --upscale --noise-level 5",
+            "upscale",
+            {"Noise level": "5"},
+        ),
+        (
+            "x --image photo.png --mask mask.png --padding 3",
+            "inpaint",
+            {"strength": 1.0, "Padding": "3"},
+        ),
+        (
+            "x --image photo.png --outpaint left=3 --strength 0.5",
+            "outpaint",
+            {"strength": 0.5, "Outpaint": "left=3"},
+        ),
+    ],
+)
+def test_tasks_are_called_as_they_ask(generate, pictures, calls, line, method, told):
+    if not hasattr(StableDiffusion, method):
+        pytest.skip("there is no such task yet")
+    assert generate(*line.split(), "--output", "out.png", "--seed", "1") == 0
+    assert calls[0][1] == method
+    made = read_parameters("out.png")
+    assert {name: made[name] for name in told} == told
+
+
+def test_a_depth_map_may_be_given(pictures):
+    chosen = choose("apple --image photo.png --depth mask.png")
+    assert chosen.keywords == {"depth": "mask.png"}
+
+
+def test_controls_have_their_own_scale_or_share_one(pictures):
+    two = "apple --control net photo.png --control hf://a/b mask.png"
+    chosen = choose(f"{two} --control-scale 0.5 --control-scale 0.8 --control-end 0.6")
+    networks, files = zip(
+        *((each.pop("network"), each.pop("picture")) for each in chosen.controls),
+        strict=True,
+    )
+    assert networks == ("net", "hf://a/b")
+    assert np.array_equal(files, [PHOTO[..., :3], MASK])
+    assert chosen.controls == [{"scale": 0.5, "end": 0.6}, {"scale": 0.8, "end": 0.6}]
+    assert chosen.described == {
+        "Control 1": "net scale=0.5 end=0.6",
+        "Control 2": "hf://a/b scale=0.8 end=0.6",
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x --strength 0.5", "--strength is for --image or --mask or --outpaint"),
+        ("x --mask mask.png", "--mask is for --image"),
+        ("x --outpaint left=3", "--outpaint is for --image"),
+        ("x --depth auto", "--depth is for --image"),
+        ("--instruction x", "--instruction is for --image"),
+        ("x --upscale", "--upscale is for --image"),
+        ("x --image photo.png --feather 3", "--feather is for --mask or --outpaint"),
+        ("x --image photo.png --noise-level 3", "--noise-level is for --upscale"),
+        (
+            "x --image photo.png --mask mask.png --depth auto",
+            "--mask and --depth do not go together",
+        ),
+        (
+            "x --image photo.png --outpaint up=3",
+            "pixels of left, right, top and bottom, as left=32,right=32. Received: up",
+        ),
+        ("x --image photo.png --outpaint left=-3", "0 or more. Received: -3"),
+        ("x --image photo.png --instruction y", "stands in place of PROMPT"),
+        ("x --image photo.png --mask mask.png --size 64", "goes without --size"),
+        ("x --control-scale 0.5", "--control-scale is for --control"),
+        (
+            "x --control a photo.png --control-end 0.5 --control-end 0.6",
+            "--control-end must be given once, or once for each --control",
+        ),
+        ("x --freeu 1,2,3", "must be 4 numbers with commas between. Received: 1,2,3"),
+        ("x --apg 1,2,3,4", "must be one to 3 numbers"),
+        ("x --guidance-interval high", "must be 2 numbers"),
+        ("x --guidance-rescale 2", "from 0 to 1. Received: 2"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anything_loads(
+    pictures, capsys, line, message
+):
+    with pytest.raises(SystemExit):
+        choose(line)
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1 and message in errors
+
+
+def test_options_reach_the_task_the_picture_and_the_task_again(generate, calls):
+    """Guidance, text and the like are written under their names and followed."""
+    line = "--guidance-rescale 0.5 --guidance-interval 0.1,9 --apg 0.5,7.5,-0.5 "
+    line += "--pag-scale 2 --pag-applied-layers down --freeu 1.1,1.2,0.9,0.8 "
+    line += "--clip-skip 2 --prompt-weighting compel --dynamic-thresholding 5 "
+    line += "--sigmas 9,3,1 --original-size 64x32 --seed 1 --quiet --output a.png"
+    assert generate(APPLE, *line.split()) == 0
+    keywords = calls[0][-1]
+    assert keywords == {
+        "unconditional_guidance_scale": None,
+        "seed": [1],
+        "guidance_rescale": 0.5,
+        "guidance_interval": (0.1, 9.0),
+        "apg": (0.5, 7.5, -0.5),
+        "pag_scale": 2.0,
+        "pag_applied_layers": ["down"],
+        "freeu": (1.1, 1.2, 0.9, 0.8),
+        "clip_skip": 2,
+        "prompt_weighting": "compel",
+        "dynamic_thresholding": (5.0,),
+        "sigmas": (9.0, 3.0, 1.0),
+        "original_size": (32, 64),
+    }
+    made = read_parameters("a.png")
+    assert made["Guidance interval"] == "0.1,9" and made["APG"] == "0.5,7.5,-0.5"
+    assert made["clip_skip"] == 2 and made["PAG layers"] == "down"
+    assert (made["FreeU"], made["Original size"]) == ("1.1,1.2,0.9,0.8", "64x32")
+    assert generate("--from", "a.png", "--quiet", "--output", "b.png") == 0
+    again = calls[1][-1]
+    assert {name: again[name] for name in keywords if name in again} == {
+        **keywords,
+        "unconditional_guidance_scale": 7.5,
+        "sigmas": [9.0, 3.0, 1.0],
+    }
+    assert read_parameters("b.png") == made
+
+
+def test_of_other_programs_pictures_the_clip_skip_is_followed(generate, calls, capsys):
+    made = {"prompt": "x", "steps": 2, "sampler": "Euler", "seed": 1, "clip_skip": 2}
+    made |= {"version": "v1.10.1", "Refiner": "some [1234]", "Refiner start": "x"}
+    save_png(PHOTO, "a1111.png", made)
+    assert generate("--from", "a1111.png", "--quiet") == 0
+    keywords = calls[0][-1]
+    assert keywords["clip_skip"] == 2 and "refiner" not in keywords
+    warnings = capsys.readouterr().err
+    assert "'Refiner' of a1111.png is not followed" in warnings
+    assert "clip_skip" not in warnings
+    made |= {"version": "kerasdiffusion 1", "Refiner start": "x"}
+    save_png(PHOTO, "ours.png", made)
+    assert generate("--from", "ours.png", "--quiet") == 1
+    assert "'Refiner start' in a picture must be from 0" in capsys.readouterr().err
+
+
+def test_a_refiner_and_other_parts_are_loaded(generate, assets, calls):
+    vae = str(assets / "emoji" / "vae")
+    line = f"--vae {vae} --refiner emoji --refiner-start 0.5 --size 48x32 --seed 1"
+    generate(APPLE, *line.split(), "--output", "a.png")
+    (model, _, _, keywords), refiner = calls[0], calls[0][-1]["refiner"]
+    assert model.image_encoder is not None and model._swapped["decoder"] == vae
+    assert (refiner.img_height, refiner.img_width) == (32, 48)
+    assert keywords["refiner_start"] == 0.5
+    made = read_parameters("a.png")
+    assert (made["Refiner"], made["Refiner start"]) == ("emoji", "0.5")
+    assert made["VAE"] == vae
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ("--mask mask.png --strength 0.7 --feather 2", (48, 32)),
+        ("--outpaint right=16,top=8", (64, 40)),
+    ],
+)
+def test_a_part_or_more_is_painted(generate, pictures, arguments, size):
+    if not hasattr(StableDiffusion, "inpaint"):
+        pytest.skip("there is no such task yet")
+    quick = "--steps 2 --seed 1 --quiet --output out.png --image photo.png"
+    assert generate(APPLE, *quick.split(), *arguments.split()) == 0
+    found = np.array(Image.open("out.png"))
+    assert found.shape[:2][::-1] == size
+    made = read_parameters("out.png")
+    if "mask" in arguments:
+        outside = np.ones(PHOTO.shape[:2], bool)
+        outside[4:28, 4:28] = False
+        assert np.array_equal(found[outside], PHOTO[outside])
+        assert (made["strength"], made["Feather"]) == (0.7, "2")
+    else:
+        assert np.array_equal(found[8:, :48], PHOTO)
+        assert made["Outpaint"] == "right=16,top=8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("x --image photo.png --depth auto", "depth"),
+        ("--image photo.png --instruction winter", "channels"),
+        ("x --image photo.png --upscale", "Received"),
+    ],
+)
+def test_a_model_of_another_kind_is_an_error(
+    generate,
+    pictures,
+    capsys,
+    arguments,
+    message,
+):
+    if not hasattr(StableDiffusion, "edit"):
+        pytest.skip("there is no such task yet")
+    assert generate(*arguments.split()) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_control_reaches_the_task(generate, pictures, calls):
+    if importlib.util.find_spec("kerasdiffusion.control") is None:
+        pytest.skip("there is no control yet")
+    arguments = "--control net photo.png --control-scale 0.5 --output out.png"
+    generate(APPLE, *arguments.split())
+    (control,) = calls[0][-1]["control"]
+    assert (control.scale, control.start, control.end) == (0.5, 0.0, 1.0)
+    assert np.array_equal(control.picture, PHOTO)

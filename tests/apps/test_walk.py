@@ -1,0 +1,77 @@
+"""`kerasdiffusion walk`, in this process, on a tiny model."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from tests.tiny import TEXTS
+
+APPLE, CATS = TEXTS[:2]
+
+
+def frames(path):
+    with Image.open(path) as image:
+        return np.stack(
+            [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)]
+        )
+
+
+def test_a_walk_is_an_animation(walk, tiny, capsys):
+    """Options may stand before, between and behind prompts and the file."""
+    arguments = (APPLE, "--steps", "2", CATS, "--frames", "3", "sub/out.gif")
+    assert walk(*arguments, "--seed", "1") == 0
+    wrote, bundled = capsys.readouterr().out.splitlines()
+    assert wrote == "Wrote sub/out.gif (3 frames)"
+    assert "kerasdiffusion walk --preset sd1.5" in bundled
+    expected = tiny.interpolate([APPLE, CATS], frames=3, num_steps=2, seed=1)
+    # A GIF has 256 colours.
+    error = np.abs(frames("sub/out.gif").astype(int) - expected)
+    assert expected.shape == (3, 32, 32, 3) and error.mean() < 8
+
+
+def test_the_way_and_the_task_are_chosen(walk, calls):
+    walk(APPLE, "a.gif", "--seed", "4,5", "--closed", "--noise-path", "linear")
+    walk(APPLE, "a.gif", "--circle", "--seed", "4", "--batch-size", "2", "--apg", "1")
+    assert [call[1:] for call in calls] == [
+        (
+            "interpolate",
+            ([APPLE], None, 1, None, None, [4, 5]),
+            {"frames": 60, "closed": True, "noise_path": "linear"},
+        ),
+        (
+            "circular_walk",
+            ([APPLE], None, 2, None, None, 4),
+            {"frames": 60, "apg": (1.0,)},
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([APPLE, "a.gif"], "between two prompts, two seeds, or --circle"),
+        ([APPLE, "a.gif", "--circle", "--closed"], "--circle goes without --closed"),
+        (["a.gif"], "the following arguments are required: FILE"),
+        ([APPLE, CATS, "a.gif", "--seed", "1,x"], "from 0 to 2**64 - 1. Received: x"),
+        ([APPLE, CATS, "a.gif", "--no-such"], "unrecognized arguments: --no-such"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_with_2(walk, capsys, arguments, message):
+    with pytest.raises(SystemExit) as exit:
+        walk(*arguments)
+    assert exit.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([APPLE, CATS, "a.png"], "must end in .gif or .mp4. Received: a.png"),
+        ([APPLE, CATS, "a.gif", "--fps", "0"], "over 0 and up to 120. Received: 0"),
+        ([APPLE, CATS, "a.gif", "--preset", "emjoi"], "Did you mean emoji?"),
+    ],
+)
+def test_what_cannot_be_walked_is_one_line(walk, capsys, tmp_path, arguments, message):
+    assert walk(*arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and message in captured.err
+    assert not captured.out and not list(tmp_path.iterdir())
