@@ -31,9 +31,9 @@ STEPS = 8
 class Pair:
     """One tiny model with networks that follow pictures, ours and diffusers'."""
 
-    def __init__(self, config, folder):
+    def __init__(self, config, folder, xla):
         diffusers.utils.logging.disable_progress_bar()
-        xla = keras.backend.backend() == "tensorflow"
+        xla &= keras.backend.backend() == "tensorflow"
         self.ours = tiny_model(
             config=config,
             img_height=HEIGHT,
@@ -63,8 +63,7 @@ class Pair:
             self.adapter_folder,
             channels=list(config.diffusion_model.block_widths),
             num_res_blocks=1,
-            downscale_factor=4 if config is TINY_SDXL else 2,
-            adapter_type=f"full_adapter{'_xl' * (config is TINY_SDXL)}",
+            downscale_factor=2,
         )
         self.folder, self.pipelines = folder / "model", {}
 
@@ -118,7 +117,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    return Pair(TINY, tmp_path_factory.mktemp("sd1"))
+    return Pair(TINY, tmp_path_factory.mktemp("sd1"), xla=True)
 
 
 def as_tensor(i):
@@ -172,7 +171,8 @@ def test_two_controlnets(pair, plain, sampler):
     assert_close(found, expected, plain[sampler])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+# diffusers' PNDM begins a part of its steps with the second half of its first one.
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "pndm"])
 def test_image_to_image(pair, sampler):
     pixels = PICTURES[2:].astype("float32") / 127.5 - 1.0
     encoded = keras.ops.convert_to_numpy(pair.ours.image_encoder(pixels))
@@ -222,7 +222,7 @@ def test_guess_mode(pair, plain):
 
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory):
-    return Pair(TINY_SDXL, tmp_path_factory.mktemp("sdxl"))
+    return Pair(TINY_SDXL, tmp_path_factory.mktemp("sdxl"), xla=False)
 
 
 @pytest.mark.every_backend
