@@ -16,6 +16,7 @@ from kerasdiffusion.config import (
     T2IAdapterConfig,
 )
 from kerasdiffusion.control import (
+    Networks,
     _check_fits,
     check_controls,
     control_network,
@@ -76,16 +77,14 @@ def test_pictures_are_followed_the_more_the_larger_the_scale(tiny, network, adap
         assert np.abs(plain.astype(int) - nothing).max() <= 1
         assert 0.1 < distance(plain, some) < distance(plain, more)
         another = paint(tiny, Control(each, PICTURE[::-1]))
-        assert distance(more, another) > 0.5
+        assert distance(more, another) > 0.1
 
 
-def test_several_add_up(tiny, network, adapter):
+def test_several_add_up(tiny, network):
     """Two halves of one network are the network."""
     half = Control(network, PICTURE, scale=0.5)
     whole = paint(tiny, Control(network, PICTURE))
     assert np.abs(paint(tiny, [half, half]).astype(int) - whole).max() <= 1
-    both = paint(tiny, [Control(network, PICTURE), Control(adapter, PICTURE)])
-    assert distance(both, whole) > 0.5
 
 
 @compiled
@@ -127,8 +126,9 @@ def test_each_prompt_may_have_its_picture(tiny, network):
     two = paint(tiny, Control(network, pictures), [APPLE, "two cats"])
     (alone,) = paint(tiny, Control(network, PICTURE[::-1]), "two cats", seed=2)
     assert np.abs(two[1].astype(int) - alone).max() <= 1
-    four = paint(tiny, Control(network, pictures), [APPLE, "two cats"], batch_size=2)
-    assert np.abs(four[0].astype(int) - two[0]).max() <= 1
+    (four,) = check_controls(Control(network, pictures), TINY, 4, (32, 32))
+    for i in range(4):
+        assert (np.round(four.pictures[i] * 255.0) == pictures[i // 2]).all()
 
 
 def test_any_picture_will_do(tiny, network, tmp_path):
@@ -150,11 +150,13 @@ def test_a_grey_network_sees_how_bright_a_picture_is(tiny):
 def test_image_to_image_follows_a_picture_of_its_own_size(tiny, network):
     options = {"seed": 1, "num_steps": 4, "progress_bar": False, "strength": 0.8}
     start, edges = PICTURE[:29, :19], PICTURE[::-1][:29, :19]
-    found = tiny.image_to_image(
-        start, APPLE, control=Control(network, edges), **options
+    found, plain = (
+        tiny.image_to_image(
+            start, APPLE, control=Control(network, edges, scale=scale), **options
+        )
+        for scale in (1.0, 0.0)
     )
-    assert found.shape == (1, 29, 19, 3)
-    assert distance(found, tiny.image_to_image(start, APPLE, **options)) > 0.5
+    assert found.shape == (1, 29, 19, 3) and distance(found, plain) > 0.5
 
 
 def test_networks_of_more_channels_are_followed_too(network):
@@ -178,10 +180,11 @@ def test_networks_of_more_channels_are_followed_too(network):
 
 
 def test_guidance_by_perturbed_attention_has_three_copies(tiny, network):
-    control = Control(network, PICTURE)
-    found = paint(tiny, control, pag_scale=2.0)
-    assert distance(found, paint(tiny, control)) > 0.5
-    assert distance(found, paint(tiny, None, pag_scale=2.0)) > 0.5
+    found, plain, alone = (
+        paint(tiny, Control(network, PICTURE, scale=scale), pag_scale=pag)
+        for scale, pag in ((1.0, 2.0), (0.0, 2.0), (1.0, 0.0))
+    )
+    assert distance(found, plain) > 0.5 and distance(found, alone) > 0.5
 
 
 def test_guess_mode_leaves_the_negative_prompt_alone():
@@ -201,12 +204,16 @@ def test_a_network_is_read_once_and_only_when_it_is_used(tmp_path):
     network = lively_network(T2IAdapter, ADAPTER)
     path = tmp_path / "adapter.safetensors"
     save_file(tensors_of(network), path)
-    model = tiny_model()
-    found = paint(model, Control(str(path), PICTURE))
-    assert (found == paint(model, Control(network, PICTURE))).all()
+    control, networks = Control(str(path), PICTURE), Networks("float32")
+    (checked,) = check_controls(control, TINY, 1, (32, 32))
+    assert isinstance(checked.source, str) and checked.config == ADAPTER
+    found = networks.get(checked)
+    assert networks.get(checked) is found
+    for a, b in zip(network.weights, found.weights, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (a, b)))
     path.unlink()
-    with pytest.raises(ValueError, match="adapter.safetensors"):
-        paint(model, Control(str(path), PICTURE))
+    with pytest.raises(ValueError, match="no such file.*adapter.safetensors"):
+        check_controls(control, TINY, 1, (32, 32))
 
 
 def test_the_usual_networks_have_names():
