@@ -85,7 +85,7 @@ class Checked(NamedTuple):
 
 
 def control_network(source, precision: str = "auto") -> ControlNet | T2IAdapter:
-    """A network that follows pictures, with its weights.
+    """A network that follows pictures, with its weights: for several models at once.
 
     Args:
         source: As in `Control`; what is followed has to be said with the family, as

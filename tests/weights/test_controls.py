@@ -19,6 +19,7 @@ from kerasdiffusion.weights.controls import (
     load_control,
     read_control_config,
 )
+from kerasdiffusion.weights.load import read_config
 
 DATA = Path(__file__).parent / "data"
 SD1 = ControlNetConfig()
@@ -157,6 +158,16 @@ def test_either_layout_is_read(original, tmp_path):
     load_control(again, path)
     for a, b in zip(network.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("original", [True, False])
+def test_as_a_model_they_are_refused(original, tmp_path):
+    path = tmp_path / "adapter.safetensors"
+    save_file(tensors_of(adapter(0), original), path)
+    with pytest.raises(
+        WeightsError, match=r"T2I-Adapter, to be passed as `control=Con"
+    ):
+        read_config(path)
 
 
 def test_weights_are_read_all_or_nothing(tmp_path):
