@@ -28,9 +28,24 @@ def register(commands) -> None:
     parser.add_argument(
         "--count",
         type=options.whole,
-        default=200,
         metavar="N",
-        help="pictures (default: %(default)s)",
+        help="pictures (default: 200; with --samplers and --weights 20 for each cell)",
+    )
+    parser.add_argument(
+        "--samplers",
+        nargs="*",
+        type=options.sampler,
+        metavar="NAME",
+        help="a table of these samplers (the usual ones, if none is named) by steps: the share "
+        "of pictures with the right object and, for those that add no noise, the "
+        "distance of the latents from a run of 1,000 steps from the same noise",
+    )
+    parser.add_argument(
+        "--steps",
+        nargs="+",
+        type=options.whole,
+        metavar="N",
+        help="the steps of that table (default: 2 4 8 15 25 50)",
     )
     parser.add_argument(
         "--classifier",
@@ -42,6 +57,13 @@ def register(commands) -> None:
     )
     parser.add_argument(
         "--sheet", type=Path, metavar="FILE", help="also write a sheet of pictures"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("a1111", "compel"),
+        metavar="HOW",
+        help="paint two objects as (this:0.5) and (that:1.5) and so on, and print "
+        "which of them the classifier finds; a1111 or compel",
     )
     options.add_backend_option(parser)
     parser.set_defaults(run=run)
@@ -57,6 +79,12 @@ def run(args: argparse.Namespace) -> int:
     from kerasdiffusion.stable_diffusion import StableDiffusion
     from kerasdiffusion.training.classifier import train_classifier
     from kerasdiffusion.training.evaluate import evaluate
+    from kerasdiffusion.training.evaluate_samplers import (
+        STEPS,
+        evaluate_samplers,
+        markdown,
+    )
+    from kerasdiffusion.training.evaluate_weights import evaluate_weights
 
     model = StableDiffusion.from_preset(args.preset)
     if args.classifier.exists():
@@ -64,7 +92,27 @@ def run(args: argparse.Namespace) -> int:
     else:
         classifier = train_classifier(SceneConfig(), model.img_height)
         classifier.save(args.classifier)
-    _, pictures, _ = evaluate(model, classifier, SceneConfig(), args.count)
+    if args.samplers is not None:
+        cells = evaluate_samplers(
+            model,
+            classifier,
+            SceneConfig(),
+            args.samplers,
+            args.steps or STEPS,
+            args.count or 20,
+        )
+        print(markdown(cells))
+        return 0
+    if args.weights is not None:
+        evaluate_weights(
+            model,
+            classifier,
+            SceneConfig(),
+            count=args.count or 20,
+            weighting=args.weights,
+        )
+        return 0
+    _, pictures, _ = evaluate(model, classifier, SceneConfig(), args.count or 200)
     if args.sheet is not None:
         print(f"Wrote {images.save_png(images.grid(pictures[:64]), args.sheet)}")
     return 0
