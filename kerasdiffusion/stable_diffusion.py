@@ -78,9 +78,11 @@ class StableDiffusion(PictureTasks):
         vae: Where another autoencoder comes from: a folder, a file or a dict of files
             by part; a tiny one (TAESD) too.
         text_encoder: The same for the (first) text encoder.
+        unet: The same for the U-Net: a distilled one (Lightning, Hyper-SD) in SDXL.
         prediction_type: `"epsilon"`, `"v_prediction"` or `"sample"`, where it is not
             what the weights say: a single file of Stable Diffusion 2 does not, and is
-            taken to predict v.
+            taken to predict v unless its name has `base`, `512` or `turbo` in it. If
+            its pictures are nothing but noise or colours, try the other.
         tokenizer: A `Tokenizer`; by default that of the weights, or CLIP's.
 
     Raises:
@@ -228,8 +230,10 @@ class StableDiffusion(PictureTasks):
         if guidance_scale is None:
             guidance_scale = defaults.guidance_scale
         sampler = defaults.sampler if options.sampler is None else options.sampler
-        spacing = options.spacing
-        if options.timesteps is None and options.sigmas is None:
+        spacing, timesteps = options.spacing, options.timesteps
+        if num_steps is spacing is options.sigmas is None:
+            timesteps = timesteps or defaults.timesteps or None
+        if timesteps is None and options.sigmas is None:
             num_steps = defaults.num_steps if num_steps is None else num_steps
             if spacing is None:
                 spacing = usual_spacing(sampler, defaults.spacing)
@@ -237,7 +241,7 @@ class StableDiffusion(PictureTasks):
             self.config.schedule,
             sampler,
             num_steps,
-            timesteps=options.timesteps,
+            timesteps=timesteps,
             sigmas=options.sigmas,
             spacing=spacing,
             eta=options.eta,

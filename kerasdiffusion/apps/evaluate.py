@@ -36,9 +36,10 @@ def register(commands) -> None:
         nargs="*",
         type=options.sampler,
         metavar="NAME",
-        help="a table of these samplers (the usual ones, if none is named) by steps: the share "
-        "of pictures with the right object and, for those that add no noise, the "
-        "distance of the latents from a run of 1,000 steps from the same noise",
+        help="a table of these samplers (the usual ones, if none is named) by steps: "
+        "the share of pictures with the right object and, for those that add no "
+        "noise, the distance of the latents from a run of 1,000 steps from the same "
+        "noise",
     )
     parser.add_argument(
         "--steps",

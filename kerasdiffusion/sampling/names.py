@@ -21,7 +21,7 @@ class Sampler:
         spacing: The spacing where the user asks for none.
         options: What a user may set, with the defaults.
         fixed: What the name itself sets.
-        sees: What else the function takes: `"prediction_type"`, `"schedule"`.
+        sees: What else the function takes: `"schedule"`.
         integer_timesteps: Whether the network sees whole timesteps only.
         open_end: See `Schedule.spaced`.
         end: What the last step ends at: `"zero"`; `"first"`, the first training step's
@@ -81,7 +81,7 @@ _OF_ONE_SPACING = (
         name="pndm",
         function=multistep.pndm,
         options={},
-        sees=("prediction_type",),
+        sees=("schedule",),
     ),
     replace(_DDIM, name="plms", function=multistep.plms, options={}),
     Sampler(
