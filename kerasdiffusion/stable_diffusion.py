@@ -36,7 +36,7 @@ from kerasdiffusion.sampling.noise import (
     check_rng,
     initial_noise,
     resolve_seeds,
-    step_noise,
+    table_noise,
 )
 from kerasdiffusion.sampling.samplers import make_table, usual_spacing
 from kerasdiffusion.sampling.table import Table
@@ -303,15 +303,8 @@ class StableDiffusion(PictureTasks):
         denoise, table = self.program("denoise"), run.table
         # A network that takes the scale has guided already.
         scale = 1.0 if self._is_told_guidance else run.guidance_scale
-        scale, drawn = np.float32(scale), 0
-        if run.before is not None:
-            drawn = run.before.noise_count
-        fresh = step_noise(
-            run.seeds,
-            drawn + table.noise_count,
-            latents.shape[1:],
-            run.options.rng,
-        )[drawn:]
+        scale, shape = np.float32(scale), latents.shape[1:]
+        fresh = table_noise(table, run.seeds, shape, run.options.rng, run.before)
         if table.opening_noise > 0.0:
             latents = latents + np.float32(table.opening_noise) * fresh[0]
             fresh = fresh[1:]

@@ -26,7 +26,7 @@ FLOORS = (
 )
 FRAMEWORKS = {"keras", "tensorflow", "jax", "torch"}
 ONLY_NUMPY = {
-    *("schedule", "spacings", "samplers", "names", "table", "noise", "rng"),
+    *("schedule", "spacings", "samplers", "names", "table", "noise", "rng", "brownian"),
     *("methods", "multistep", "singlestep", "stochastic"),
 }
 

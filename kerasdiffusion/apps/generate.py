@@ -245,7 +245,10 @@ def describe(
     sampler, schedule_type = WEB_UI_NAMES[canonical]
     scale = args.guidance_scale
     steps = sampling.get("num_steps", len(sampling.get("sigmas", ())))
-    rngs = {"torch": "CPU", "torch-cuda": "NV"}
+    rngs = {name: name for name in options.RNGS[1:]} | {
+        "torch": "CPU",
+        "torch-cuda": "NV",
+    }
     return {
         "prompt": prompt,
         "negative_prompt": args.negative_prompt,

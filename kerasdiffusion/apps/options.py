@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 BACKENDS = ("tensorflow", "jax", "torch")
+RNGS = ("numpy", "torch", "torch-cuda", "webui-cpu", "comfy", "comfy-gpu", "comfy-cpu")
 PRECISIONS = (
     "auto",
     "float32",
@@ -210,9 +211,9 @@ def add_noise_options(group) -> None:
     )
     group.add_argument(
         "--rng",
-        choices=("numpy", "torch", "torch-cuda"),
-        help="whose noise a seed stands for: this library's, diffusers' and ComfyUI's, "
-        "or the web UI's (default: numpy)",
+        choices=RNGS,
+        help="whose noise a seed stands for: this library's, diffusers' (torch), the "
+        "web UI's (torch-cuda, webui-cpu) or ComfyUI's (default: numpy)",
     )
     group.add_argument(
         "--variation-seed", type=seed, metavar="N", help="a seed to go towards"

@@ -94,6 +94,7 @@ def make_table(
             )
         sigmas, timesteps = custom
         num_steps = len(sigmas)
+    path = (float(sigmas[-1]), float(sigmas[0])) if kind.path else None
     first_step = _whole("first_step", first_step, 0, num_steps - 1)
     sigmas, timesteps = sigmas[first_step:], timesteps[first_step:]
     to_first = kind.end == "first"
@@ -137,6 +138,7 @@ def make_table(
         num_steps=num_steps,
         initial_scale=math.hypot(sigmas[0], 1.0) if whole else float(sigmas[0]),
         opening_noise=churn * s_noise,
+        path=path,
     )
 
 
