@@ -24,6 +24,7 @@ from kerasdiffusion.arguments import (
 from kerasdiffusion.guidance_arguments import (
     check_layers,
     guidance_methods,
+    self_attentions,
     within_interval,
 )
 from kerasdiffusion.options import Options, takes_options
@@ -265,7 +266,7 @@ class StableDiffusion(PictureTasks):
             variations,
         )
         if {"pag", "sag"} & set(run.methods):
-            check_layers(run.methods, self.diffusion_model.self_attentions())
+            check_layers(run.methods, self_attentions(self.config.diffusion_model))
         return run
 
     def _paint(self, prompts, negatives, noise, run: Run) -> np.ndarray:

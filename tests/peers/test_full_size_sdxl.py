@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]
 
 
 def test_one_call(tmp_path):
-    """Weights of 5.1 GB pass through a file, so that one network is in memory."""
+    """Weights of 5.1 GB pass through a file; in float32 the peer takes 10.3."""
     random = np.random.default_rng(0)
     shapes = {
         "latents": (1, 32, 32, 4),
@@ -32,6 +32,20 @@ def test_one_call(tmp_path):
     inputs = {name: random.normal(size=shape) for name, shape in shapes.items()}
     pooled, ids = inputs["vector"][:, :1280], [[1024, 1024, 0, 0, 1024, 1024]]
     tensors = {name: torch.tensor(each).bfloat16() for name, each in inputs.items()}
+
+    def call(network):
+        """The peer's prediction, in the dtype of its weights."""
+        given = {name: each.to(network.dtype) for name, each in tensors.items()}
+        prediction = network(
+            given["latents"].permute(0, 3, 1, 2),
+            torch.tensor([500.0]),
+            given["crossattn"],
+            added_cond_kwargs={
+                "text_embeds": given["vector"][:, :1280],
+                "time_ids": torch.tensor(ids, dtype=network.dtype),
+            },
+        ).sample
+        return prediction.permute(0, 2, 3, 1).float().numpy()
 
     torch.manual_seed(0)
     with torch.device("meta"):
@@ -47,18 +61,11 @@ def test_one_call(tmp_path):
                 each.zero_()
             else:
                 each.normal_(std=each[0].numel() ** -0.5)
-        expected = peer(
-            tensors["latents"].permute(0, 3, 1, 2),
-            torch.tensor([500.0]),
-            tensors["crossattn"],
-            added_cond_kwargs={
-                "text_embeds": torch.tensor(pooled).bfloat16(),
-                "time_ids": torch.tensor(ids, dtype=torch.bfloat16),
-            },
-        ).sample
+        expected = call(peer)
     assert sum(each.numel() for each in peer.parameters()) == 2_567_463_684
     peer.save_pretrained(tmp_path / "unet")
-    expected = expected.permute(0, 2, 3, 1).float().numpy()
+    with torch.no_grad():
+        exact = call(peer.float())
     del peer
     gc.collect()
 
@@ -71,8 +78,12 @@ def test_one_call(tmp_path):
     given["timestep"] = keras.ops.convert_to_tensor(np.array([500.0], "float32"))
     program = backend.Program(lambda given: ours(given), [ours], False)
     found = backend.to_numpy(keras.ops.cast(program(given), "float32"))
-    assert found.shape == expected.shape
-    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    # bfloat16 has 8 bits: two orders of the same sums differ by some thousandths.
-    assert np.isfinite(found).all() and 0.0 < error < 0.05, error
-    print(f"relative difference {error:.4f}")
+    ours_away, theirs_away = away(found, exact), away(expected, exact)
+    print(f"from float32: ours {ours_away:.4f}, diffusers' {theirs_away:.4f}")
+    assert np.isfinite(found).all() and found.shape == expected.shape
+    # bfloat16 has 8 bits: ours may round in other places, but not worse.
+    assert 0.0 < ours_away < 1.2 * theirs_away < 0.05
+
+
+def away(found, exact) -> float:
+    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
