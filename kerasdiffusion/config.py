@@ -212,6 +212,9 @@ class AutoencoderConfig:
         norm_groups: Groups of every group normalisation.
         scale_factor: What encoded latents are multiplied by, so that their standard
             deviation is near 1.
+        latents_mean: What is taken away from each channel ahead of that; nothing if
+            empty.
+        latents_std: What each channel is divided by; nothing if empty.
     """
 
     image_channels: int = 3
@@ -220,6 +223,8 @@ class AutoencoderConfig:
     blocks_per_level: int = 2
     norm_groups: int = 32
     scale_factor: float = 0.18215
+    latents_mean: tuple[float, ...] = ()
+    latents_std: tuple[float, ...] = ()
 
     @property
     def downsampling(self) -> int:
@@ -264,8 +269,8 @@ class ScheduleConfig:
         beta_start: Beta of the first training step.
         beta_end: Beta of the last training step.
         train_steps: Number of training steps.
-        prediction_type: What the U-Net predicts: `"epsilon"`, `"v_prediction"` or
-            `"sample"`.
+        prediction_type: What the U-Net predicts: `"epsilon"`, `"v_prediction"`,
+            `"sample"` or `"edm"`, as in Karras et al. 2022.
         steps_offset: What `"leading"` spacing adds to its timesteps.
         final_alpha_one: Whether DDIM and PNDM end at no noise at all, or (SD) at the
             noise of training step 0.
@@ -273,6 +278,11 @@ class ScheduleConfig:
             rescaled as in Lin et al. 2024, algorithm 1.
         align_your_steps: Whose table the spacing of that name takes: `"sd1"` or
             `"sdxl"`.
+        sigma_min: The lowest noise level of a network that was trained on a range of
+            them and is told `log(sigma) / 4` (Karras et al. 2022); betas count nothing
+            then. 0 for a network that was trained on steps.
+        sigma_max: The highest.
+        sigma_data: The standard deviation of its latents.
     """
 
     beta_schedule: str = "scaled_linear"
@@ -284,6 +294,14 @@ class ScheduleConfig:
     final_alpha_one: bool = False
     zero_terminal_snr: bool = False
     align_your_steps: str = "sd1"
+    sigma_min: float = 0.0
+    sigma_max: float = 0.0
+    sigma_data: float = 1.0
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the network was trained on a range of noise levels."""
+        return self.sigma_max > 0.0
 
 
 @dataclass(frozen=True)
@@ -300,6 +318,8 @@ class GenerationConfig:
             their name; each sampler's own if `None`.
         zero_negative: Whether no negative prompt means vectors of zeros (SDXL), and
             not those of the empty prompt.
+        timesteps: What the default steps start from, where they are not spaced
+            (Hyper-SD's one step).
     """
 
     height: int = 512
@@ -309,6 +329,7 @@ class GenerationConfig:
     guidance_scale: float = 7.5
     spacing: str | None = None
     zero_negative: bool = False
+    timesteps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

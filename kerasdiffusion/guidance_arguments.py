@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kerasdiffusion.config import DiffusionModelConfig
 from kerasdiffusion.models.taps import is_within
 from kerasdiffusion.options import Options
 from kerasdiffusion.sampling.table import COLUMNS, Table
+from kerasdiffusion.weights.names import tensors
 
 
 def guidance_methods(options: Options) -> dict:
@@ -85,6 +87,15 @@ def within_interval(table: Table, options: Options) -> Table:
     )
     inside = (low < sigmas) & (sigmas <= high)
     return table.with_column(COLUMNS.guidance, before * inside)
+
+
+def self_attentions(config: DiffusionModelConfig) -> list[str]:
+    """diffusers' names of a U-Net's self-attention layers, without building it."""
+    ending = ".to_q.weight"
+    found = (tensor.name for tensor in tensors("diffusion_model", config))
+    return sorted(
+        name.removesuffix(ending) for name in found if name.endswith(f".attn1{ending}")
+    )
 
 
 def check_layers(methods: Mapping, known: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
-from kerasdiffusion.presets import find_preset
+from kerasdiffusion.presets import find_preset, find_unet
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.tokenizer import Tokenizer
@@ -51,6 +51,7 @@ class LatentDiffusion(keras.Model):
         weights: load.Source | None = "sd1.4",
         vae: load.Source | None = None,
         text_encoder: load.Source | None = None,
+        unet: load.Source | None = None,
         prediction_type: str | None = None,
         tokenizer: Tokenizer | None = None,
         name: str = "stable_diffusion",
@@ -58,17 +59,23 @@ class LatentDiffusion(keras.Model):
         precision = backend.resolve_precision(precision)
         # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
         super().__init__(name=name, dtype=precision, autocast=False)
-        weights, known = find_preset(weights)
+        preset, (weights, known) = weights, find_preset(weights)
         if config is None and weights is None:
             config = ModelConfig()
         config = config or known or load.read_config(weights)
-        swapped = {"autoencoder": vae, "text_encoder": text_encoder}
+        swapped = {
+            "autoencoder": vae,
+            "text_encoder": text_encoder,
+            "diffusion_model": unet,
+        }
         self.config = swap.read_configs(config, swapped, prediction_type)
         self._swapped = {
             part: swapped[field]
             for part, (_, field) in PARTS.items()
             if swapped.get(field) is not None
         }
+        if find_unet(preset) is not None:
+            self._swapped.setdefault("diffusion_model", find_unet(preset))
         defaults = self.config.generation
         self.img_height = defaults.height if img_height is None else img_height
         self.img_width = defaults.width if img_width is None else img_width

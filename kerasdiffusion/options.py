@@ -32,7 +32,9 @@ class Options:
         s_noise: What fresh noise is multiplied by: 0 or more.
         rng: Whose noise a seed stands for: `"numpy"`, the library's own; `"torch"`,
             PyTorch's on a CPU, as in diffusers; `"torch-cuda"`, PyTorch's on a GPU, as
-            in AUTOMATIC1111's web UI.
+            in AUTOMATIC1111's web UI, and `"webui-cpu"`, its noise with the source
+            CPU; `"comfy"`, ComfyUI's on a GPU, `"comfy-gpu"`, the same for its samplers
+            that end in `_gpu`, and `"comfy-cpu"`, its noise on a CPU.
         variation_seed: A second seed, 0 to 2**64 - 1, or one for each picture; by
             default random. All pictures of a batch then have the same first one.
         variation_strength: How far the noise goes to the second seed's, 0 to 1.

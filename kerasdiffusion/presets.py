@@ -7,15 +7,33 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kerasdiffusion.config import (
-    AutoencoderConfig,
-    DiffusionModelConfig,
-    GenerationConfig,
-    ModelConfig,
-    ScheduleConfig,
-    TextEncoderConfig,
-    TinyAutoencoderConfig,
-    TokenizerConfig,
+from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.families import (
+    BK_SDM_BASE,
+    BK_SDM_SMALL,
+    BK_SDM_TINY,
+    COSXL,
+    HYPER_SDXL,
+    LCM_SD1,
+    LCM_SDXL,
+    LIGHTNING,
+    PLAYGROUND,
+    SD1,
+    SD1_INPAINTING,
+    SD2,
+    SD2_BASE,
+    SD2_DEPTH,
+    SD2_INPAINTING,
+    SD_TURBO,
+    SDXL,
+    SDXL_INPAINTING,
+    SDXL_LIGHTNING,
+    SDXL_LIGHTNING_1,
+    SDXL_REFINER,
+    SDXL_TURBO,
+    SEGMIND_VEGA,
+    SSD_1B,
+    UPSCALER,
 )
 
 
@@ -28,176 +46,13 @@ class Preset:
             a model inside the package.
         about: One line for people.
         config: The configuration, where it is known before anything is fetched.
+        unet: Where the U-Net's weights lie, if they are not with the others.
     """
 
     source: str
     about: str
     config: ModelConfig | None = None
-
-
-SD1 = ModelConfig()
-
-# Stable Diffusion 2: OpenCLIP ViT-H/14 without its last layer, heads 64 wide.
-VIT_H = TextEncoderConfig(
-    width=1024, depth=23, heads=16, mlp_width=4096, activation="gelu"
-)
-SD2_BASE = ModelConfig(
-    tokenizer=TokenizerConfig(pad_token="!"),
-    text_encoder=VIT_H,
-    diffusion_model=DiffusionModelConfig(
-        heads=(5, 10, 20, 20), context_width=1024, linear_projection=True
-    ),
-)
-V_PREDICTION = ScheduleConfig(prediction_type="v_prediction")
-SD2 = SD2_BASE.replace(
-    schedule=V_PREDICTION, generation=GenerationConfig(height=768, width=768)
-)
-
-
-def with_channels(config: ModelConfig, in_channels: int) -> ModelConfig:
-    """A model whose U-Net sees more than latents: a mask, a depth map."""
-    network = replace(config.diffusion_model, in_channels=in_channels)
-    return config.replace(diffusion_model=network)
-
-
-SD1_INPAINTING = with_channels(SD1, 9)
-SD2_INPAINTING = with_channels(SD2_BASE, 9)
-SD2_DEPTH = with_channels(SD2_BASE, 5)
-LINEAR_TO_002 = ScheduleConfig(beta_start=0.0001, beta_end=0.02)
-UPSCALER = SD2_BASE.replace(
-    diffusion_model=DiffusionModelConfig(
-        in_channels=7,
-        block_widths=(256, 512, 512, 1024),
-        transformer_depths=(0, 1, 1, 1),
-        heads=(8, 8, 8, 8),
-        context_width=1024,
-        linear_projection=True,
-        only_cross_attention=(False, True, True, False),
-        noise_levels=1000,
-    ),
-    autoencoder=AutoencoderConfig(block_widths=(128, 256, 512), scale_factor=0.08333),
-    schedule=replace(LINEAR_TO_002, prediction_type="v_prediction"),
-    low_res_schedule=LINEAR_TO_002,
-    generation=GenerationConfig(512, 512, "ddim", 75, 9.0),
-)
-
-# SDXL: the penultimate layers of CLIP ViT-L and OpenCLIP bigG side by side.
-VIT_L_PENULTIMATE = TextEncoderConfig(skipped_layers=1, final_norm=False)
-BIG_G = TextEncoderConfig(
-    width=1280,
-    depth=32,
-    heads=20,
-    mlp_width=5120,
-    activation="gelu",
-    skipped_layers=1,
-    final_norm=False,
-    projection_width=1280,
-)
-XL_AUTOENCODER = AutoencoderConfig(scale_factor=0.13025)
-XL_SCHEDULE = ScheduleConfig(align_your_steps="sdxl")
-SDXL = ModelConfig(
-    text_encoder=VIT_L_PENULTIMATE,
-    diffusion_model=DiffusionModelConfig(
-        block_widths=(320, 640, 1280),
-        transformer_depths=(0, 2, 10),
-        mid_transformer_depth=10,
-        heads=(5, 10, 20),
-        context_width=2048,
-        linear_projection=True,
-        vector_width=2816,
-    ),
-    autoencoder=XL_AUTOENCODER,
-    schedule=XL_SCHEDULE,
-    generation=GenerationConfig(
-        1024, 1024, "euler", 30, 5.0, spacing="leading", zero_negative=True
-    ),
-    text_encoder_2=BIG_G,
-    tokenizer_2=TokenizerConfig(pad_token="!"),
-)
-SDXL_REFINER = ModelConfig(
-    tokenizer=TokenizerConfig(pad_token="!"),
-    text_encoder=BIG_G,
-    diffusion_model=DiffusionModelConfig(
-        block_widths=(384, 768, 1536, 1536),
-        transformer_depths=(0, 4, 4, 0),
-        mid_transformer_depth=4,
-        heads=(6, 12, 24, 24),
-        context_width=1280,
-        linear_projection=True,
-        vector_width=2560,
-    ),
-    autoencoder=XL_AUTOENCODER,
-    schedule=XL_SCHEDULE,
-    generation=replace(SDXL.generation, zero_negative=False),
-)
-SDXL_INPAINTING = with_channels(SDXL, 9)
-
-#: The tiny autoencoder, of Stable Diffusion 1's and 2's latents or of SDXL's.
-TAESD = TinyAutoencoderConfig()
-
-# Distilled models: fewer steps, no guidance.
-TURBO = GenerationConfig(512, 512, "euler_ancestral", 1, 1.0, spacing="trailing")
-SD_TURBO = SD2_BASE.replace(generation=TURBO)
-SDXL_TURBO = SDXL.replace(generation=replace(TURBO, zero_negative=True))
-LCM_GENERATION = GenerationConfig(768, 768, "lcm", 4, 8.0)
-LCM_SD1 = SD1.replace(
-    diffusion_model=replace(SD1.diffusion_model, guidance_width=256),
-    generation=LCM_GENERATION,
-)
-LCM_SDXL_UNET = replace(SDXL.diffusion_model, guidance_width=256)
-LIGHTNING = GenerationConfig(
-    1024, 1024, "euler", 4, 1.0, spacing="trailing", zero_negative=True
-)
-SDXL_LIGHTNING = SDXL.replace(generation=LIGHTNING)
-
-# Small U-Nets: blocks of the large ones left out.
-BK_SDM_BASE = SD1.replace(
-    diffusion_model=replace(SD1.diffusion_model, blocks_per_level=1)
-)
-BK_SDM_SMALL = SD1.replace(
-    diffusion_model=replace(BK_SDM_BASE.diffusion_model, mid_transformer_depth=None)
-)
-BK_SDM_TINY = SD1.replace(
-    diffusion_model=replace(
-        BK_SDM_SMALL.diffusion_model,
-        block_widths=(320, 640, 1280),
-        transformer_depths=(1, 1, 1),
-        heads=(8, 8, 8),
-    )
-)
-SSD_1B = SDXL.replace(
-    diffusion_model=replace(
-        SDXL.diffusion_model,
-        transformer_depths=(0, 2, 4),
-        mid_transformer_depth=0,
-        up_transformer_depths=(0, (2, 1, 1), (4, 4, 10)),
-    ),
-    generation=replace(SDXL.generation, guidance_scale=9.0),
-)
-SEGMIND_VEGA = SDXL.replace(
-    diffusion_model=replace(
-        SDXL.diffusion_model,
-        transformer_depths=(0, 1, 2),
-        mid_transformer_depth=0,
-    ),
-    generation=replace(SDXL.generation, guidance_scale=9.0),
-)
-
-
-def family_defaults(config: ModelConfig) -> GenerationConfig:
-    """What a call takes by default, of a model that is known by its networks alone."""
-    network = config.diffusion_model
-    if network.guidance_width:
-        return LCM_GENERATION
-    if network.vector_width:
-        family = SDXL if config.text_encoder_2 else SDXL_REFINER
-        return family.generation
-    if network.noise_levels:
-        return UPSCALER.generation
-    is_sd2 = config.text_encoder.is_open_clip
-    if is_sd2 and config.schedule.prediction_type == "v_prediction":
-        return SD2.generation
-    return SD1.generation
+    unet: str | None = None
 
 
 _ROWS = (
@@ -259,8 +114,48 @@ _ROWS = (
     ("bk-sdm-base", "nota-ai/bk-sdm-base", "a smaller U-Net, 512x512", BK_SDM_BASE),
     ("bk-sdm-small", "nota-ai/bk-sdm-small", "a small U-Net, 512x512", BK_SDM_SMALL),
     ("bk-sdm-tiny", "nota-ai/bk-sdm-tiny", "a tiny U-Net, 512x512", BK_SDM_TINY),
+    (
+        "playground-2.5",
+        "playgroundai/playground-v2.5-1024px-aesthetic",
+        "SDXL's layout, another noise, 1024x1024",
+        PLAYGROUND,
+    ),
+    ("cosxl", "stabilityai/cosxl/cosxl.safetensors", "SDXL of all tones", COSXL),
     ("ssd-1b", "segmind/SSD-1B", "SDXL at half the size, 1024x1024", SSD_1B),
     ("vega", "segmind/Segmind-Vega", "SDXL at a third, 1024x1024", SEGMIND_VEGA),
+)
+
+# U-Nets that were published alone: name, file on the hub, about, configuration. The
+# rest is SDXL's.
+_LIGHTNING = "ByteDance/SDXL-Lightning/sdxl_lightning_{}_unet.safetensors"
+_UNETS = (
+    *(
+        (
+            f"sdxl-lightning-{steps}",
+            _LIGHTNING.format(f"{steps}step"),
+            f"1024x1024 in {steps} steps",
+            SDXL_LIGHTNING.replace(generation=replace(LIGHTNING, num_steps=steps)),
+        )
+        for steps in (2, 4, 8)
+    ),
+    (
+        "sdxl-lightning-1",
+        _LIGHTNING.format("1step_x0"),
+        "1024x1024 in one step",
+        SDXL_LIGHTNING_1,
+    ),
+    (
+        "hyper-sdxl-1",
+        "ByteDance/Hyper-SD/Hyper-SDXL-1step-Unet.safetensors",
+        "1024x1024 in one step",
+        HYPER_SDXL,
+    ),
+    (
+        "lcm-sdxl",
+        "latent-consistency/lcm-sdxl/diffusion_pytorch_model.safetensors",
+        "1024x1024 in 2 to 8 steps",
+        LCM_SDXL,
+    ),
 )
 
 PRESETS: dict[str, Preset] = {
@@ -269,7 +164,22 @@ PRESETS: dict[str, Preset] = {
         name: Preset(f"hf://{source}", f"{source.split('/')[1]}: {about}", config)
         for name, source, about, config in _ROWS
     },
+    **{
+        name: Preset(
+            "hf://stabilityai/stable-diffusion-xl-base-1.0",
+            f"{file.split('/')[1]}: {about}",
+            config,
+            unet=f"hf://{file}",
+        )
+        for name, file, about, config in _UNETS
+    },
 }
+
+
+def find_unet(source) -> str | None:
+    """Where a preset's U-Net lies, if it is not with the other parts."""
+    is_preset = isinstance(source, str) and source in PRESETS
+    return PRESETS[source].unet if is_preset else None
 
 
 def find_preset(source) -> tuple[object, ModelConfig | None]:

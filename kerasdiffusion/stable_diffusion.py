@@ -25,6 +25,7 @@ from kerasdiffusion.control import Checked, check_controls, told
 from kerasdiffusion.guidance_arguments import (
     check_layers,
     guidance_methods,
+    self_attentions,
     within_interval,
 )
 from kerasdiffusion.inpainting import Inpainting
@@ -38,7 +39,7 @@ from kerasdiffusion.sampling.noise import (
     check_rng,
     initial_noise,
     resolve_seeds,
-    step_noise,
+    table_noise,
 )
 from kerasdiffusion.sampling.samplers import make_table, usual_spacing
 from kerasdiffusion.sampling.table import Table
@@ -87,9 +88,11 @@ class StableDiffusion(Inpainting, Walks):
         vae: Where another autoencoder comes from: a folder, a file or a dict of files
             by part; a tiny one (TAESD) too.
         text_encoder: The same for the (first) text encoder.
+        unet: The same for the U-Net: a distilled one (Lightning, Hyper-SD) in SDXL.
         prediction_type: `"epsilon"`, `"v_prediction"` or `"sample"`, where it is not
             what the weights say: a single file of Stable Diffusion 2 does not, and is
-            taken to predict v.
+            taken to predict v unless its name has `base`, `512` or `turbo` in it. If
+            its pictures are nothing but noise or colours, try the other.
         tokenizer: A `Tokenizer`; by default that of the weights, or CLIP's.
 
     Raises:
@@ -240,8 +243,10 @@ class StableDiffusion(Inpainting, Walks):
         if guidance_scale is None:
             guidance_scale = defaults.guidance_scale
         sampler = defaults.sampler if options.sampler is None else options.sampler
-        spacing = options.spacing
-        if options.timesteps is None and options.sigmas is None:
+        spacing, timesteps = options.spacing, options.timesteps
+        if num_steps is spacing is options.sigmas is None:
+            timesteps = timesteps or defaults.timesteps or None
+        if timesteps is None and options.sigmas is None:
             num_steps = defaults.num_steps if num_steps is None else num_steps
             if spacing is None:
                 spacing = usual_spacing(sampler, defaults.spacing)
@@ -249,7 +254,7 @@ class StableDiffusion(Inpainting, Walks):
             self.config.schedule,
             sampler,
             num_steps,
-            timesteps=options.timesteps,
+            timesteps=timesteps,
             sigmas=options.sigmas,
             spacing=spacing,
             eta=options.eta,
@@ -276,7 +281,7 @@ class StableDiffusion(Inpainting, Walks):
             controls=controls,
         )
         if {"pag", "sag"} & set(run.methods):
-            check_layers(run.methods, self.diffusion_model.self_attentions())
+            check_layers(run.methods, self_attentions(self.config.diffusion_model))
         return run
 
     def _paint(self, prompts, negatives, noise, run: Run) -> np.ndarray:
@@ -318,15 +323,8 @@ class StableDiffusion(Inpainting, Walks):
         controls = told(run.controls, table)
         # A network that takes the scale has guided already.
         scale = 1.0 if self._is_told_guidance else run.guidance_scale
-        scale, drawn = np.float32(scale), 0
-        if run.before is not None:
-            drawn = run.before.noise_count
-        fresh = step_noise(
-            run.seeds,
-            drawn + table.noise_count,
-            latents.shape[1:],
-            run.options.rng,
-        )[drawn:]
+        scale, shape = np.float32(scale), latents.shape[1:]
+        fresh = table_noise(table, run.seeds, shape, run.options.rng, run.before)
         if run.between is not None:
             fresh = np.moveaxis(run.between.noise(np.moveaxis(fresh, 1, 0)), 0, 1)
         if table.opening_noise > 0.0:

@@ -17,8 +17,9 @@ from kerasdiffusion.conditioning import (
     join_vector,
     size_ids,
 )
+from kerasdiffusion.families import SDXL, SDXL_REFINER
 from kerasdiffusion.options import Options
-from kerasdiffusion.presets import PRESETS, SDXL, SDXL_REFINER
+from kerasdiffusion.presets import PRESETS
 
 
 def test_a_size_is_cosines_before_sines_behind_the_pooled_text():

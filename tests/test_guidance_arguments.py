@@ -1,15 +1,19 @@
 import numpy as np
 import pytest
 
+from kerasdiffusion import StableDiffusion
 from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.guidance_arguments import (
     check_layers,
     guidance_methods,
+    self_attentions,
     within_interval,
 )
+from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.options import Options
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import COLUMNS
+from tests.tiny import TINY, TINY_SDXL
 
 LAYERS = [
     "down_blocks.0.attentions.0.transformer_blocks.0.attn1",
@@ -135,3 +139,16 @@ def test_layers_that_are_not_there():
     check_layers(methods(sag_scale=0.75), LAYERS)
     with pytest.raises(ValueError, match="`sag_scale` must be 0 for .*Received: 0.75"):
         check_layers(methods(sag_scale=0.75), LAYERS[:1])
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_SDXL], ids=["sd1", "sdxl"])
+def test_the_layers_are_known_before_the_network_is_built(config):
+    network = DiffusionModel(config.diffusion_model)
+    assert self_attentions(config.diffusion_model) == network.self_attentions()
+
+
+def test_unknown_layers_are_refused_before_anything_is_built():
+    model = StableDiffusion(weights=None)  # Stable Diffusion 1 at its full size
+    with pytest.raises(ValueError, match="Did you mean up_blocks.*Received: 'up_bloks"):
+        model.text_to_image("x", pag_scale=3.0, pag_applied_layers="up_bloks.1")
+    assert not model.built

@@ -30,9 +30,26 @@ def register(commands) -> None:
     parser.add_argument(
         "--count",
         type=options.whole,
-        default=200,
         metavar="N",
-        help="pictures of each set (default: %(default)s)",
+        help="pictures of each set (default: 200; with --samplers and --weights 20 "
+        "for each cell, with --inpainting 50)",
+    )
+    parser.add_argument(
+        "--samplers",
+        nargs="*",
+        type=options.sampler,
+        metavar="NAME",
+        help="a table of these samplers (the usual ones, if none is named) by steps: "
+        "the share of pictures with the right object and, for those that add no "
+        "noise, the distance of the latents from a run of 1,000 steps from the same "
+        "noise",
+    )
+    parser.add_argument(
+        "--steps",
+        nargs="+",
+        type=options.whole,
+        metavar="N",
+        help="the steps of that table (default: 2 4 8 15 25 50)",
     )
     parser.add_argument(
         "--classifier",
@@ -48,6 +65,19 @@ def register(commands) -> None:
         help="also write a sheet: in each row a true render, the same through the "
         "autoencoder, and what was painted",
     )
+    parser.add_argument(
+        "--weights",
+        choices=("a1111", "compel"),
+        metavar="HOW",
+        help="paint two objects as (this:0.5) and (that:1.5) and so on, and print "
+        "which of them the classifier finds; a1111 or compel",
+    )
+    parser.add_argument(
+        "--inpainting",
+        action="store_true",
+        help="paint a dog over an apple's region, and print in how many of 50 pictures "
+        "the classifier finds it",
+    )
     options.add_backend_option(parser)
     parser.set_defaults(run=run)
 
@@ -58,11 +88,36 @@ def run(args: argparse.Namespace) -> int:
     from kerasdiffusion import images
     from kerasdiffusion.stable_diffusion import StableDiffusion
     from kerasdiffusion.training.evaluate import contact_sheet, evaluate
+    from kerasdiffusion.training.evaluate_inpainting import evaluate_inpainting
+    from kerasdiffusion.training.evaluate_samplers import (
+        STEPS,
+        evaluate_samplers,
+        markdown,
+    )
+    from kerasdiffusion.training.evaluate_weights import evaluate_weights
 
     scenes = _scenes(args.preset)
     model = StableDiffusion.from_preset(args.preset)
     classifier = _classifier(args, scenes, model.img_height)
-    judged = evaluate(model, classifier, scenes, args.count)
+    if args.samplers is not None:
+        cells = evaluate_samplers(
+            model,
+            classifier,
+            scenes,
+            args.samplers,
+            args.steps or STEPS,
+            args.count or 20,
+        )
+        print(markdown(cells))
+        return 0
+    if args.weights is not None:
+        count = args.count or 20
+        evaluate_weights(model, classifier, scenes, count=count, weighting=args.weights)
+        return 0
+    if args.inpainting:
+        evaluate_inpainting(model, classifier, scenes, args.count or 50)
+        return 0
+    judged = evaluate(model, classifier, scenes, args.count or 200)
     if args.sheet is not None:
         print(f"Wrote {images.save_png(contact_sheet(judged), args.sheet)}")
     return 0

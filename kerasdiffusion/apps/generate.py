@@ -180,7 +180,10 @@ def describe(
     scale = args.guidance_scale
     own = sampling.get("sigmas", sampling.get("timesteps", ()))
     steps = sampling.get("num_steps", len(own))
-    rngs = {"torch": "CPU", "torch-cuda": "NV"}
+    rngs = {name: name for name in options.RNGS[1:]} | {
+        "torch": "CPU",
+        "torch-cuda": "NV",
+    }
     return {
         "prompt": prompt,
         "negative_prompt": args.negative_prompt,

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 
 BACKENDS = ("tensorflow", "jax", "torch")
+RNGS = ("numpy", "torch", "torch-cuda", "webui-cpu", "comfy", "comfy-gpu", "comfy-cpu")
 PRECISIONS = (
     "auto",
     "float32",

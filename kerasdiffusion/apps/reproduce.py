@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from kerasdiffusion.apps.options import RNGS
 from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.sampling.names import find_sampler
 from kerasdiffusion.sampling.schedule import Schedule
@@ -36,7 +37,7 @@ _UNSUPPORTED = re.compile(
     r"Hires|Lora|TI hashes|ControlNet|Refiner|ENSD|FreeU|Tiling|Schedule (min|max|rho)|"
     r"Seed resize|strength|clip_skip|Control \d|Outpaint"
 )
-_RNGS = {"CPU": "torch", "NV": "torch-cuda", "GPU": "torch-cuda"}
+_RNGS = {"CPU": "webui-cpu", "NV": "torch-cuda", "GPU": "torch-cuda"}
 
 
 def sampling_options(parameters: Mapping, config: ScheduleConfig) -> dict:
@@ -103,8 +104,13 @@ def sampling_options(parameters: Mapping, config: ScheduleConfig) -> dict:
 
 def _rng(parameters: Mapping, ours: bool, comfy: bool) -> str:
     """Whose noise the seed stands for; the web UI says so where it is not the GPU's."""
-    default = "numpy" if ours else "torch" if comfy else "torch-cuda"
-    return _RNGS.get(str(parameters.get("RNG", "")), default)
+    said = str(parameters.get("RNG", ""))
+    if ours:
+        return said if said in RNGS else {**_RNGS, "CPU": "torch"}.get(said, "numpy")
+    if comfy:
+        on_gpu = str(parameters.get("sampler", "")).endswith("_gpu")
+        return "comfy-gpu" if on_gpu else "comfy"
+    return _RNGS.get(said, "torch-cuda")
 
 
 def _modern(version: str) -> bool:

@@ -61,7 +61,12 @@ class ImageEncoder(Network):
         self(keras.KerasTensor((1, size, size, config.image_channels)))
 
     def call(self, images):
-        return self.moments(images)[0] * self.config.scale_factor
+        latents = self.moments(images)[0]
+        if self.config.latents_mean:
+            latents = latents - ops.cast(self.config.latents_mean, latents.dtype)
+        if self.config.latents_std:
+            latents = latents / ops.cast(self.config.latents_std, latents.dtype)
+        return latents * self.config.scale_factor
 
     def moments(self, images):
         """Mean and logarithm of the variance of the posterior, both unscaled."""
@@ -107,7 +112,12 @@ class Decoder(Network):
         self(keras.KerasTensor((1, 2, 2, config.latent_channels)))
 
     def call(self, latents):
-        return self.decoder(self.post_quant_conv(latents / self.config.scale_factor))
+        latents = latents / self.config.scale_factor
+        if self.config.latents_std:
+            latents = latents * ops.cast(self.config.latents_std, latents.dtype)
+        if self.config.latents_mean:
+            latents = latents + ops.cast(self.config.latents_mean, latents.dtype)
+        return self.decoder(self.post_quant_conv(latents))
 
 
 class EncoderNetwork(Block):

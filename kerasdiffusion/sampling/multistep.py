@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from kerasdiffusion.sampling.methods import pairs, slope
-from kerasdiffusion.sampling.schedule import scalings
+from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.sampling.table import Row
 
 #: Adams-Bashforth's means of the latest slopes at even steps, orders 1 to 4.
@@ -40,7 +40,7 @@ def lms(sigmas: np.ndarray, order: int = 4) -> list[Row]:
     return rows
 
 
-def pndm(sigmas: np.ndarray, prediction_type: str) -> list[Row]:
+def pndm(sigmas: np.ndarray, schedule: Schedule) -> list[Row]:
     """PNDM (Liu et al. 2022, "Pseudo Numerical Methods", F-PNDM without Runge-Kutta).
 
     `x' = x + (s' - s) e`, where `e` is the Adams-Bashforth mean of the latest network
@@ -49,7 +49,7 @@ def pndm(sigmas: np.ndarray, prediction_type: str) -> list[Row]:
     the outputs at both its ends. As in diffusers, outputs are averaged as they come,
     whether epsilon or v.
     """
-    c_skip, c_out, _ = scalings(prediction_type, sigmas[:-1])
+    c_skip, c_out, _ = schedule.scalings(sigmas[:-1])
     steps = list(pairs(sigmas))
     # (row's own step, step that it makes, weights of anchor and history, next anchor)
     calls = [(0, 0, (0.0, 1.0), (1.0,))]

@@ -21,13 +21,14 @@ class Sampler:
         spacing: The spacing where the user asks for none.
         options: What a user may set, with the defaults.
         fixed: What the name itself sets.
-        sees: What else the function takes: `"prediction_type"`, `"schedule"`.
+        sees: What else the function takes: `"schedule"`.
         integer_timesteps: Whether the network sees whole timesteps only.
         open_end: See `Schedule.spaced`.
         end: What the last step ends at: `"zero"`; `"first"`, the first training step's
             noise; `"config"`, either, as the schedule says (`final_alpha_one`).
         unit_start: Whether unit noise stands for the noisy latents of variance 1,
             signal included, as in DDIM, and not for the noise alone.
+        path: Whether other programs take its noise from one Brownian path over sigma.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Sampler:
     open_end: bool = False
     end: str = "zero"
     unit_start: bool = False
+    path: bool = False
 
 
 # The defaults are those of diffusers' scheduler of the same name when it is made from
@@ -81,7 +83,7 @@ _OF_ONE_SPACING = (
         name="pndm",
         function=multistep.pndm,
         options={},
-        sees=("prediction_type",),
+        sees=("schedule",),
     ),
     replace(_DDIM, name="plms", function=multistep.plms, options={}),
     Sampler(
@@ -110,13 +112,14 @@ _OF_ANY_SPACING = (
     Sampler("dpm_2_ancestral", singlestep.dpm2_ancestral, options=_ETA),
     Sampler("dpmpp_2s_ancestral", singlestep.dpmpp_2s_ancestral, options=_ETA),
     _SOLVER,
-    Sampler("dpmpp_sde", stochastic.dpmpp_sde, options=_ETA),
+    Sampler("dpmpp_sde", stochastic.dpmpp_sde, options=_ETA, path=True),
     replace(
         _SOLVER,
         name="dpmpp_2m_sde",
         function=stochastic.dpmpp_2m_sde,
         options=_ETA,
         fixed={"kind": "midpoint"},
+        path=True,
     ),
     replace(
         _SOLVER,
@@ -124,8 +127,9 @@ _OF_ANY_SPACING = (
         function=stochastic.dpmpp_2m_sde,
         options=_ETA,
         fixed={"kind": "heun"},
+        path=True,
     ),
-    Sampler("dpmpp_3m_sde", stochastic.dpmpp_3m_sde, options=_ETA),
+    Sampler("dpmpp_3m_sde", stochastic.dpmpp_3m_sde, options=_ETA, path=True),
     replace(_UNIPC, fixed={"order": 2, "kind": "bh2"}),
     replace(_UNIPC, name="unipc_bh1", fixed={"order": 2, "kind": "bh1"}),
     replace(_UNIPC, name="unipc_3", fixed={"order": 3, "kind": "bh2"}),

@@ -1,9 +1,7 @@
 """Noise from seeds, drawn on the host: one generator for each image.
 
-`rng` says whose: `"numpy"` is the library's own; `"torch"` and `"torch-cuda"` are what
-PyTorch draws on a CPU and on a GPU, first an image's initial noise of the layout
-(channels, height, width) and then its steps'. That is the order of diffusers, given a
-generator for each image, and of AUTOMATIC1111's web UI.
+`rng` says whose: `"numpy"` is the library's own; the others are programs that draw with
+PyTorch, in the layout (channels, height, width), and are a row each of `SOURCES`.
 
 An image's noise depends on its seed and shape alone: not on the batch that it is in,
 nor on the backend, the device or the number of steps.
@@ -15,13 +13,47 @@ import difflib
 import operator
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from kerasdiffusion.sampling.brownian import path_noise
 from kerasdiffusion.sampling.rng import TorchCPU, TorchCUDA
+from kerasdiffusion.sampling.table import Table
 
-RNGS = ("numpy", "torch", "torch-cuda")
-_TORCH = {"torch": TorchCPU, "torch-cuda": TorchCUDA}
+
+class Source(NamedTuple):
+    """Where a program has its noise from.
+
+    Args:
+        initial: The generator of the noise to begin with.
+        steps: That of the steps' noise; `None` if the first one goes on.
+        added: What is added to the seed for `steps`.
+        path: That of the Brownian path which some samplers' noise is taken from;
+            `None` if they take it as all others do.
+        whole_path: Whether the path has all of the schedule where a run has a part.
+    """
+
+    initial: type
+    steps: type | None = None
+    added: int = 0
+    path: type | None = None
+    whole_path: bool = True
+
+
+SOURCES = {
+    # diffusers, given a generator for each image.
+    "torch": Source(TorchCPU),
+    # AUTOMATIC1111's web UI with `randn_source` "GPU" or "NV", and with "CPU".
+    "torch-cuda": Source(TorchCUDA, path=TorchCUDA),
+    "webui-cpu": Source(TorchCPU, path=TorchCPU),
+    # ComfyUI on a GPU; the same for its samplers that end in "_gpu"; on a CPU. Of a
+    # batch there, these are the first image's.
+    "comfy": Source(TorchCPU, TorchCUDA, path=TorchCPU, whole_path=False),
+    "comfy-gpu": Source(TorchCPU, TorchCUDA, path=TorchCUDA, whole_path=False),
+    "comfy-cpu": Source(TorchCPU, TorchCPU, 1, path=TorchCPU, whole_path=False),
+}
+RNGS = ("numpy", *SOURCES)
 _INITIAL, _STEPS = range(2)
 _SEEDS = 2**64
 
@@ -139,6 +171,46 @@ def step_noise(
     return np.stack([_draw(seed, _STEPS, count, shape, rng) for seed in seeds], axis=1)
 
 
+def table_noise(
+    table: Table,
+    seeds: Sequence[int],
+    shape: Sequence[int],
+    rng: str = "numpy",
+    before: Table | None = None,
+) -> np.ndarray:
+    """Unit noise for the rows of a table, as the program of `rng` draws it.
+
+    Args:
+        table: The sampler's `Table`.
+        seeds: A seed for each image.
+        shape: Shape of one image's latents, `(h, w, channels)`.
+        rng: One of `RNGS`.
+        before: The part of the schedule that another model has walked.
+
+    Returns:
+        float32 of shape `(table.noise_count, len(seeds), *shape)`.
+    """
+    check_rng(rng)
+    source = SOURCES.get(rng)
+    if source is None or source.path is None or table.path is None:
+        drawn = 0 if before is None else before.noise_count
+        return step_noise(seeds, drawn + table.noise_count, shape, rng)[drawn:]
+    if not table.noise_count:
+        return np.zeros((0, len(seeds), *shape), np.float32)
+    lowest, highest = table.path
+    if not source.whole_path:
+        lowest, highest = table.sigmas[table.sigmas > 0.0][[-1, 0]]
+    *size, channels = shape
+
+    def normal(seed: int) -> np.ndarray:
+        return source.path(seed).normal((channels, *size))
+
+    noise = [
+        path_noise(table.noise_levels, lowest, highest, seed, normal) for seed in seeds
+    ]
+    return np.moveaxis(np.stack(noise, axis=1), 2, -1)
+
+
 def check_rng(rng: str) -> str:
     """One of `RNGS`.
 
@@ -186,8 +258,11 @@ def _draw(seed: int, stream: int, count: int, shape: Sequence[int], rng: str):
         sequence = np.random.SeedSequence(seed, spawn_key=(stream,))
         generator = np.random.Generator(np.random.PCG64(sequence))
         return generator.standard_normal((count, *shape), dtype=np.float32)
-    generator = _TORCH[rng](seed)
+    source = SOURCES[rng]
+    generator, left = source.initial(seed), stream
+    if stream == _STEPS and source.steps is not None:
+        generator, left = source.steps((seed + source.added) % _SEEDS), 0
     *size, channels = shape
-    drawn = [generator.normal((channels, *size)) for _ in range(count + stream)]
-    drawn = np.reshape(drawn[stream:], (count, channels, *size)).astype(np.float32)
+    drawn = [generator.normal((channels, *size)) for _ in range(count + left)]
+    drawn = np.reshape(drawn[left:], (count, channels, *size)).astype(np.float32)
     return np.moveaxis(drawn, 1, -1)

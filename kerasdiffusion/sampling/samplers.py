@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.sampling.names import ALIASES, SAMPLERS, Sampler, find_sampler
-from kerasdiffusion.sampling.schedule import Schedule, scalings
+from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.sampling.spacings import find_spacing
 from kerasdiffusion.sampling.table import COLUMNS, Table, stack
 
@@ -94,6 +94,7 @@ def make_table(
             )
         sigmas, timesteps = custom
         num_steps = len(sigmas)
+    path = (float(sigmas[-1]), float(sigmas[0])) if kind.path else None
     first_step = _whole("first_step", first_step, 0, num_steps - 1)
     sigmas, timesteps = sigmas[first_step:], timesteps[first_step:]
     to_first = kind.end == "first"
@@ -102,7 +103,7 @@ def make_table(
 
     # Samplers of the ordinary equation add noise for `s_churn` alone.
     s_noise = options.pop("s_noise", 1.0)
-    seen = {"prediction_type": config.prediction_type, "schedule": schedule}
+    seen = {"schedule": schedule}
     rows = kind.function(
         np.append(sigmas, end),
         **options,
@@ -113,7 +114,9 @@ def make_table(
     levels = [row.sigma for row in rows]
     known = dict(zip(levels, schedule.timestep_at(levels).tolist(), strict=True))
     known.update(zip(sigmas.tolist(), timesteps.tolist(), strict=True))
-    values = stack(rows, known, scalings(config.prediction_type, levels))
+    values = stack(rows, known, schedule.scalings(levels))
+    if config.is_continuous:
+        values[:, COLUMNS.timestep] = schedule.told(levels)
     values[:, COLUMNS.noise] *= s_noise
     unit_scale = 1.0 / math.sqrt(1.0 + end**2)
     values[-1, COLUMNS.x] *= unit_scale
@@ -122,7 +125,8 @@ def make_table(
     steps = np.array([row.step for row in rows])
     values[:, COLUMNS.rest] = (num_steps - first_step - steps) / num_steps
     first_rows = np.flatnonzero(np.diff(steps, prepend=-1))
-    whole = first_step == 0 and (kind.unit_start or spacing == "leading")
+    unit_start = kind.unit_start or config.is_continuous or spacing == "leading"
+    whole = first_step == 0 and unit_start
     churn = 0.0
     if options.get("s_churn", 0.0) > 0.0:
         churn = math.sqrt(levels[0] ** 2 - sigmas[0] ** 2)
@@ -135,6 +139,7 @@ def make_table(
         num_steps=num_steps,
         initial_scale=math.hypot(sigmas[0], 1.0) if whole else float(sigmas[0]),
         opening_noise=churn * s_noise,
+        path=path,
     )
 
 

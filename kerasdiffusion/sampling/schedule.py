@@ -12,7 +12,7 @@ import numpy as np
 from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.sampling.spacings import OF_SIGMAS, OF_TIMESTEPS, find_spacing
 
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "edm")
 
 _BETAS = {
     "linear": np.linspace,
@@ -34,6 +34,9 @@ class Schedule:
             variance that is left at each training step.
         sigmas: float64 of shape `(train_steps,)`, rising: the standard deviation of
             the noise when the signal has 1, `sqrt((1 - a) / a)`.
+
+    A network that was trained on a range of noise levels has `train_steps` of them,
+    geometric, in place of steps.
 
     Raises:
         ValueError: If the beta schedule is unknown, or the betas are not in (0, 1).
@@ -60,6 +63,11 @@ class Schedule:
                 f"training step. Received: {config}"
             )
         self.config = config
+        if config.is_continuous:
+            ends = config.sigma_min, config.sigma_max
+            self.sigmas = np.geomspace(*ends, config.train_steps)
+            self.alphas_cumprod = 1.0 / (1.0 + self.sigmas**2)
+            return
         betas = _BETAS[config.beta_schedule](
             config.beta_start, config.beta_end, config.train_steps
         )
@@ -101,6 +109,19 @@ class Schedule:
             np.log(sigmas), np.log(self.sigmas), np.arange(len(self.sigmas))
         )
 
+    def told(self, sigmas: np.ndarray) -> np.ndarray | None:
+        """What a network of a range of noise levels is told; `None` for another.
+
+        Reference:
+            Karras et al. 2022, table 1: `c_noise`.
+        """
+        return np.log(sigmas) / 4.0 if self.config.is_continuous else None
+
+    def scalings(self, sigmas: np.ndarray | float):
+        """`scalings` of the network's prediction type."""
+        kind, data = self.config.prediction_type, self.config.sigma_data
+        return scalings(kind, sigmas, data)
+
     def spaced(
         self,
         spacing: str,
@@ -136,13 +157,14 @@ class Schedule:
 
 
 def scalings(
-    prediction_type: str, sigmas: np.ndarray | float
+    prediction_type: str, sigmas: np.ndarray | float, sigma_data: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What makes a denoiser of a network: `c_skip * x + c_out * network(c_in * x, t)`.
 
     Args:
         prediction_type: One of `PREDICTION_TYPES`.
         sigmas: The noise levels of `x`.
+        sigma_data: The standard deviation of clean latents.
 
     Returns:
         `(c_skip, c_out, c_in)`, float64 of the shape of `sigmas`.
@@ -156,12 +178,13 @@ def scalings(
         appendix D, for v.
     """
     sigmas = np.asarray(sigmas, np.float64)
-    variance = sigmas**2 + 1.0
+    variance = sigmas**2 + sigma_data**2
     c_in = variance**-0.5
     if prediction_type == "epsilon":
         return np.ones_like(sigmas), -sigmas, c_in
-    if prediction_type == "v_prediction":
-        return 1.0 / variance, -sigmas * c_in, c_in
+    if prediction_type in ("v_prediction", "edm"):
+        sign = -1.0 if prediction_type == "v_prediction" else 1.0
+        return sigma_data**2 / variance, sign * sigma_data * sigmas * c_in, c_in
     if prediction_type == "sample":
         return np.zeros_like(sigmas), np.ones_like(sigmas), c_in
     raise ValueError(

@@ -82,6 +82,8 @@ class Table:
             that starts at a later step, the noise is then added to clean latents.
         opening_noise: The weight of fresh noise that is added ahead of the first row,
             the first of `noise_count`; 0 but for samplers that churn.
+        path: The lowest and the highest sigma of the whole schedule, for samplers whose
+            noise other programs take from one Brownian path over sigma.
     """
 
     sampler: str
@@ -92,6 +94,7 @@ class Table:
     num_steps: int
     initial_scale: float
     opening_noise: float = 0.0
+    path: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -110,6 +113,12 @@ class Table:
     def noise_count(self) -> int:
         """Fresh noises that a run takes, the opening one included."""
         return len(self.noise_rows) + (self.opening_noise > 0.0)
+
+    @property
+    def noise_levels(self) -> np.ndarray:
+        """The sigma that each of `noise_rows` leads from, and to: `(noises, 2)`."""
+        sigmas = np.append(self.values[:, COLUMNS.sigma], self.sigmas[-1])
+        return np.stack([sigmas[:-1], sigmas[1:]], axis=1)[self.noise_rows]
 
     def with_column(self, column: int, values: np.ndarray) -> Table:
         """A copy in which each network call has another `variant` or `guidance`.

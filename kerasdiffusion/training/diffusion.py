@@ -49,6 +49,11 @@ class DiffusionTrainer(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if schedule.is_continuous:
+            raise ValueError(
+                "`schedule` must be of training steps; networks of a range of noise "
+                f"levels are not trained here. Received: {schedule}"
+            )
         self.diffusion_model, self.text_encoder = diffusion_model, text_encoder
         self.prediction_type = schedule.prediction_type
         self.caption_dropout, self.snr_cap = caption_dropout, snr_cap

@@ -222,6 +222,30 @@ def train_classifier(
     return classifier
 
 
+def object_logits(
+    images: np.ndarray, scenes: list[Scene], classifier: keras.Model
+) -> list[np.ndarray]:
+    """What the classifier says of the objects of pictures.
+
+    Args:
+        images: uint8 `(batch, size, size, 3)`.
+        scenes: What each should show: says in which parts to look.
+        classifier: A model from `train_classifier`.
+
+    Returns:
+        For each picture the logits of its objects, `(objects, classes)`, in the order
+        of the scene.
+    """
+    parts = [regions(scene) for scene in scenes]
+    windows = [
+        window(image, find_object(image, part))
+        for image, each in zip(images, parts, strict=True)
+        for part in each
+    ]
+    logits = classifier.predict(to_unit(windows), batch_size=64, verbose=0)
+    return np.split(logits, np.cumsum([len(each) for each in parts])[:-1])
+
+
 def name_objects(
     images: np.ndarray,
     scenes: list[Scene],
@@ -230,18 +254,11 @@ def name_objects(
 ) -> list[tuple[str, ...]]:
     """What the classifier calls the objects of pictures, in their scenes' order.
 
-    Args:
-        images: uint8 `(batch, size, size, 3)`.
-        scenes: What each should show: says in which parts to look.
-        config: The scenes that the classifier was trained on.
-        classifier: A model from `train_classifier`.
+    The arguments are those of `object_logits`; `config` are the scenes that the
+    classifier was trained on.
     """
     names = class_names(config)
-    windows, counts = [], []
-    for image, scene in zip(images, scenes, strict=True):
-        parts = regions(scene)
-        windows += [window(image, find_object(image, part)) for part in parts]
-        counts.append(len(parts))
-    logits = classifier.predict(to_unit(windows), batch_size=64, verbose=0)
-    named = iter([names[i] for i in logits.argmax(axis=-1)])
-    return [tuple(next(named) for _ in range(count)) for count in counts]
+    return [
+        tuple(names[i] for i in logits.argmax(axis=-1))
+        for logits in object_logits(images, scenes, classifier)
+    ]

@@ -62,12 +62,14 @@ def to_stored(variable, dtype: np.dtype | None = None) -> np.ndarray:
     """A Keras variable's values in PyTorch's order of dimensions.
 
     Args:
-        variable: A Keras variable.
+        variable: A Keras variable, or an array, which keeps its order.
         dtype: What floats become; the variable's own by default.
 
     Returns:
         A contiguous array.
     """
+    if isinstance(variable, np.ndarray):
+        return np.ascontiguousarray(variable, dtype)
     values = _to_numpy(variable)
     dtype = values.dtype if dtype is None else dtype
     if not variable.path.endswith("/kernel"):

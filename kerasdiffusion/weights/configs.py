@@ -23,8 +23,6 @@ from kerasdiffusion.weights.fields import DIFFUSERS_VERSION, Fields, per_level, 
 # Fields with one possible value here: what diffusers takes where they are absent.
 VAE_FIXED = {
     "act_fn": "silu",
-    "latents_mean": None,
-    "latents_std": None,
     "mid_block_add_attention": True,
     "shift_factor": None,
     "use_post_quant_conv": True,
@@ -54,7 +52,8 @@ SCHEDULERS = (
     "EulerDiscreteScheduler EulerAncestralDiscreteScheduler HeunDiscreteScheduler "
     "DPMSolverMultistepScheduler DPMSolverSinglestepScheduler UniPCMultistepScheduler "
     "DEISMultistepScheduler KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler "
-    "DPMSolverSDEScheduler LCMScheduler TCDScheduler"
+    "DPMSolverSDEScheduler LCMScheduler TCDScheduler EDMEulerScheduler "
+    "EDMDPMSolverMultistepScheduler"
 ).split()
 
 # What `timestep_spacing` may be: see `GenerationConfig.spacing`.
@@ -93,9 +92,20 @@ def vae_from_json(
         blocks_per_level=fields.take("layers_per_block", 1),
         norm_groups=fields.take("norm_num_groups", 32),
         scale_factor=fields.take("scaling_factor", 0.18215),
+        latents_mean=_per_channel(fields, "latents_mean"),
+        latents_std=_per_channel(fields, "latents_std"),
     )
     fields.finish(VAE_FIXED, VAE_FREE)
     return config
+
+
+def _per_channel(fields: Fields, name: str) -> tuple[float, ...]:
+    """A number for each latent channel, or nothing."""
+    values = fields.take(name, ())
+    channels = fields.values.get("latent_channels", 4)
+    if not isinstance(values, (list, tuple)) or len(values) not in (0, channels):
+        fields.refuse(name, values)
+    return tuple(map(float, values))
 
 
 def _tiny_vae(fields: Fields) -> TinyAutoencoderConfig:
@@ -141,6 +151,11 @@ def vae_to_json(
             "scaling_factor": config.scale_factor,
         }
     levels = len(config.block_widths)
+    channels = {
+        name: list(getattr(config, name))
+        for name in ("latents_mean", "latents_std")
+        if getattr(config, name)
+    }
     return {
         "_class_name": "AutoencoderKL",
         "_diffusers_version": DIFFUSERS_VERSION,
@@ -155,6 +170,7 @@ def vae_to_json(
         "sample_size": sample_size,
         "scaling_factor": config.scale_factor,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
+        **channels,
     }
 
 
@@ -220,6 +236,8 @@ def schedule_from_json(values: Mapping, where: str = "scheduler") -> ScheduleCon
     name = fields.take("_class_name", "PNDMScheduler")
     if name not in SCHEDULERS:
         fields.refuse("_class_name", name)
+    if name.startswith("EDM"):
+        return _range_from_json(fields)
     config = ScheduleConfig(
         beta_schedule=fields.take("beta_schedule", "linear"),
         beta_start=fields.take("beta_start", 0.0001),
@@ -242,8 +260,23 @@ def schedule_from_json(values: Mapping, where: str = "scheduler") -> ScheduleCon
     return config
 
 
+def _range_from_json(fields: Fields) -> ScheduleConfig:
+    """The noise of a network that was trained on a range of noise levels."""
+    kinds = {"epsilon": "edm", "v_prediction": "v_prediction"}
+    kind = fields.take("prediction_type", "epsilon")
+    if kind not in kinds:
+        fields.refuse("prediction_type", kind)
+    return ScheduleConfig(
+        train_steps=fields.take("num_train_timesteps", 1000),
+        prediction_type=kinds[kind],
+        sigma_min=float(fields.take("sigma_min", 0.002)),
+        sigma_max=float(fields.take("sigma_max", 80.0)),
+        sigma_data=float(fields.take("sigma_data", 0.5)),
+    )
+
+
 def schedule_to_json(config: ScheduleConfig, spacing: str | None = None) -> dict:
-    """Diffusers' `scheduler/scheduler_config.json` of a schedule: DDIM's.
+    """Diffusers' `scheduler/scheduler_config.json` of a schedule: DDIM's or EDM's.
 
     Args:
         config: The schedule.
@@ -253,6 +286,18 @@ def schedule_to_json(config: ScheduleConfig, spacing: str | None = None) -> dict
         raise ValueError(
             f"Diffusers knows `steps_offset` 1 only. Received: {config.steps_offset}"
         )
+    if config.is_continuous:
+        edm = config.prediction_type == "edm"
+        return {
+            "_class_name": "EDMDPMSolverMultistepScheduler",
+            "_diffusers_version": DIFFUSERS_VERSION,
+            "num_train_timesteps": config.train_steps,
+            "prediction_type": "epsilon" if edm else config.prediction_type,
+            "sigma_data": config.sigma_data,
+            "sigma_max": config.sigma_max,
+            "sigma_min": config.sigma_min,
+            "sigma_schedule": "karras" if edm else "exponential",
+        }
     spaced = {"timestep_spacing": spacing} if spacing in TIMESTEP_SPACINGS else {}
     return {
         "_class_name": "DDIMScheduler",

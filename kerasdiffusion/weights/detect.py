@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 from kerasdiffusion.config import (
     AutoencoderConfig,
@@ -17,7 +18,13 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.presets import UPSCALER, XL_AUTOENCODER, family_defaults
+from kerasdiffusion.families import (
+    COSXL,
+    PLAYGROUND,
+    UPSCALER,
+    XL_AUTOENCODER,
+    family_defaults,
+)
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.folders import dataclass_from
 from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
@@ -30,7 +37,6 @@ STRANGERS = (
     (_UNET + r"joint_blocks\.|text_encoders\.", "a Stable Diffusion 3 checkpoint"),
     (_UNET + r"double_blocks\.", "a Flux checkpoint"),
     (_UNET + r"double_layers\.", "an AuraFlow checkpoint"),
-    (r"edm_(mean|std)$", "a Playground 2.5 checkpoint, which has a noise of its own"),
     (
         r"control_model\.|controlnet_cond_embedding\.|.*zero_convs\.",
         "a ControlNet, to be passed as `control=Control(file, picture)`",
@@ -97,8 +103,8 @@ def detect(file: TensorFile) -> ModelConfig:
 
     What shapes do not show is what the family has: heads, groups, the schedule. Whether
     a Stable Diffusion 2 predicts v cannot be seen: those with 4 channels are taken to,
-    but where the file says otherwise. A file that `save_file` wrote says it all in its
-    metadata.
+    but where the metadata or the file's name (`base`, `512`, `turbo`) say otherwise. A
+    file that `save_file` wrote says it all in its metadata.
 
     Args:
         file: An open `TensorFile`.
@@ -120,7 +126,7 @@ def detect(file: TensorFile) -> ModelConfig:
             ) from error
     if not any(key.startswith(PREFIXES["diffusion_model"]) for key in file.keys()):
         refuse_strangers(file, among=STRANGERS + ALONE)
-    refuse_strangers(file, among=STRANGERS[:4])
+    refuse_strangers(file, among=STRANGERS[:3])
     network = _diffusion_model(file)
     is_xl = network.vector_width > 0
     encoders = _text_encoders(file, is_xl)
@@ -164,10 +170,22 @@ def _schedules(file: TensorFile, network, is_sd2: bool):
     """The noise of the U-Net, and that of the upscaler's small picture."""
     if network.noise_levels:
         return UPSCALER.schedule, UPSCALER.low_res_schedule
-    # Stable Diffusion 2's models of more channels are of its 512 x 512 base.
-    kind = "v_prediction" if is_sd2 and network.in_channels == 4 else "epsilon"
+    # Stable Diffusion 2's models of more channels are of its 512 x 512 base, and so are
+    # files whose names say it (512-base-ema.ckpt, v2-1_512-ema-pruned.safetensors).
+    is_base = re.search(r"base|512|turbo", file.path.name, re.IGNORECASE)
+    is_v = is_sd2 and network.in_channels == 4 and not is_base
+    kind = "v_prediction" if is_v else "epsilon"
     said = file.metadata.get("modelspec.prediction_type")
     kind = {"v": "v_prediction", "epsilon": "epsilon"}.get(said, kind)
+    if "edm_mean" in file.keys():
+        return PLAYGROUND.schedule, None
+    if "edm_vpred.sigma_max" in file.keys():
+        ends = {
+            name: float(file.read(f"edm_vpred.{name}").reshape(()))
+            for name in ("sigma_min", "sigma_max")
+            if f"edm_vpred.{name}" in file.keys()
+        }
+        return replace(COSXL.schedule, **ends), None
     if "v_pred" in file.keys():
         kind = "v_prediction"
     schedule = ScheduleConfig(
@@ -331,12 +349,24 @@ def _autoencoder(file: TensorFile, is_xl: bool) -> AutoencoderConfig:
     family = XL_AUTOENCODER if is_xl else AutoencoderConfig()
     if levels == len(UPSCALER.autoencoder.block_widths):
         family = UPSCALER.autoencoder
+    channels = {}
+    if "edm_mean" in file.keys() and "edm_std" in file.keys():
+        family = PLAYGROUND.autoencoder
+        # As the shortest decimal numbers that round to these in float32.
+        channels = {
+            f"latents_{name}": tuple(
+                float(str(value))
+                for value in file.read(f"edm_{name}").reshape(-1).astype("float32")
+            )
+            for name in ("mean", "std")
+        }
     return AutoencoderConfig(
         image_channels=shapes.of("decoder.conv_out.weight", 4)[0],
         latent_channels=shapes.of("decoder.conv_in.weight", 4)[1],
         block_widths=widths,
         blocks_per_level=shapes.count("decoder.up.0.block.{}.") - 1,
         scale_factor=family.scale_factor,
+        **channels,
     )
 
 

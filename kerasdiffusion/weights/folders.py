@@ -15,7 +15,7 @@ from kerasdiffusion.config import (
     TinyAutoencoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.presets import family_defaults
+from kerasdiffusion.families import family_defaults
 from kerasdiffusion.vocabulary import read_tokenizer_config
 from kerasdiffusion.weights.base import WeightsError, read_json
 from kerasdiffusion.weights.configs import (
@@ -212,7 +212,7 @@ def write_configs(folder: Path, config: ModelConfig) -> None:
         "image_encoder": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DDIMScheduler"],
+        "scheduler": ["diffusers", schedule_to_json(config.schedule)["_class_name"]],
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", vae_to_json(config.autoencoder)["_class_name"]],
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from kerasdiffusion.weights.base import BLOCK, WeightsError, read_json
@@ -30,6 +31,7 @@ def resolve(
     *,
     variant: str | None = None,
     configs_only: bool = False,
+    parts: Sequence[str] | None = None,
 ) -> Path:
     """The local path of a source, after fetching what it needs.
 
@@ -44,6 +46,7 @@ def resolve(
         variant: Which of several precisions is wanted (`"fp16"`, ...); the plain files
             by default, else what there is.
         configs_only: Whether the weights can stay where they are.
+        parts: Whose weights are wanted, of `layout.PARTS`; all by default.
 
     Returns:
         The path of a folder or a file.
@@ -74,7 +77,7 @@ def resolve(
             f"follow), or asset://name. Received: {text!r}"
         )
     repository, file, revision = match.groups()
-    return _Fetch(repository, revision, variant, configs_only).run(file)
+    return _Fetch(repository, revision, variant, configs_only, parts).run(file)
 
 
 def _asset(text: str) -> Path:
@@ -91,9 +94,10 @@ def _asset(text: str) -> Path:
 class _Fetch:
     """One model of the hub, fetched as far as the cache lacks it."""
 
-    def __init__(self, repository, revision, variant, configs_only):
+    def __init__(self, repository, revision, variant, configs_only, parts=None):
         self.repository, self.revision = repository, revision
         self.variant, self.configs_only = variant, configs_only
+        self.parts = FOLDERS if parts is None else parts
         self.name = f"hf://{repository}" + (f"@{revision}" if revision else "")
 
     def run(self, file: str | None) -> Path:
@@ -121,7 +125,7 @@ class _Fetch:
     def _weights(self, files) -> list[str]:
         """The weights file of each part, by what the hub lists."""
         found = []
-        for part, (root, _) in _needed(files).items():
+        for part, (root, _) in self._needed(files).items():
             name = find_weights(files.__contains__, part, self.variant, f"{root}/")
             if name is None:
                 wanted = f" of variant {self.variant!r}" if self.variant else ""
@@ -160,7 +164,7 @@ class _Fetch:
             if self._alone(lambda name: (folder / name).is_file()):
                 return True
             return all((folder / name).is_file() for name in KERAS_CV.values())
-        needed = _needed(
+        needed = self._needed(
             [
                 f"{root}/config.json"
                 for root, _ in FOLDERS.values()
@@ -188,6 +192,20 @@ class _Fetch:
             ):
                 return False
         return True
+
+    def _needed(self, files) -> dict:
+        """The parts that are wanted of a model with these files.
+
+        It may have one or two text encoders.
+        """
+        second = "text_encoder_2/config.json" in files
+        first = "text_encoder/config.json" in files or not second
+        there = {"text_encoder": first, "text_encoder_2": second}
+        return {
+            part: place
+            for part, place in FOLDERS.items()
+            if part in self.parts and there.get(part, True)
+        }
 
     def _list(self) -> dict[str, str | None]:
         """The repository's files, each with its SHA-256 where the hub knows it."""
@@ -244,14 +262,6 @@ class _Fetch:
         raise WeightsError(
             f"The repository on the Hugging Face hub {what}. Received: {received!r}"
         )
-
-
-def _needed(files) -> dict:
-    """The parts of a model with these files: it may have one or two text encoders."""
-    second = "text_encoder_2/config.json" in files
-    first = "text_encoder/config.json" in files or not second
-    there = {"text_encoder": first, "text_encoder_2": second}
-    return {part: place for part, place in FOLDERS.items() if there.get(part, True)}
 
 
 class _Errors:

@@ -187,7 +187,7 @@ def locate(
                 f"{sorted(source)}, without {', '.join(absent)}"
             )
         return {part: Path(source[part]) for part in parts}
-    root = hub.resolve(source, variant=variant)
+    root = hub.resolve(source, variant=variant, parts=tuple(parts))
     if not root.is_dir():
         return dict.fromkeys(parts, root)
     published = keras_cv.find(root)

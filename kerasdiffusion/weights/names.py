@@ -26,6 +26,7 @@ from kerasdiffusion.weights.unet_modules import diffusion_model_modules
 # models, and what of OpenCLIP's is not used: the last layer of SD 2's.
 IGNORED = re.compile(
     r"(.*\.)?position_ids|betas|logvar|scale_factor|global_step|v_pred|ztsnr"
+    r"|edm_(mean|std)|edm_vpred\.sigma_(min|max)"
     r"|(sqrt_|log_)?(one_minus_|recip_|recipm1_)?alphas_cumprod(_prev)?"
     r"|posterior_(variance|log_variance_clipped|mean_coef[12])|lvlb_weights"
     r"|denoiser\.(log_)?sigmas|(depth|low_scale)_model\..*"

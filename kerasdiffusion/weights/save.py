@@ -148,9 +148,31 @@ def save_file(
                 name = name.replace(PREFIXES[part], EMBEDDER, 1)
             entries.append(Entry(name, variable, row.original_shape, kind))
     entries = _fuse(entries)
+    for name, values in _marks(config).items():
+        entries.append(Entry(name, values, values.shape, values.dtype))
     metadata = {"format": "pt", METADATA_KEY: json.dumps(dataclasses.asdict(config))}
     with _replacing(path, overwrite) as temporary:
         write_safetensors(temporary, entries, metadata)
+
+
+def _marks(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Tensors that tell ComfyUI of the noise and the latents."""
+    schedule, found = config.schedule, {}
+    if config.diffusion_model.vector_width:
+        if schedule.is_continuous and schedule.prediction_type == "v_prediction":
+            found |= {
+                f"edm_vpred.{name}": getattr(schedule, name)
+                for name in ("sigma_min", "sigma_max")
+            }
+        elif schedule.prediction_type == "v_prediction":
+            found["v_pred"] = ()
+        if schedule.zero_terminal_snr:
+            found["ztsnr"] = ()
+    for name in ("mean", "std"):
+        values = getattr(config.autoencoder, f"latents_{name}", ())
+        if values:
+            found[f"edm_{name}"] = np.reshape(values, (1, -1, 1, 1))
+    return {name: np.array(values, np.float32) for name, values in found.items()}
 
 
 def _fuse(entries: Sequence[Entry]) -> list[Entry]:

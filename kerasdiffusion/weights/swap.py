@@ -16,11 +16,19 @@ from kerasdiffusion.weights import hub
 from kerasdiffusion.weights.base import WeightsError, read_json
 from kerasdiffusion.weights.configs import text_encoder_from_json, vae_from_json
 from kerasdiffusion.weights.files import open_tensors
+from kerasdiffusion.weights.unet_json import unet_from_json
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 FOLDERS = {
     "autoencoder": ("vae", vae_from_json),
     "text_encoder": ("text_encoder", text_encoder_from_json),
+    "diffusion_model": ("unet", unet_from_json),
+}
+# What has to be as in the model that a part comes into.
+FITS = {
+    "autoencoder": ("latent_channels", "downsampling", "image_channels"),
+    "text_encoder": ("width", "context_length", "projection_width"),
+    "diffusion_model": ("out_channels", "context_width", "vector_width"),
 }
 TINY_KEYS = ("1.conv.0.weight", "3.conv.0.weight", "decoder.layers.0.weight")
 
@@ -32,9 +40,10 @@ def read_configs(
 
     Args:
         config: The model's own.
-        sources: Where `"autoencoder"` and `"text_encoder"` come from, or `None`: a
-            model's folder, the part's own folder in one, a file of the part or of a
-            whole model, `hf://owner/name`, or a dict from parts to files.
+        sources: Where `"autoencoder"`, `"text_encoder"` and `"diffusion_model"` come
+            from, or `None`: a model's folder, the part's own folder in one, a file of
+            the part or of a whole model, `hf://owner/name`, or a dict from parts to
+            files.
         prediction_type: What the U-Net predicts, where the model's files do not say.
 
     Returns:
@@ -86,7 +95,7 @@ def read_part(field: str, source, own):
             if any(key in file for key in TINY_KEYS):
                 return TinyAutoencoderConfig()
     # A file has no more than weights: it must be of the same layout.
-    return own if isinstance(own, TextEncoderConfig) else _kl(own)
+    return _kl(own) if field == "autoencoder" else own
 
 
 def _kl(own) -> AutoencoderConfig:
@@ -104,11 +113,7 @@ def _like(found, own):
 
 def _check(field: str, found, own, source) -> None:
     """Whether a part fits its neighbours."""
-    if field == "autoencoder":
-        names = ("latent_channels", "downsampling", "image_channels")
-    else:
-        names = ("width", "context_length", "projection_width")
-    for name in names:
+    for name in FITS[field]:
         if getattr(found, name) != getattr(own, name):
             raise WeightsError(
                 f"The {field} must have a {name} of {getattr(own, name)} to fit the "

@@ -67,7 +67,7 @@ def web_ui(line):
                 "sampler": "dpmpp_2m_sde",
                 "spacing": "exponential",
                 "num_steps": 9,
-                "rng": "torch",
+                "rng": "webui-cpu",
             },
         ),
         (
@@ -122,8 +122,10 @@ def test_comfys_graph():
         "sampler": "dpmpp_2m",
         "spacing": "karras",
         "num_steps": 20,
-        "rng": "torch",
+        "rng": "comfy",
     }
+    parameters["sampler"] = "dpmpp_2m_sde_gpu"
+    assert sampling_options(parameters, SD1)["rng"] == "comfy-gpu"
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"1": {"class_type": "Other"}}'])

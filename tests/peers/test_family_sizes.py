@@ -15,7 +15,7 @@ import diffusers  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
-from kerasdiffusion import presets  # noqa: E402
+from kerasdiffusion import families, presets  # noqa: E402
 from kerasdiffusion.weights import names  # noqa: E402
 from kerasdiffusion.weights.configs import (  # noqa: E402
     text_encoder_to_json,
@@ -43,6 +43,11 @@ UNETS = {
     "bk-sdm-tiny": 323.38,
     "ssd-1b": 1331.33,
     "vega": 745.23,
+    "sdxl-lightning-4": 2567.46,
+    "hyper-sdxl-1": 2567.46,
+    "lcm-sdxl": 2567.55,
+    "playground-2.5": 2567.46,
+    "cosxl": 2567.46,
 }
 
 
@@ -71,11 +76,11 @@ def test_diffusion_models(name):
 @pytest.mark.parametrize(
     ("config", "millions"),
     [
-        (presets.SD1.text_encoder, 123.06),
-        (presets.SD2.text_encoder, 340.39),
-        (presets.SDXL.text_encoder, 123.06),
-        (presets.SDXL.text_encoder_2, 694.66),
-        (presets.SDXL_REFINER.text_encoder, 694.66),
+        (families.SD1.text_encoder, 123.06),
+        (families.SD2.text_encoder, 340.39),
+        (families.SDXL.text_encoder, 123.06),
+        (families.SDXL.text_encoder_2, 694.66),
+        (families.SDXL_REFINER.text_encoder, 694.66),
     ],
 )
 def test_text_encoders(config, millions):
@@ -93,10 +98,10 @@ def test_text_encoders(config, millions):
 @pytest.mark.parametrize(
     ("config", "millions"),
     [
-        (presets.SD1.autoencoder, 83.65),
-        (presets.SDXL.autoencoder, 83.65),
-        (presets.UPSCALER.autoencoder, 55.33),
-        (presets.TAESD, 2.45),
+        (families.SD1.autoencoder, 83.65),
+        (families.SDXL.autoencoder, 83.65),
+        (families.UPSCALER.autoencoder, 55.33),
+        (families.TAESD, 2.45),
     ],
 )
 def test_autoencoders(config, millions):

@@ -27,12 +27,12 @@ import pytest
 from keras import ops
 
 from kerasdiffusion import StableDiffusion, backend
+from kerasdiffusion.families import SD1
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.layers import GroupNorm
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.models.transformer import GatedPerceptron
-from kerasdiffusion.presets import SD1
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.keras_cv import find
 from kerasdiffusion.weights.layout import KERAS_CV

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from kerasdiffusion.sampling.noise import initial_noise, step_noise
+from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.sampling.brownian import BrownianTree
+from kerasdiffusion.sampling.noise import initial_noise, step_noise, table_noise
 from kerasdiffusion.sampling.rng import TorchCPU
+from kerasdiffusion.sampling.samplers import make_table
 
 torch = pytest.importorskip("torch")
 
@@ -55,3 +58,51 @@ def test_variation_seeds():
     expected = (expected / torch.sin(omega)).permute(1, 2, 0).numpy()
     got = initial_noise([3], shape, "torch", [4], 0.3)[0]
     assert np.allclose(got, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**33 + 5])
+def test_brownian_increments(seed):
+    """To the bit, in any order."""
+    torchsde = pytest.importorskip("torchsde")
+    shape, ends = (4, 8, 6), (0.0291675, 14.6146)
+    theirs = torchsde.BrownianTree(
+        torch.tensor(ends[0]), torch.zeros(shape), torch.tensor(ends[1]), entropy=seed
+    )
+    ends = (float(torch.tensor(end)) for end in ends)
+    ours = BrownianTree(*ends, seed, lambda each: TorchCPU(each).normal(shape))
+    for start, end in ((3.5, 8.25), (1.0, 3.5), (0.1, 0.100002), (8.25, 14.0)):
+        expected = theirs(torch.tensor(start), torch.tensor(end)).numpy()
+        start, end = (float(torch.tensor(each)) for each in (start, end))
+        assert same(ours.increment(start, end), expected)
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_sde", "dpmpp_2m_sde_karras"])
+def test_noise_of_samplers_of_stochastic_equations(sampler):
+    """`BrownianTreeNoiseSampler` of k-diffusion, with a seed for each image."""
+    torchsde = pytest.importorskip("torchsde")
+    table = make_table(ScheduleConfig(), sampler, 5)
+    found = table_noise(table, [3, 4], (8, 6, 4), "webui-cpu")
+    levels = torch.tensor(table.values[:, 0], dtype=torch.float32)
+    for image, seed in enumerate([3, 4]):
+        tree = torchsde.BrownianTree(
+            levels.min(), torch.zeros(4, 8, 6), levels.max(), entropy=seed
+        )
+        for i, (sigma, after) in enumerate(zip(levels, levels[1:], strict=False)):
+            noise = -tree(after, min(sigma, levels[0])) / (sigma - after).sqrt()
+            expected = noise.permute(1, 2, 0).numpy()
+            assert np.allclose(found[i, image], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_ancestral_noise_of_comfyui_on_a_cpu():
+    """A generator of its own, with the next seed."""
+    expected = torch.randn((2, 4, 8, 6), generator=torch.Generator().manual_seed(10))
+    expected = expected.permute(0, 2, 3, 1).numpy()
+    shape = (8, 6, 4)
+    assert same(step_noise([9], 2, shape, "comfy-cpu")[:, 0], expected)
+    first = torch.randn((4, 8, 6), generator=torch.Generator().manual_seed(9))
+    assert same(
+        initial_noise([9], shape, "comfy-cpu")[0], first.permute(1, 2, 0).numpy()
+    )
+    # On a GPU, those of a GPU's generator with the picture's own seed.
+    expected = initial_noise([9], shape, "torch-cuda")
+    assert (step_noise([9], 1, shape, "comfy")[0] == expected).all()

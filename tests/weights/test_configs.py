@@ -11,7 +11,8 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TinyAutoencoderConfig,
 )
-from kerasdiffusion.presets import PRESETS, SD1
+from kerasdiffusion.families import SD1
+from kerasdiffusion.presets import PRESETS
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.configs import (
     schedule_from_json,
@@ -153,7 +154,7 @@ def test_the_size_of_pictures_comes_from_the_u_net(tmp_path):
         (unet_from_json, {"field_of_next_year": 3}, "field_of_next_year"),
         (vae_from_json, {"shift_factor": 0.1}, "shift_factor"),
         (vae_from_json, {"use_quant_conv": False}, "use_quant_conv"),
-        (vae_from_json, {"latents_mean": [0.0] * 4}, "latents_mean"),
+        (vae_from_json, {"latents_mean": [0.0] * 3}, "latents_mean"),
         (vae_from_json, {"out_channels": 4}, "out_channels"),
         (vae_from_json, {"down_block_types": ["X"]}, "down_block_types"),
         (text_encoder_from_json, {"hidden_act": "relu"}, "hidden_act"),
@@ -164,7 +165,12 @@ def test_the_size_of_pictures_comes_from_the_u_net(tmp_path):
             {"architectures": ["CLIPVisionModel"]},
             "architectures",
         ),
-        (schedule_from_json, {"_class_name": "EDMEulerScheduler"}, "_class_name"),
+        (schedule_from_json, {"_class_name": "VQDiffusionScheduler"}, "_class_name"),
+        (
+            schedule_from_json,
+            {"_class_name": "EDMEulerScheduler", "prediction_type": "sample"},
+            "prediction_type",
+        ),
         (schedule_from_json, {"trained_betas": [0.1]}, "trained_betas"),
         (schedule_from_json, {"beta_schedule": "sigmoid"}, "beta_schedule"),
         (schedule_from_json, {"prediction_type": "flow"}, "prediction_type"),

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasdiffusion.presets import PRESETS, SD2, UPSCALER
+from kerasdiffusion.families import COSXL, PLAYGROUND, SD2, UPSCALER
+from kerasdiffusion.presets import PRESETS
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.detect import detect
 from kerasdiffusion.weights.layout import FIELDS
@@ -107,6 +108,43 @@ def test_what_is_predicted(metadata, more, prediction_type, zero_snr):
     schedule = detect(file).schedule
     assert schedule.prediction_type == prediction_type
     assert schedule.zero_terminal_snr == zero_snr
+
+
+@pytest.mark.parametrize(
+    ("name", "prediction_type"),
+    [
+        ("512-base-ema.ckpt", "epsilon"),
+        ("v2-1_512-ema-pruned.safetensors", "epsilon"),
+        ("sd_turbo.safetensors", "epsilon"),
+        ("768-v-ema.ckpt", "v_prediction"),
+        ("v2-1_768-ema-pruned.safetensors", "v_prediction"),
+    ],
+)
+def test_what_the_published_files_of_sd2_predict_is_in_their_names(
+    name, prediction_type, monkeypatch
+):
+    monkeypatch.setattr(Shapes, "path", Path("models") / name)
+    assert detect(Shapes(SD2)).schedule.prediction_type == prediction_type
+
+
+def test_playground_and_cosxl_are_known_by_tensors_of_their_own():
+    mean, std = (
+        np.reshape(getattr(PLAYGROUND.autoencoder, name), (1, 4, 1, 1))
+        for name in ("latents_mean", "latents_std")
+    )
+    marks = {"edm_mean": mean, "edm_std": std}
+    assert detect(Marked(PLAYGROUND, marks)) == PLAYGROUND
+    marks = {"edm_vpred.sigma_max": np.array(120.0)}
+    assert detect(Marked(COSXL, marks)) == COSXL
+    assert all(names.IGNORED.fullmatch(name) for name in ("edm_mean", *marks))
+
+
+class Marked(Shapes):
+    """With the values of some tensors."""
+
+    def __init__(self, config, marks):
+        super().__init__(config, **{name: each.shape for name, each in marks.items()})
+        self.read = marks.__getitem__
 
 
 def test_the_upscaler_has_a_noise_of_its_own():

@@ -10,10 +10,10 @@ from kerasdiffusion.config import (
     DiffusionModelConfig,
     TextEncoderConfig,
 )
+from kerasdiffusion.families import SD1
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.presets import SD1
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.arrays import stored_shape
 

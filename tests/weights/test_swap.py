@@ -9,6 +9,7 @@ import safetensors.numpy
 
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.config import TinyAutoencoderConfig
+from kerasdiffusion.presets import PRESETS, Preset
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.save import save_file
 from kerasdiffusion.weights.swap import read_configs
@@ -61,6 +62,26 @@ def test_another_text_encoder(models):
     np.testing.assert_array_equal(first(model.text_encoder), expected)
     expected = first(found["one"].decoder)
     np.testing.assert_array_equal(first(model.decoder), expected)
+
+
+@pytest.mark.parametrize("place", ["other", "other/unet", "other.safetensors"])
+def test_another_u_net(models, place):
+    """As SDXL takes a distilled one; its own is not read."""
+    folder, found = models
+    model = StableDiffusion.from_preset(folder / "one", unet=folder / place)
+    expected = first(found["other"].diffusion_model)
+    np.testing.assert_array_equal(first(model.diffusion_model), expected)
+    expected = first(found["one"].decoder)
+    np.testing.assert_array_equal(first(model.decoder), expected)
+
+
+def test_a_preset_may_have_its_u_net_elsewhere(models, monkeypatch):
+    folder, found = models
+    preset = Preset(str(folder / "one"), "", TINY, unet=str(folder / "other/unet"))
+    monkeypatch.setitem(PRESETS, "lightning", preset)
+    model = StableDiffusion.from_preset("lightning")
+    expected = first(found["other"].diffusion_model)
+    np.testing.assert_array_equal(first(model.diffusion_model), expected)
 
 
 def test_a_tiny_autoencoder_paints_and_comes_back(models):

@@ -18,7 +18,8 @@ import kerasdiffusion
 from kerasdiffusion.apps import cli, options
 from kerasdiffusion.apps.bench import report
 from kerasdiffusion.apps.bench.worker import Job, to_json
-from kerasdiffusion.presets import PRESETS, SD1
+from kerasdiffusion.families import SD1
+from kerasdiffusion.presets import PRESETS
 
 PEERS = {"diffusers": "diffusers", "keras-cv": "keras_cv"}
 KERAS_CV_MULTIPLE = 128
