@@ -12,6 +12,7 @@ from kerasdiffusion.datasets.sprites import COLORS
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.samplers import SAMPLERS
 from tests.test_picture_tasks import APPLE, PICTURE
+from tests.test_pictures import bomb
 from tests.tiny import TINY, tiny_model
 
 MASK = np.zeros((32, 32), np.uint8)
@@ -193,9 +194,9 @@ class TestOutpaint:
         assert (found[:, 16:] == expected).all()
 
     @pytest.mark.parametrize("size", [(32, 32), (16, 40), (50, 70)])
-    def test_farther_than_the_picture_is_large(self, either, size):
+    def test_farther_than_the_picture_is_large(self, tiny, size):
         picture = LARGE[: size[0], : size[1]]
-        (found,) = grow(either, picture, left=100, bottom=40, num_steps=2)
+        (found,) = grow(tiny, picture, left=100, bottom=40, num_steps=2)
         assert found.shape == (size[0] + 40, size[1] + 100, 3)
         assert (found[: size[0], 100:] == picture).all()
         # Other noise in each window, and none is left out.
@@ -280,6 +281,19 @@ class TestBadInput:
     def test_of_outpaint(self, unbuilt, arguments, error, message):
         with pytest.raises(error, match=message):
             grow(unbuilt, **arguments)
+
+    @pytest.mark.parametrize("content", [b"no picture", bomb(20000, 20000)])
+    def test_files_that_are_no_pictures(self, unbuilt, content, tmp_path):
+        path = tmp_path / "picture.png"
+        path.write_bytes(content)
+        rule = "16 to 8192 pixels|that Pillow reads"
+        for call in (
+            lambda: paint(unbuilt, path),
+            lambda: paint(unbuilt, mask=path),
+            lambda: grow(unbuilt, path, left=8),
+        ):
+            with pytest.raises(ValueError, match=rule):
+                call()
 
     def test_a_unet_of_other_channels(self):
         network = replace(TINY.diffusion_model, in_channels=5)
