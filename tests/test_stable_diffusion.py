@@ -143,10 +143,12 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
     table = asked[0].run.table
     LatentDiffusion._denoise(
         SimpleNamespace(diffusion_model=network),
+        (),
         asked[0].branches,
         scale,
         asked[0].shares,
         asked[0].run.methods,
+        (),
         loop.start(asked[0].latents),
         table.rows,
         np.zeros((1, 2, *LATENTS), "float32"),
