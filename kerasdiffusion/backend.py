@@ -7,6 +7,7 @@ programs and for the defaults of the machine.
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -165,8 +166,10 @@ def resolve_precision(precision: str | None) -> str:
             return policy
         return "bfloat16" if _multiplies_bfloat16() else "float16"
     if precision not in PRECISIONS:
+        near = difflib.get_close_matches(str(precision), PRECISIONS, n=2, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(
-            f"`precision` must be one of {', '.join(PRECISIONS)}. "
+            f"`precision` must be one of {', '.join(PRECISIONS)}.{hint} "
             f"Received: {precision!r}"
         )
     return precision

@@ -89,6 +89,19 @@ def within_interval(table: Table, options: Options) -> Table:
     return table.with_column(COLUMNS.guidance, before * inside)
 
 
+def without_guidance(
+    table: Table, branches: Sequence, shares, methods: Mapping
+) -> np.ndarray:
+    """The rows of a table to which the prompt alone says all: bool.
+
+    There the negative prompt is left out, and half of the time with it. With other
+    methods than the scale and with `AND` it never is.
+    """
+    alone = len(branches) == 2 and np.all(np.asarray(shares) == 1.0)
+    alone = alone and not set(methods) - {"freeu"}
+    return alone & (table.rows[:, COLUMNS.guidance] == 0.0)
+
+
 def self_attentions(config: DiffusionModelConfig) -> list[str]:
     """diffusers' names of a U-Net's self-attention layers, without building it."""
     ending = ".to_q.weight"

@@ -148,6 +148,14 @@ def takes_options(task: Callable) -> Callable:
     return method
 
 
+def check_keywords(function: Callable, keywords: Mapping) -> None:
+    """That a function takes keywords; a `TypeError` with near matches if not."""
+    known = list(inspect.signature(function).parameters)
+    for name in keywords:
+        if name not in known:
+            raise TypeError(_unknown(function.__name__, name, known))
+
+
 def _unknown(task: str, name: str, known: list[str]) -> str:
     known = [each for each in known if each not in ("self", "options")]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

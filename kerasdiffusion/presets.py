@@ -194,7 +194,12 @@ def find_preset(source) -> tuple[object, ModelConfig | None]:
         return PRESETS[source].source, PRESETS[source].config
     if os.sep in source or ":" in source or Path(source).exists():
         return source, None
-    near = difflib.get_close_matches(source, PRESETS, n=3, cutoff=0.4)
+    # What people call them is also the name on the hub.
+    known = {preset.source.rpartition("/")[2]: name for name, preset in PRESETS.items()}
+    known = {name.lower(): preset for name, preset in known.items()}
+    known.update({name: name for name in PRESETS})
+    near = difflib.get_close_matches(source.lower(), known, n=3, cutoff=0.4)
+    near = list(dict.fromkeys(known[name] for name in near))
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
         f"A model is a preset ({', '.join(PRESETS)}), hf://owner/name, a folder or a "

@@ -27,9 +27,10 @@ from kerasdiffusion.guidance_arguments import (
     guidance_methods,
     self_attentions,
     within_interval,
+    without_guidance,
 )
 from kerasdiffusion.inpainting import Inpainting
-from kerasdiffusion.options import Options, takes_options
+from kerasdiffusion.options import Options, check_keywords, takes_options
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.refining import refine
 from kerasdiffusion.sampling.denoiser import empty_memory
@@ -124,8 +125,10 @@ class StableDiffusion(Inpainting, Walks):
             A `StableDiffusion`.
 
         Raises:
+            TypeError: If the constructor takes no such argument.
             WeightsError: If the source is no model, or cannot be read.
         """
+        check_keywords(cls, overrides)
         model = cls(weights=source, **overrides)
         model.build()
         return model
@@ -330,16 +333,23 @@ class StableDiffusion(Inpainting, Walks):
         if table.opening_noise > 0.0:
             latents = latents + np.float32(table.opening_noise) * fresh[0]
             fresh = fresh[1:]
+        unguided = without_guidance(table, branches, shares, run.methods)
+
+        def walk(alone, *state):
+            seen = branches[1:] if alone else branches
+            return denoise(
+                seen, scale, shares, run.methods, controls, *state, run.known
+            )
+
         return drive(
-            lambda *state: denoise(
-                branches, scale, shares, run.methods, controls, *state, run.known
-            ),
+            walk,
             latents,
             table,
             fresh,
             run.options.callback,
             run.options.progress_bar,
             empty_memory(run.methods, latents),
+            unguided,
         )
 
     def _pictures(self, latents) -> np.ndarray:

@@ -8,12 +8,13 @@ from kerasdiffusion.guidance_arguments import (
     guidance_methods,
     self_attentions,
     within_interval,
+    without_guidance,
 )
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.options import Options
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import COLUMNS
-from tests.tiny import TINY, TINY_SDXL
+from tests.tiny import TINY, TINY_SDXL, tiny_model
 
 LAYERS = [
     "down_blocks.0.attentions.0.transformer_blocks.0.attn1",
@@ -152,3 +153,43 @@ def test_unknown_layers_are_refused_before_anything_is_built():
     with pytest.raises(ValueError, match="Did you mean up_blocks.*Received: 'up_bloks"):
         model.text_to_image("x", pag_scale=3.0, pag_applied_layers="up_bloks.1")
     assert not model.built
+
+
+@pytest.mark.every_backend
+def test_outside_of_the_interval_the_prompt_alone_is_seen(monkeypatch):
+    """Which changes nothing but the time."""
+    model, latents = tiny_model(), []
+    options = {
+        "seed": 1,
+        "num_steps": 6,
+        "guidance_interval": (0.5, 5.0),
+        "callback": lambda step: latents.append(step.latents),
+    }
+    seen, denoise = [], model.program("denoise")
+
+    def counted(branches, *state):
+        seen.append(len(branches))
+        return denoise(branches, *state)
+
+    monkeypatch.setitem(model._programs, "denoise", counted)
+    model.text_to_image("two cats", **options)
+    assert set(seen) == {1, 2} and len(seen) == 6
+    monkeypatch.setattr(
+        "kerasdiffusion.stable_diffusion.without_guidance",
+        lambda table, *_: np.zeros(len(table), bool),
+    )
+    model.text_to_image("two cats", **options)
+    assert seen[6:] == [2] * 6
+    found, expected = latents[5], latents[11]
+    assert found == pytest.approx(expected, abs=1e-4 * float(abs(expected).max()))
+
+
+def test_with_other_methods_all_branches_are_seen():
+    outside = within_interval(table(), Options(guidance_interval=(1.0, 5.0)))
+    shares, two = np.ones((1, 3)), [{}, {}]
+    assert 0 < without_guidance(outside, two, shares, {}).sum() < len(outside)
+    assert without_guidance(outside, two, shares, {"freeu": 1}).any()
+    assert not without_guidance(outside, two, shares, {"rescale": 0.5}).any()
+    assert not without_guidance(outside, two, 0.5 * shares, {}).any()
+    assert not without_guidance(outside, [{}] * 3, np.ones((2, 3)), {}).any()
+    assert not without_guidance(table(), two, shares, {}).any()

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from kerasdiffusion import StableDiffusion
 from kerasdiffusion.presets import PRESETS, find_preset
 
 
@@ -13,6 +14,27 @@ def test_a_presets_name_is_its_source_and_configuration():
 @pytest.mark.parametrize("source", ["hf://owner/name", "a/folder", None, {"unet": "x"}])
 def test_anything_else_is_a_source_itself(source):
     assert find_preset(source) == (source, None)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("SDXL", "sdxl"),
+        ("stable-diffusion-v1-5", "sd1.5"),
+        ("stable-diffusion-2-1", "sd2.1"),
+        ("sdxl-lightning", "sdxl-lightning-"),
+        ("LCM_Dreamshaper_v7", "lcm-dreamshaper"),
+    ],
+)
+def test_what_people_call_a_model_leads_to_its_preset(written, meant):
+    with pytest.raises(ValueError, match=f"Did you mean .*{meant}.*Received"):
+        find_preset(written)
+
+
+def test_a_mistyped_keyword_has_near_matches():
+    message = "`StableDiffusion` takes .* Did you mean precision.*Received: 'presision'"
+    with pytest.raises(TypeError, match=message):
+        StableDiffusion.from_preset("emoji", presision="float16")
 
 
 def test_a_mistyped_name_is_said_before_a_framework_loads():

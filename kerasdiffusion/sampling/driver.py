@@ -55,18 +55,21 @@ def drive(
     callback: Callable[[Step], bool | None] | None = None,
     progress_bar: bool = False,
     memory: tuple = (),
+    kinds: np.ndarray | None = None,
 ) -> np.ndarray:
     """Walks a table with a compiled loop, in as few pieces as the caller allows.
 
     Args:
         program: Takes `(carry, rows, noise, start, stop)` as `loop.run` does, with
-            `CAPACITY` rows and noises.
+            `CAPACITY` rows and noises; ahead of them the rows' kind, if they have one.
         latents: float32 of shape `(batch, h, w, channels)`, in sigma space.
         table: The sampler's `Table`.
         noise: One for each of the table's `noise_rows`.
         callback: Called with a `Step` after each; returning `False` ends the run.
         progress_bar: Whether a long run shows a bar.
         memory: What the denoiser begins with, see `loop.start`.
+        kinds: Of each row, where they are not all alike: what `program` tells them
+            apart by.
 
     Returns:
         Latents as the decoder takes them, float32.
@@ -76,12 +79,13 @@ def drive(
     total = int(table.steps[-1]) + 1 - first
     window = None
     with tqdm(total=total, delay=PATIENCE, disable=not progress_bar) as bar:
-        for start, stop in pieces(table, callback is not None, progress_bar):
+        for start, stop in pieces(table, callback is not None, progress_bar, kinds):
             if start // CAPACITY != window:
                 window = start // CAPACITY
                 rows, fresh = cut_window(table, noise, window)
             begin, end = (np.int32(i - window * CAPACITY) for i in (start, stop))
-            carry = program(carry, rows, fresh, begin, end)
+            kind = () if kinds is None else (kinds[start],)
+            carry = program(*kind, carry, rows, fresh, begin, end)
             if progress_bar:
                 ops.convert_to_numpy(carry.x[:1, :1, :1, :1])  # waits for the device
             if stop < len(table) and table.steps[stop] == table.steps[stop - 1]:
@@ -95,19 +99,25 @@ def drive(
     return ops.convert_to_numpy(carry.x)
 
 
-def pieces(table: Table, each_step: bool, timed: bool) -> Iterator[tuple[int, int]]:
+def pieces(
+    table: Table, each_step: bool, timed: bool, kinds: np.ndarray | None = None
+) -> Iterator[tuple[int, int]]:
     """Rows `(start, stop)` of each call of the program.
 
     Args:
         table: The sampler's `Table`.
         each_step: Whether no piece may be longer than a step.
         timed: Whether pieces should take about `GLANCE` seconds.
+        kinds: Of each row: no piece has two.
     """
+    ends = np.array([len(table)])
+    if kinds is not None:
+        ends = np.append(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, ends)
     start, length = 0, 1 if each_step or timed else CAPACITY
     while start < len(table):
         stop = min(start + length, len(table))
         stop = int(np.searchsorted(table.steps, table.steps[stop - 1], side="right"))
-        stop = min(stop, (start // CAPACITY + 1) * CAPACITY)
+        stop = min(stop, (start // CAPACITY + 1) * CAPACITY, int(ends[ends > start][0]))
         began = time.monotonic()
         yield start, stop
         if timed and not each_step:

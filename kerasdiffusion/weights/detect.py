@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from kerasdiffusion.config import (
     AutoencoderConfig,
@@ -52,6 +53,12 @@ STRANGERS = (
     (r"(encoder\.block|shared)\.", "a T5 text encoder"),
     (r"(embedder\.)?vision_model\.|visual\.", "a CLIP image encoder"),
     (_UNET + r"(down|up)_blocks\.\d+\.\d+\.", "a Stable Cascade checkpoint"),
+    (r"(.*\.)?single_transformer_blocks\.", "a Flux checkpoint"),
+    (
+        r"(transformer\.)?(transformer_blocks|blocks)\.\d|pos_embed\.proj|adaln_single",
+        "a diffusion transformer (Stable Diffusion 3, PixArt or another)",
+    ),
+    (r"model\.\d+\.(sub\.\d|weight)|conv_first\.", "an upscaler of pictures (ESRGAN)"),
 )
 # Parts of a model, and how they are read.
 ALONE = (
@@ -65,7 +72,7 @@ ALONE = (
     ),
     (
         r"down_blocks\.\d+\.resnets\.|input_blocks\.0\.0\.",
-        "a U-Net alone: pass a dict of a file for each part",
+        "a U-Net alone: pass it as `unet` beside a whole model",
     ),
 )
 
@@ -126,6 +133,12 @@ def detect(file: TensorFile) -> ModelConfig:
             ) from error
     if not any(key.startswith(PREFIXES["diffusion_model"]) for key in file.keys()):
         refuse_strangers(file, among=STRANGERS + ALONE)
+        first = ", ".join(sorted(file.keys())[:3])
+        raise WeightsError(
+            "A single file of Stable Diffusion has tensors "
+            f"{PREFIXES['diffusion_model']}*. "
+            f"Received: {first or 'none'} and others in {file.path}"
+        )
     refuse_strangers(file, among=STRANGERS[:3])
     network = _diffusion_model(file)
     is_xl = network.vector_width > 0
@@ -172,7 +185,7 @@ def _schedules(file: TensorFile, network, is_sd2: bool):
         return UPSCALER.schedule, UPSCALER.low_res_schedule
     # Stable Diffusion 2's models of more channels are of its 512 x 512 base, and so are
     # files whose names say it (512-base-ema.ckpt, v2-1_512-ema-pruned.safetensors).
-    is_base = re.search(r"base|512|turbo", file.path.name, re.IGNORECASE)
+    is_base = re.search("base|512|turbo", Path(file.path).name, re.IGNORECASE)
     is_v = is_sd2 and network.in_channels == 4 and not is_base
     kind = "v_prediction" if is_v else "epsilon"
     said = file.metadata.get("modelspec.prediction_type")

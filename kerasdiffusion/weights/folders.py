@@ -68,9 +68,11 @@ def read_folder(folder: str | Path) -> ModelConfig:
                 f"are {', '.join(PIPELINES)}. Received: {pipeline!r} in {index}"
             )
     elif not (folder / "unet" / "config.json").is_file():
+        lora = next(folder.glob("*lora*.safetensors"), None)
+        hint = f"; {lora.name} looks like a LoRA" if lora else ""
         raise WeightsError(
             f"The folder is not a model: it has no model_index.json and no "
-            f"unet/config.json. Received: {folder}"
+            f"unet/config.json{hint}. Received: {folder}"
         )
 
     def part(name, convert, file="config.json"):

@@ -36,6 +36,14 @@ SAFETENSORS_DTYPES = {
 }
 
 
+# What lies there instead of a file that was not fetched as it should be.
+NOT_THE_FILE = {
+    b"version https://git-lfs": "a pointer of Git LFS (`git lfs pull` fetches it)",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+}
+
+
 class SafetensorsFile(MappedFile):
     """A `.safetensors` file.
 
@@ -50,6 +58,9 @@ class SafetensorsFile(MappedFile):
         super().__init__(path)
         if self.size < 8:
             self._refuse(f"is truncated: it has {self.size} bytes")
+        for start, what in NOT_THE_FILE.items():
+            if self.map[: len(start)].lower() == start:
+                self._refuse(f"is {what}, not the file itself")
         length = int.from_bytes(self.map[:8], "little")
         if length > MAX_JSON:
             self._refuse(f"states a header of {length} bytes, over {MAX_JSON}")

@@ -109,3 +109,15 @@ def test_pieces(name, num_steps):
     assert len(whole) == -(-len(table) // CAPACITY)
     assert len(single) >= num_steps
     assert len(timed) < len(single) or len(single) <= 5
+
+
+@pytest.mark.parametrize("each_step", [False, True])
+def test_no_piece_has_rows_of_two_kinds(each_step):
+    table = make_table(ScheduleConfig(), "heun", 60)
+    kinds = np.isin(np.arange(len(table)), [*range(7), 70, *range(90, 119)])
+    found = list(pieces(table, each_step, timed=False, kinds=kinds))
+    assert [start for start, _ in found] == [0, *(stop for _, stop in found[:-1])]
+    assert found[-1][1] == len(table)
+    assert all(len(set(kinds[start:stop])) == 1 for start, stop in found)
+    if not each_step:
+        assert len(found) == 6  # five runs of a kind, one of them over two windows

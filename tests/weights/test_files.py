@@ -88,6 +88,8 @@ def entry(start, stop, shape=(1,), dtype="F32"):
         (safetensors_bytes({"a": entry(0, 4)}, b"12"), "truncated: its tensors end"),
         (safetensors_bytes({}, b"12"), "bytes left over"),
         (safetensors_bytes(b"{}", length=2**63), "states a header of"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html></html>", "is a web page, not the file itself"),
         (safetensors_bytes(b"{}", length=2**24 + 1), "states a header of"),
         (safetensors_bytes(b"not json"), "not JSON"),
         (safetensors_bytes(b"\xff\xfe"), "not JSON"),

@@ -335,6 +335,10 @@ def test_a_file_that_cannot_be_read_to_its_end_changes_nothing(folder, fresh):
         ({"control_model.input_blocks.0.0.weight": np.zeros(1)}, "a ControlNet"),
         ({"double_blocks.0.img_attn.norm.key_norm.scale": np.zeros(1)}, "Flux"),
         ({"emb_params": np.zeros(1)}, "a textual-inversion embedding"),
+        ({"single_transformer_blocks.0.norm.bias": np.zeros(1)}, "a Flux"),
+        ({"transformer_blocks.0.attn.to_q.bias": np.zeros(1)}, "Diffusion 3, PixArt"),
+        ({"adaln_single.linear.weight": np.zeros(1)}, "a diffusion transformer"),
+        ({"model.1.sub.0.RDB1.conv1.0.bias": np.zeros(1)}, "ESRGAN"),
     ],
 )
 def test_says_what_else_a_file_is(tmp_path, fresh, tensors, what):
@@ -437,3 +441,11 @@ def test_every_part_has_a_folder(model):
     assert {FOLDERS[part][0] for part in NARROW.parts} <= {
         path.name for path in model.iterdir()
     }
+
+
+def test_a_file_of_nothing_that_is_known(tmp_path):
+    path = tmp_path / "other.safetensors"
+    safetensors.numpy.save_file({"a": np.zeros(1)}, path)
+    rule = r"tensors model.diffusion_model.\*. Received: a and others in .*other.safe"
+    with pytest.raises(WeightsError, match=rule):
+        read_config(path)
