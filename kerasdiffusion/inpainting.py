@@ -102,9 +102,11 @@ class Inpainting(PictureTasks):
         if padding is not None:
             padding = check_pixels(padding, "padding")
         self._check_takes_masks("inpaint")
+        whole = Box(0, size[0], 0, size[1])
+        seen = size if padding is None else (self.img_height, self.img_width)
         start = self._start(
             "inpaint",
-            size if padding is None else (self.img_height, self.img_width),
+            seen,
             strength,
             options,
             prompt,
@@ -116,13 +118,12 @@ class Inpainting(PictureTasks):
         )
         covers = [feathered(each, feather) for each in masks]
         if padding is None:
+            boxes = [whole]
             painted = self._repaint(start, pictures, masks)
-            boxes = [Box(0, size[0], 0, size[1])]
         else:
-            model_size = self.img_height, self.img_width
-            boxes = [box_around(cover, padding, model_size) for cover in covers]
+            boxes = [box_around(cover, padding, seen) for cover in covers]
             parts = [
-                enlarged(picture, each, box, model_size)
+                enlarged(picture, each, box, seen)
                 for picture, each, box in alike(pictures, masks, boxes)
             ]
             painted = self._repaint(start, *zip(*parts, strict=True))

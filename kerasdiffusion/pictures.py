@@ -41,7 +41,7 @@ def read_pictures(pictures: Any) -> list[np.ndarray]:
     >>> [each.shape for each in read_pictures(np.zeros((2, 64, 48, 3), "uint8"))]
     [(64, 48, 3), (64, 48, 3)]
     """
-    return [_over_white(each) for each in _listed(pictures)]
+    return [_over_white(_levels(each)) for each in _listed(pictures)]
 
 
 def read_masks(masks: Any, size: tuple[int, int]) -> list[np.ndarray]:
@@ -76,7 +76,10 @@ def _without_bools(masks):
 
 
 def _grey(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    values = _over_white(array).astype("float32") / 255.0
+    whole = 255.0 if array.dtype == np.uint8 else 1.0
+    values = array.astype("float32") / whole
+    if array.shape[-1] == 4:
+        values = values[..., :3] * values[..., 3:] + 1.0 - values[..., 3:]
     # Rounded, for white to be 1.
     values = np.round(values @ np.array([0.299, 0.587, 0.114], "float32"), 5)
     if values.shape != size:
@@ -117,7 +120,7 @@ def to_unit(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _listed(pictures) -> list[np.ndarray]:
-    """Arrays of shape `(height, width, 3 or 4)`, uint8."""
+    """Arrays of shape `(height, width, 3 or 4)`, uint8 or float."""
     if isinstance(pictures, (list, tuple)):
         if not pictures:
             raise ValueError(f"{_RULE}, or a list of these. Received: {pictures!r}")
@@ -181,8 +184,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
             raise ValueError(
                 f"A picture of floats must lie in [0, 1]. Received: {low} to {high}"
             )
-        array = np.round(array * 255.0).astype("uint8")
-    if array.dtype != np.uint8:
+    elif array.dtype != np.uint8:
         raise TypeError(f"{_RULE}. Received: an array of {array.dtype}")
     return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
 
@@ -193,6 +195,12 @@ def _check_sides(height: int, width: int, what) -> None:
             f"A picture's sides must be {SMALLEST} to {LARGEST} pixels. Received: "
             f"height={height}, width={width} ({what})"
         )
+
+
+def _levels(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    return np.round(array * 255.0).astype("uint8")
 
 
 def _over_white(array: np.ndarray) -> np.ndarray:

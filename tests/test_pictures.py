@@ -84,6 +84,8 @@ class TestMask:
         (mask,) = read_masks(grey, (24, 32))
         assert mask.dtype == np.float32
         assert mask[0, ::8] == pytest.approx([0.0, 0.2, 1.0, 1.0])
+        (mask,) = read_masks(np.full((24, 32), 0.7), (24, 32))
+        assert mask == pytest.approx(0.7), "finer than 256 levels"
 
     def test_bools_and_coloured_pictures(self):
         white = np.ones((24, 32), bool)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kerasdiffusion.datasets import SceneConfig, SceneDataset
+from kerasdiffusion.datasets.scenes import BACKGROUNDS, Item, Scene, render
 from kerasdiffusion.datasets.sprites import COLORS
 from kerasdiffusion.training.classifier import class_names
 
@@ -126,3 +127,81 @@ def evaluate(
             f"background {scores[name].backgrounds:6.1%}"
         )
     return scores, pictures["painted"], captions
+
+
+def evaluate_inpainting(
+    model,
+    classifier: keras.Model,
+    config: SceneConfig,
+    count: int = 50,
+    seed: int = 2000,
+    painted: str = "dog face",
+    over: str = "red apple",
+    prompt: str = "a dog",
+    batch_size: int = 10,
+    report: Callable[[str], None] = print,
+) -> tuple[float, float, np.ndarray]:
+    """Paints one object over another's region, on grounds of all colours.
+
+    The region is the box around the object and four pixels more.
+
+    Args:
+        model: A `StableDiffusion`.
+        classifier: A model from `train_classifier`.
+        config: The scenes, which the classifier was trained on.
+        count: Pictures.
+        seed: Seed of the first picture.
+        painted: The class that should be seen afterwards.
+        over: The object that is there at first.
+        prompt: What is asked for; it says nothing of the ground.
+        batch_size: Pictures at once.
+        report: Is given a line at a time.
+
+    Returns:
+        The share of pictures in which the classifier sees the new object; the share of
+        the pixels outside of the regions that are the input's own; and the pictures.
+    """
+    names, size = class_names(config), model.img_height
+    grounds = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(count)]
+    before = np.stack(
+        [render(Scene(ground, (Item(over),)), size) for ground in grounds]
+    )
+    masks = np.stack([box_mask(picture, margin=4) for picture in before])
+    after = np.concatenate(
+        [
+            model.inpaint(
+                list(before[start : start + batch_size]),
+                list(masks[start : start + batch_size]),
+                [prompt] * len(before[start : start + batch_size]),
+                seed=seed + start,
+                progress_bar=False,
+            )
+            for start in range(0, count, batch_size)
+        ]
+    )
+    logits = classifier.predict(after.astype("float32") / 127.5 - 1.0, verbose=0)
+    seen = float(np.mean(logits.argmax(axis=-1) == names.index(painted)))
+    kept = float(np.mean((after == before).all(axis=-1)[~masks]))
+    report(f"{count} times {prompt!r} over a {over}, seed {seed}")
+    report(f"{painted} seen {seen:6.1%}  pixels outside the mask kept {kept:6.1%}")
+    return seen, kept, after
+
+
+def box_mask(picture: np.ndarray, margin: int) -> np.ndarray:
+    """The box around what is not the ground's colour, and a margin.
+
+    Args:
+        picture: uint8 `(height, width, 3)`, an object on a plain ground.
+        margin: Pixels on each side.
+
+    Returns:
+        bool `(height, width)`.
+    """
+    object_ = np.abs(picture.astype(int) - picture[0, 0]).max(axis=-1) > 24
+    mask = np.zeros(object_.shape, bool)
+    rows, columns = (np.flatnonzero(object_.any(axis=axis)) for axis in (1, 0))
+    mask[
+        max(0, rows[0] - margin) : rows[-1] + 1 + margin,
+        max(0, columns[0] - margin) : columns[-1] + 1 + margin,
+    ] = True
+    return mask

@@ -136,3 +136,25 @@ def test_starting_late_from_noisy_latents():
     )
     assert result(carry) == pytest.approx(clean, abs=1e-6)
     assert len(table) == 4
+
+
+@pytest.mark.parametrize("name", ["dpmpp_2m", "heun", "pndm", "dpmpp_sde"])
+def test_known_latents_are_put_back_as_noisy_as_the_next_row_sees_them(name):
+    table, args = arguments(name, 6, 16)
+    carry, rows, noise, text, *_ = keras.tree.map_structure(ops.convert_to_tensor, args)
+    clean, own = initial_noise([1, 2], toy.SHAPE), initial_noise(SEEDS, toy.SHAPE)
+    mask = np.ones((2, *toy.SHAPE[:2], 1), "float32")
+    mask[:, 0], mask[:, 1] = 0.0, 0.5
+    known = loop.Known(*map(ops.convert_to_tensor, (clean, mask, own)))
+    denoise = denoiser(guided_network, [{"crossattn": text[None]}])
+    begin, after = carry, [*table.values[1:, 0], 0.0]
+    for i, sigma in enumerate(after):
+        free = loop.step(denoise, carry, rows[i], noise[i])
+        carry = loop.step(denoise, carry, rows[i], noise[i], known)
+        noisy = clean + np.float32(sigma) * own
+        # The grey half is free for the second half of the steps.
+        kept = 2 if table.steps[i] < 3 else 1
+        assert (result(carry)[:, kept:] == result(free)[:, kept:]).all()
+        assert result(carry)[:, :kept] == pytest.approx(noisy[:, :kept], abs=1e-4)
+    whole = loop.run(denoise, begin, rows, noise, 0, len(table), known)
+    assert toy.relative_error(result(whole), result(carry)) < 1e-5

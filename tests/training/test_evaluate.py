@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from kerasdiffusion.datasets import SceneConfig, SceneDataset
+from kerasdiffusion.datasets.scenes import BACKGROUNDS, Item, Scene, render
 from kerasdiffusion.training.classifier import class_names, soften, train_classifier
-from kerasdiffusion.training.evaluate import border_colors, score
+from kerasdiffusion.training.evaluate import (
+    border_colors,
+    box_mask,
+    evaluate_inpainting,
+    score,
+)
 
 SCENES = SceneConfig(
     objects=("red apple", "dog face", "rocket"),
@@ -58,3 +64,38 @@ def test_softening_keeps_the_mean_and_lowers_the_contrast():
 
 def test_classes_are_the_objects_and_the_shapes():
     assert class_names(SCENES) == ["red apple", "dog face", "rocket", "circle"]
+
+
+class Painter:
+    """Puts dogs where masks are white; but in every second picture."""
+
+    img_height = 32
+
+    def inpaint(self, pictures, masks, prompts, seed, progress_bar):
+        painted = []
+        for i, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
+            ground = BACKGROUNDS[(seed + i) % len(BACKGROUNDS)]
+            dog = render(Scene(ground, (Item("dog face"),)), 32)
+            new = np.where(mask[..., None], dog, picture) if i % 2 else picture.copy()
+            new[0, 0] = 255 - new[0, 0]
+            painted.append(new)
+        assert prompts == ["a dog"] * len(painted)
+        return np.stack(painted)
+
+
+def test_inpainting_counts_new_objects_and_pixels_that_stay(judge):
+    lines = []
+    seen, kept, pictures = evaluate_inpainting(
+        Painter(), judge, SCENES, count=20, seed=0, report=lines.append
+    )
+    assert pictures.shape == (20, 32, 32, 3) and len(lines) == 2
+    assert seen == pytest.approx(0.5, abs=0.1)
+    mask = box_mask(render(Scene("blue", (Item("red apple"),)), 32), 4)
+    assert kept == pytest.approx(1.0 - 1.0 / np.sum(~mask), abs=2e-3)
+
+
+def test_the_mask_is_the_objects_box_and_a_margin():
+    picture = np.full((32, 32, 3), 200, np.uint8)
+    picture[10:20, 4:9] = 0
+    mask = box_mask(picture, 6)
+    assert mask[4:26, :15].all() and mask.sum() == 22 * 15
