@@ -9,6 +9,7 @@ _PUBLIC = {
     "PRESETS": "kerasdiffusion.presets",
     "ModelConfig": "kerasdiffusion.config",
     "Control": "kerasdiffusion.control",
+    "control_network": "kerasdiffusion.control",
     "ControlNet": "kerasdiffusion.models.controlnet",
     "T2IAdapter": "kerasdiffusion.models.t2i_adapter",
     "Tokenizer": "kerasdiffusion.tokenizer",

@@ -85,7 +85,7 @@ class Checked(NamedTuple):
 
 
 def control_network(source, precision: str = "auto") -> ControlNet | T2IAdapter:
-    """A network that follows pictures, with its weights.
+    """A network that follows pictures, with its weights: for several models at once.
 
     Args:
         source: As in `Control`; what is followed has to be said with the family, as
@@ -119,7 +119,7 @@ class Networks:
 
     def get(self, control: Checked):
         """The network of a control."""
-        if isinstance(control.source, keras.Model):
+        if isinstance(control.source, (ControlNet, T2IAdapter)):
             return control.source
         key = str(control.source)
         if key not in self._read:
@@ -171,8 +171,8 @@ def _checked(control: Control, config: ModelConfig, count, size) -> Checked:
             f"start={start}, end={end}"
         )
     source, own = control.network, None
-    if isinstance(source, keras.Model):
-        own = getattr(source, "config", None)
+    if isinstance(source, (ControlNet, T2IAdapter)):
+        own = source.config
     elif isinstance(source, str) or hasattr(source, "__fspath__"):
         source = find_control(source, config.diffusion_model.context_width)
     else:
@@ -231,21 +231,15 @@ def _check_fits(config, model: ModelConfig, received) -> None:
         latent_channels = model.autoencoder.latent_channels
         needed |= {"skips": unet.skip_widths, "in_channels": latent_channels}
         found["downsampling"], needed["downsampling"] = config.downsampling, factor
-    elif isinstance(config, T2IAdapterConfig):
+    else:
         places = _places(unet, factor)
-        side, found = config.downsampling, []
+        side, levels = config.downsampling, []
         for level, width in enumerate(config.block_widths):
             side *= 2 if config.halves(level) else 1
-            found.append((width, side))
-        # One more than levels goes to the middle.
-        found, needed = {"levels": found}, {"levels": places}
-        if len(config.block_widths) < len(places):
-            needed = {"levels": places[:-1]}
-    else:
-        raise TypeError(
-            "A control's `network` must be a ControlNet or a T2IAdapter. "
-            f"Received: {received!r}"
-        )
+            levels.append((width, side))
+        # One more than there are levels goes to the middle.
+        fewer = len(levels) < len(places)
+        found, needed = {"levels": levels}, {"levels": places[: -1 if fewer else None]}
     for name, value in needed.items():
         if found[name] != value:
             raise ValueError(

@@ -31,8 +31,14 @@ STRANGERS = (
     (_UNET + r"double_blocks\.", "a Flux checkpoint"),
     (_UNET + r"double_layers\.", "an AuraFlow checkpoint"),
     (r"edm_(mean|std)$", "a Playground 2.5 checkpoint, which has a noise of its own"),
-    (r"control_model\.|controlnet_cond_embedding\.|.*zero_convs\.", "a ControlNet"),
-    (r"adapter\.(body|conv_in)\.", "a T2I-Adapter"),
+    (
+        r"control_model\.|controlnet_cond_embedding\.|.*zero_convs\.",
+        "a ControlNet, to be passed as `control=Control(file, picture)`",
+    ),
+    (
+        r"(adapter\.)?body\.\d+\.(in_conv|block1|resnets)\.",
+        "a T2I-Adapter, to be passed as `control=Control(file, picture)`",
+    ),
     (r"ip_adapter\.|image_proj\.", "an IP-Adapter"),
     (r"(lora|lycoris)_(te|unet)|.*[._]lora(_|\.)?(A|B|up|down)\.", "a LoRA"),
     (r".*motion_modules\.", "a motion module of AnimateDiff"),

@@ -123,6 +123,21 @@ def test_fetches_every_shard_of_an_index(server, resolve):
     assert files_in(resolve("hf://owner/sharded")) == set(SMALL | files)
 
 
+def test_fetches_a_network_alone(server, resolve):
+    """A ControlNet: its configuration first, its weights when they are wanted."""
+    weights = "diffusion_pytorch_model.safetensors"
+    files = {"config.json": b"{}", weights: b"c" * 100, "README.md": b"words"}
+    files |= {"diffusion_pytorch_model.fp16.safetensors": b"h", "images/a.png": b"p"}
+    server.repositories["owner/control"] = files
+    folder = resolve("hf://owner/control", "configs_only=1")
+    assert files_in(folder) == {"config.json"}
+    assert resolve("hf://owner/control") == folder
+    assert files_in(folder) == {"config.json", weights}
+    server.requests.clear()
+    assert resolve("hf://owner/control") == folder
+    assert server.requests == []
+
+
 def test_fetches_a_single_file_by_its_name(server, resolve):
     path = resolve("hf://owner/model/v1-5-pruned.ckpt")
     assert open(path, "rb").read() == OTHER["v1-5-pruned.ckpt"]
