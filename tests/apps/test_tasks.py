@@ -131,6 +131,13 @@ def test_controls_have_their_own_scale_or_share_one(pictures):
     }
 
 
+def test_a_control_picture_may_be_made_of_edges(pictures):
+    (control,) = choose("apple --control canny edges:mask.png").controls
+    edges = control["picture"]
+    assert edges.shape == MASK.shape and set(np.unique(edges)) == {0, 255}
+    assert edges[6:10, 12:20].any() and not edges[14:18, 14:18].any()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
