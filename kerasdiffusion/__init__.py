@@ -6,6 +6,7 @@ from kerasdiffusion._version import __version__
 
 _PUBLIC = {
     "StableDiffusion": "kerasdiffusion.stable_diffusion",
+    "save_animation": "kerasdiffusion.animations",
     "PRESETS": "kerasdiffusion.presets",
     "ModelConfig": "kerasdiffusion.config",
     "Control": "kerasdiffusion.control",

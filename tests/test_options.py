@@ -11,6 +11,8 @@ def test_the_options_stand_in_the_signature_of_every_task():
         StableDiffusion.text_to_image,
         StableDiffusion.generate_image,
         StableDiffusion.image_to_image,
+        StableDiffusion.interpolate,
+        StableDiffusion.circular_walk,
     ):
         parameters = inspect.signature(task).parameters
         assert list(parameters)[-len(shared) :] == shared

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from scipy.spatial import geometric_slerp
 
+from kerasdiffusion import Control
+from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.walks import mix, positions
-from tests.tiny import TINY_SDXL, tiny_model
+from tests.test_control import CONFIG
+from tests.tiny import TINY_SDXL, enliven, tiny_model
 
 APPLE, CATS, DARK = "a red apple", "two cats", "dark"
 QUICK = {"num_steps": 3, "progress_bar": False}
@@ -140,7 +143,7 @@ def test_prompts_may_have_other_lengths_and_parts(tiny):
 def test_the_noise_of_steps_goes_along(tiny):
     """Frames next to one another differ little, also by samplers that add noise."""
     first, near, *_, last = walk(
-        tiny, [APPLE], seed=[1, 2], frames=33, batch_size=11, sampler="euler_ancestral"
+        tiny, [APPLE], seed=[1, 2], frames=33, batch_size=5, sampler="euler_ancestral"
     ).astype(int)
     assert 0 < np.abs(near - first).mean() < np.abs(last - first).mean() / 5
 
@@ -164,6 +167,28 @@ def test_a_refiner_walks_along(tiny):
     alone = walk(tiny, **options)
     refined = walk(tiny, refiner=tiny, refiner_start=0.5, batch_size=2, **options)
     assert_close(refined, alone)
+
+
+def test_frames_follow_one_picture_or_one_each(tiny):
+    network = ControlNet(CONFIG)
+    enliven([network])
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    expected = [
+        tiny.generate_image(
+            context, seed=1, control=Control(network, picture), **QUICK
+        )[0]
+        for context, picture in zip(
+            np.linspace(*tiny.encode_text([APPLE, CATS]), 3), pictures, strict=True
+        )
+    ]
+    control = Control(network, list(pictures))
+    assert_close(
+        walk(tiny, frames=3, batch_size=2, control=control), np.stack(expected)
+    )
+    control = Control(network, pictures[1])
+    assert_close(walk(tiny, frames=3, control=control)[1], expected[1])
+    with pytest.raises(ValueError, match="each of the 4 results. Received: 3"):
+        walk(tiny, frames=4, control=Control(network, list(pictures)))
 
 
 @compiled

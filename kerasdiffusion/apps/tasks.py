@@ -145,8 +145,9 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         action="append",
         metavar=("NETWORK", "FILE"),
-        help="a ControlNet or T2I-Adapter, and the picture that it follows; several "
-        "may be given",
+        help="a ControlNet or T2I-Adapter (canny, depth, ..., t2i-canny, a folder or "
+        "file) and the picture that it follows; edges:FILE makes one of a picture's "
+        "edges; several may be given",
     )
     for name, kind, text in (
         ("scale", options.finite, "how strongly a control counts (default: 1)"),
@@ -248,8 +249,16 @@ def _controls(args: argparse.Namespace) -> list[dict]:
         for control, value in zip(controls, values * len(controls), strict=False):
             control[name] = value
     for control in controls:
-        control["picture"] = _picture(control["picture"])
+        control["picture"] = _followed(control["picture"])
     return controls
+
+
+def _followed(file: str):
+    """The picture of a control, or the edges of one."""
+    from kerasdiffusion.control_pictures import canny_edges
+
+    name = file.removeprefix("edges:")
+    return _picture(file) if name == file else canny_edges(name)
 
 
 def _of_controls(controls: list[dict]) -> dict[str, str]:

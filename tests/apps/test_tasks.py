@@ -131,6 +131,13 @@ def test_controls_have_their_own_scale_or_share_one(pictures):
     }
 
 
+def test_a_control_picture_may_be_made_of_edges(pictures):
+    (control,) = choose("apple --control canny edges:mask.png").controls
+    edges = control["picture"]
+    assert edges.shape == MASK.shape and set(np.unique(edges)) == {0, 255}
+    assert edges[6:10, 12:20].any() and not edges[14:18, 14:18].any()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -239,29 +246,17 @@ def test_a_refiner_and_other_parts_are_loaded(generate, assets, calls):
     assert made["VAE"] == vae
 
 
-@pytest.mark.parametrize(
-    ("arguments", "size"),
-    [
-        ("--mask mask.png --strength 0.7 --feather 2", (48, 32)),
-        ("--outpaint right=16,top=8", (64, 40)),
-    ],
-)
-def test_a_part_or_more_is_painted(generate, pictures, arguments, size):
-    if not hasattr(StableDiffusion, "inpaint"):
-        pytest.skip("there is no such task yet")
+def test_a_part_is_painted(generate, pictures):
     quick = "--steps 2 --seed 1 --quiet --output out.png --image photo.png"
-    assert generate(APPLE, *quick.split(), *arguments.split()) == 0
+    task = "--mask mask.png --strength 0.7 --feather 2"
+    assert generate(APPLE, *quick.split(), *task.split()) == 0
     found = np.array(Image.open("out.png"))
-    assert found.shape[:2][::-1] == size
+    outside = np.ones(PHOTO.shape[:2], bool)
+    outside[4:28, 4:28] = False
+    assert np.array_equal(found[outside], PHOTO[outside])
+    assert not np.array_equal(found, PHOTO)
     made = read_parameters("out.png")
-    if "mask" in arguments:
-        outside = np.ones(PHOTO.shape[:2], bool)
-        outside[4:28, 4:28] = False
-        assert np.array_equal(found[outside], PHOTO[outside])
-        assert (made["strength"], made["Feather"]) == (0.7, "2")
-    else:
-        assert np.array_equal(found[8:, :48], PHOTO)
-        assert made["Outpaint"] == "right=16,top=8"
+    assert (made["strength"], made["Feather"]) == (0.7, "2")
 
 
 @pytest.mark.parametrize(

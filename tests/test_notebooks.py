@@ -1,0 +1,98 @@
+"""Notebooks: the bundled model's run, Colab's are what they were made from."""
+
+import ast
+import copy
+import importlib.util
+from pathlib import Path
+
+import keras
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+
+ROOT = Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("build", ROOT / "notebooks" / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+
+def read(place, name):
+    notebook = nbformat.read(ROOT / place / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def sources(notebook):
+    return [(cell.cell_type, cell.source) for cell in notebook.cells]
+
+
+def code(notebook):
+    """Its Python, without the lines that only notebooks know."""
+    lines = [
+        line
+        for kind, text in sources(notebook)
+        if kind == "code"
+        for line in text.splitlines()
+        if not line.startswith("%")
+    ]
+    return "\n".join(lines)
+
+
+def test_there_are_no_others():
+    assert len(build.TITLES) == 4
+    for place in ("notebooks", "colab"):
+        found = sorted(path.stem for path in (ROOT / place).glob("*.ipynb"))
+        assert found == build.TITLES
+
+
+@pytest.mark.parametrize("name", build.TITLES)
+@pytest.mark.parametrize("place", ["notebooks", "colab"])
+def test_notebooks_are_what_the_sources_say(place, name):
+    """`python notebooks/build.py` writes them."""
+    made = build.make(name, "colab" if place == "colab" else "local")
+    assert sources(read(place, name)) == sources(made)
+
+
+@pytest.mark.parametrize("name", build.TITLES)
+def test_colab_notebooks_compile_and_install_what_they_need(name):
+    notebook = read("colab", name)
+    ast.parse(code(notebook))
+    (kind, title), (_, install) = sources(notebook)[:2]
+    assert kind == "markdown" and title.startswith("# ")
+    assert "%pip install" in install and "%env KERAS_BACKEND" in install
+    assert '"sd1.5"' in code(notebook) and "emoji" not in code(notebook)
+    assert notebook.metadata.accelerator == "GPU"
+
+
+@pytest.mark.parametrize("name", build.TITLES)
+def test_outputs_are_kept_and_small(name):
+    notebook = read("notebooks", name)
+    ast.parse(code(notebook))
+    kinds = {
+        kind
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        for kind in output.get("data", ())
+    }
+    assert kinds & {"image/png", "image/gif"} and "image/jpeg" not in kinds
+    assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < 400_000
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the notebooks are TensorFlow's"
+)
+def test_notebooks_run():
+    """One after the other in one kernel, which takes long to start, and emptied."""
+    forget = nbformat.v4.new_code_cell("%reset -f", id="forget")
+    kept = [[*read("notebooks", name).cells, forget] for name in build.TITLES]
+    kept = [cell for cells in kept for cell in cells]
+    again = nbformat.v4.new_notebook(cells=copy.deepcopy(kept))
+    build.execute(again)
+    for before, after in zip(kept, again.cells, strict=True):
+        shown = [
+            [sorted(output.get("data", ())) for output in cell.get("outputs", ())]
+            for cell in (before, after)
+        ]
+        assert shown[0] == shown[1], before.source
