@@ -8,7 +8,7 @@ import pytest
 from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.datasets import SceneConfig, SceneDataset
 from kerasdiffusion.sampling.driver import Step
-from kerasdiffusion.training.classifier import class_names
+from kerasdiffusion.training import judge
 from kerasdiffusion.training.evaluate_samplers import (
     USUAL,
     Cell,
@@ -17,6 +17,7 @@ from kerasdiffusion.training.evaluate_samplers import (
     markdown,
 )
 from kerasdiffusion.training.evaluate_weights import evaluate_weights
+from kerasdiffusion.training.judge import class_names
 
 SCENES = SceneConfig(
     objects=("red apple", "dog face", "rocket"),
@@ -24,6 +25,12 @@ SCENES = SceneConfig(
     sizes=("medium",),
     places=("center",),
 )
+
+
+@pytest.fixture(autouse=True)
+def whole_pictures(monkeypatch):
+    """The classifiers here see whole pictures, not windows around objects."""
+    monkeypatch.setattr(judge, "window", lambda image, found: image)
 
 
 class Painter:
@@ -53,7 +60,7 @@ class Judge:
         self.known = images.astype("float32") / 127.5 - 1.0
         self.names = [scene.items[0].name for scene in scenes]
 
-    def predict(self, images, verbose):
+    def predict(self, images, batch_size, verbose):
         logits = np.zeros((len(images), len(class_names(SCENES))))
         for row, image in zip(logits, images, strict=True):
             same = [np.array_equal(image, each) for each in self.known]
@@ -128,7 +135,7 @@ def test_weights_turn_the_scale_between_two_objects():
             return pictures
 
     class Reading:
-        def predict(self, images, verbose):
+        def predict(self, images, batch_size, verbose):
             logits = np.zeros((len(images), 4))
             logits[:, :3] = (images[:, 0, 0] + 1.0) * 127.5 / 100
             return logits
