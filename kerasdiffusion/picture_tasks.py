@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,36 @@ from kerasdiffusion.arguments import (
 from kerasdiffusion.options import Options, takes_options
 from kerasdiffusion.pictures import pad_to_multiple, read_pictures, to_unit
 from kerasdiffusion.prompting import Prompting
+
+
+class Asked(NamedTuple):
+    """What a picture task is asked.
+
+    Args:
+        pictures: uint8 pictures of one size: one, or one for each prompt of the caller.
+        prompts: One for each result.
+        negatives: One for each prompt of the caller.
+        options: Sizes that SDXL is told filled in.
+    """
+
+    pictures: list[np.ndarray]
+    prompts: list
+    negatives: list
+    options: Options
+
+    @property
+    def count(self) -> int:
+        """Number of results."""
+        return len(self.prompts)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.pictures[0].shape[:2]
+
+    def for_each(self, values: np.ndarray) -> np.ndarray:
+        """What there is of each picture, for each result."""
+        return np.repeat(values, self.count // len(values), axis=0)
 
 
 class PictureTasks(Prompting):
@@ -66,44 +97,80 @@ class PictureTasks(Prompting):
             Meng et al. 2022, "SDEdit: Guided Image Synthesis and Editing with
             Stochastic Differential Equations", section 3; CompVis `scripts/img2img.py`.
         """
-        prompts = check_prompts(prompt)
-        batch_size = check_count(batch_size, "batch_size")
         strength = check_share(strength, "strength")
+        given = image, prompt, negative_prompt, batch_size, options
+        asked = self._asked("image_to_image", *given)
+        check_text_is_enough(self.config)
+        settings = num_steps, unconditional_guidance_scale, seed
+        return self._repaint(asked, strength, settings)
+
+    def _asked(
+        self,
+        task: str,
+        image,
+        prompt,
+        negative_prompt,
+        batch_size,
+        options: Options,
+        name: str = "prompt",
+    ) -> Asked:
+        """What every picture task is asked, checked before anything is built."""
+        prompts = check_prompts(prompt, name)
+        batch_size = check_count(batch_size, "batch_size")
         pictures = check_pictures(image, len(prompts))
         if options.refiner is not None:
             raise ValueError(
-                "`image_to_image` takes no `refiner`; call it with the refiner as the "
+                f"`{task}` takes no `refiner`; call it with the refiner as the "
                 f"model. Received: refiner={options.refiner!r}"
             )
         negatives = self._negatives(negative_prompt, len(prompts), options)
         prompts = self._texts(prompts, options.prompt_2, "prompt_2")
-        count = len(prompts) * batch_size
-        height, width = pictures[0].shape[:2]
         if self.config.diffusion_model.vector_width:
-            size = options.target_size or (height, width)
+            size = options.target_size or pictures[0].shape[:2]
             before = options.original_size or size
             options = replace(options, original_size=before, target_size=size)
-        first, total = self._first_step(strength, num_steps, options)
+        prompts = [each for each in prompts for _ in range(batch_size)]
+        return Asked(pictures, prompts, negatives, options)
+
+    def _repaint(self, asked: Asked, strength: float, settings, concat=None):
+        """Pictures that begin with pictures.
+
+        Args:
+            asked: The `Asked`.
+            strength: The share of the steps that are made.
+            settings: Number of steps, guidance scale and seed.
+            concat: What each picture has behind its latents: a function of their shape,
+                to an array `(pictures, h, w, channels)`.
+        """
+        num_steps, guidance_scale, seed = settings
+        first, total = self._first_step(strength, num_steps, asked.options)
         run = self._prepare(
-            count,
+            asked.count,
             num_steps,
-            unconditional_guidance_scale,
+            guidance_scale,
             seed,
-            options,
+            asked.options,
             first_step=min(first, total - 1),
         )
-        check_text_is_enough(self.config)
-        latents = self._encode_pictures(pictures)
-        latents = np.repeat(latents, count // len(latents), axis=0)
+        concat = concat(self._latent_size(asked.size)) if concat else None
+        latents = asked.for_each(self._encode_pictures(asked.pictures))
         if first < total:
             noise = self._noise(run, latents.shape[1:])
             noise = noise * np.float32(run.table.initial_scale)
             # All of the steps begin with nothing but noise, as without a picture.
             latents = latents + noise if first else noise
-            prompts = [each for each in prompts for _ in range(batch_size)]
-            branches, shares, run = self._branches(prompts, negatives, run)
+            branches, shares, run = self._branches(asked.prompts, asked.negatives, run)
+            if concat is not None:
+                beside = {"concat": asked.for_each(concat)}
+                branches = [branch | beside for branch in branches]
             latents = self._walk(latents, branches, shares, run)
+        height, width = asked.size
         return self._pictures(latents)[:, :height, :width]
+
+    def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the latents of a picture."""
+        pixels = self.config.autoencoder.downsampling
+        return -(-size[0] // pixels), -(-size[1] // pixels)
 
     def _first_step(self, strength: float, num_steps, options) -> tuple[int, int]:
         """The first step that is made, and how many there are."""

@@ -61,6 +61,7 @@ def with_channels(config: ModelConfig, in_channels: int) -> ModelConfig:
 
 
 SD1_INPAINTING = with_channels(SD1, 9)
+SD1_EDITING = with_channels(SD1, 8)
 SD2_INPAINTING = with_channels(SD2_BASE, 9)
 SD2_DEPTH = with_channels(SD2_BASE, 5)
 LINEAR_TO_002 = ScheduleConfig(beta_start=0.0001, beta_end=0.02)
@@ -212,6 +213,12 @@ _ROWS = (
         "stable-diffusion-v1-5/stable-diffusion-inpainting",
         "paints what a mask covers, 512x512",
         SD1_INPAINTING,
+    ),
+    (
+        "instruct-pix2pix",
+        "timbrooks/instruct-pix2pix",
+        "edits a picture by an instruction, 512x512",
+        SD1_EDITING,
     ),
     ("sd2", "stabilityai/stable-diffusion-2", "768x768, v-prediction", SD2),
     ("sd2-base", "stabilityai/stable-diffusion-2-base", "512x512", SD2_BASE),

@@ -190,14 +190,18 @@ class Prompting(LatentDiffusion):
                 "`generate_image` takes both. Received: a context"
             )
 
-    def _branches(self, prompts, negatives, run):
+    def _branches(self, prompts, negatives, run, guided=None):
         """What `denoiser` takes for prompts, and the run whose rows choose from it.
 
         Args:
             prompts: One for each picture, see `prompts.branches.Prompt`.
             negatives: As many, or as many as divide them.
             run: The `Run`.
+            guided: Whether there is a branch of the negatives; by default if the
+                guidance scale asks for it.
         """
+        if guided is None:
+            guided = run.guidance_scale != 1.0 and not self._is_told_guidance
         table, options = run.table, run.options
         encoders = self._encoders(options.clip_skip, options.prompt_weighting)
 
@@ -208,7 +212,7 @@ class Prompting(LatentDiffusion):
         found = make_branches(
             prompts,
             [each for each in negatives for _ in range(len(prompts) // len(negatives))],
-            run.guidance_scale != 1.0 and not self._is_told_guidance,
+            guided,
             table.steps,
             table.num_steps,
             encode_all,

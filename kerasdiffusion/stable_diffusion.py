@@ -21,13 +21,13 @@ from kerasdiffusion.arguments import (
     check_share,
     check_text_is_enough,
 )
+from kerasdiffusion.conditioned_tasks import ConditionedTasks
 from kerasdiffusion.guidance_arguments import (
     check_layers,
     guidance_methods,
     within_interval,
 )
 from kerasdiffusion.options import Options, takes_options
-from kerasdiffusion.picture_tasks import PictureTasks
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.refining import refine
 from kerasdiffusion.sampling.denoiser import empty_memory
@@ -46,7 +46,8 @@ from kerasdiffusion.weights.load import Source
 class Run(NamedTuple):
     """How the pictures of one call are made, whatever the task.
 
-    `before` is the part of the schedule that another model has walked.
+    `before` is the part of the schedule that another model has walked, `ahead` the
+    shape of noise that the seeds give ahead of the latents'.
     """
 
     table: Table
@@ -56,9 +57,10 @@ class Run(NamedTuple):
     options: Options
     variation_seeds: list[int] | None = None
     before: Table | None = None
+    ahead: tuple[int, ...] = ()
 
 
-class StableDiffusion(PictureTasks):
+class StableDiffusion(ConditionedTasks):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
@@ -285,6 +287,7 @@ class StableDiffusion(PictureTasks):
             run.options.rng,
             run.variation_seeds,
             run.options.variation_strength,
+            run.ahead,
         )
 
     def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
@@ -307,6 +310,7 @@ class StableDiffusion(PictureTasks):
             drawn + table.noise_count,
             latents.shape[1:],
             run.options.rng,
+            run.ahead,
         )[drawn:]
         if table.opening_noise > 0.0:
             latents = latents + np.float32(table.opening_noise) * fresh[0]

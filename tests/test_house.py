@@ -15,11 +15,11 @@ FLOORS = (
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
-        *("guidance_arguments", "comfy_parameters"),
+        *("guidance_arguments", "comfy_parameters", "depth_maps"),
     },
     {
         *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
-        "picture_tasks",
+        *("picture_tasks", "conditioned_tasks"),
         *("training", "datasets"),
     },
     {"apps", "__main__"},
