@@ -7,6 +7,7 @@ programs and for the defaults of the machine.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ PRECISIONS = (
     "mixed_float16",
     "mixed_bfloat16",
 )
+
+
+#: Queries times keys times heads of which an attention map is made at once: 1 GiB.
+MAX_SCORES = 2**28
 
 
 def attention(query, key, value, causal: bool = False, seen=None):
@@ -54,10 +59,22 @@ def attention(query, key, value, causal: bool = False, seen=None):
         if causal:  # not every backend takes both
             before = np.tril(np.ones((query.shape[1], key.shape[1]), "bool"))
             mask, causal = ops.logical_and(mask, before), False
-    return ops.cast(
-        ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal),
-        dtype,
-    )
+
+    def attend(query):
+        return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
+
+    pieces = 1
+    if mask is None and not causal and keras.backend.backend() != "torch":
+        # PyTorch keeps no map of attention; elsewhere a large one goes in pieces.
+        scores = math.prod(query.shape[:3]) * key.shape[1]
+        while scores > MAX_SCORES * pieces and query.shape[1] % (2 * pieces) == 0:
+            pieces *= 2
+    if pieces == 1:
+        return ops.cast(attend(query), dtype)
+    shape = query.shape
+    split = ops.reshape(query, (shape[0], pieces, -1, *shape[2:]))
+    split = ops.map(attend, ops.moveaxis(split, 1, 0))
+    return ops.cast(ops.reshape(ops.moveaxis(split, 0, 1), shape), dtype)
 
 
 def group_norm(x, gamma, beta, groups: int, epsilon: float):

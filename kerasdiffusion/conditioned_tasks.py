@@ -189,8 +189,7 @@ class ConditionedTasks(PictureTasks):
         """The picture four times as high and wide: for the x4 upscaler.
 
         The U-Net sees the small picture, with some noise, beside latents of its size.
-        What is larger than 512 x 512 is decoded in tiles, see `tiling` of
-        `StableDiffusion`.
+        A large result is decoded in tiles, see `tiling` of `StableDiffusion`.
 
         Args:
             image: As in `image_to_image`; of any size.

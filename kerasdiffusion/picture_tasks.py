@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasdiffusion import backend
 from kerasdiffusion.arguments import (
     check_count,
     check_prompts,
@@ -184,14 +183,10 @@ class PictureTasks(Prompting):
 
     def _encode_pictures(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Latents of uint8 pictures of one size, their edges repeated as needed."""
-        multiple, encode = (
-            self.config.autoencoder.downsampling,
-            self.program("encode_image"),
-        )
+        multiple = self.config.autoencoder.downsampling
         pictures = [pad_to_multiple(picture, multiple) for picture in pictures]
         # One at a time: the encoder's activations are the largest of the run.
-        latents = [backend.to_numpy(encode(to_unit([each]))) for each in pictures]
-        return np.concatenate(latents)
+        return np.concatenate([self.encode_picture(to_unit([x])) for x in pictures])
 
 
 def check_pictures(image, prompts: int) -> list[np.ndarray]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasdiffusion import backend
 from kerasdiffusion.arguments import (
     check_context,
     check_count,
@@ -84,6 +83,12 @@ class StableDiffusion(ConditionedTasks):
             what the weights say: a single file of Stable Diffusion 2 does not, and is
             taken to predict v.
         tokenizer: A `Tokenizer`; by default that of the weights, or CLIP's.
+        tiling: Whether the autoencoder takes pictures in overlapping tiles, which needs
+            less memory and some five times as long: `True`, `False`, or the side of a
+            tile in pixels, 256 by default. `"auto"` does for more pixels than
+            1536 x 1536 have. Tiles share the whole picture's statistics and see beyond
+            their edges: the result is the untiled one's, to rounding. A tiny
+            autoencoder never does.
 
     Raises:
         ValueError: If the size is no multiple of 8, or an option is none of those.
@@ -327,6 +332,5 @@ class StableDiffusion(ConditionedTasks):
 
     def _pictures(self, latents) -> np.ndarray:
         """Clean latents through the decoder."""
-        decode = self.program("decode")
         # One at a time: the decoder's activations are the largest of the run.
-        return np.concatenate([backend.to_numpy(decode(x[None])) for x in latents])
+        return np.concatenate([self.decode_latents(x[None]) for x in latents])

@@ -16,6 +16,7 @@ FLOORS = (
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
         *("guidance_arguments", "comfy_parameters", "depth_maps"),
+        "tiling",
     },
     {
         *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
