@@ -25,8 +25,9 @@ PRECISIONS = (
 )
 
 
-#: Queries times keys times heads of which an attention map is made at once: 1 GiB.
-MAX_SCORES = 2**28
+#: The largest attention map that is made at once, and how large its pieces then are:
+#: queries times keys times heads times the batch, 4 GiB and 256 MiB.
+MAX_SCORES, PIECE = 2**30, 2**26
 
 
 def attention(query, key, value, causal: bool = False, seen=None):
@@ -67,8 +68,9 @@ def attention(query, key, value, causal: bool = False, seen=None):
     if mask is None and not causal and keras.backend.backend() != "torch":
         # PyTorch keeps no map of attention; elsewhere a large one goes in pieces.
         scores = math.prod(query.shape[:3]) * key.shape[1]
-        while scores > MAX_SCORES * pieces and query.shape[1] % (2 * pieces) == 0:
-            pieces *= 2
+        if scores > MAX_SCORES:
+            while scores > PIECE * pieces and query.shape[1] % (2 * pieces) == 0:
+                pieces *= 2
     if pieces == 1:
         return ops.cast(attend(query), dtype)
     shape = query.shape

@@ -130,6 +130,9 @@ class Tiler:
         margins: Cells that a stage's convolutions see to each side, of each stage.
         side: Pixels on a side of a tile, of each stage's larger side.
         shrinks: Whether stages halve height and width, or double them.
+
+    A picture is a list of rows, arrays of shape `(width, channels)`, so that a part of
+    it can be let go.
     """
 
     def __init__(self, program, norms, margins, side: int, shrinks: bool):
@@ -139,32 +142,31 @@ class Tiler:
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """One picture `(1, height, width, channels)` through all stages."""
+        rows = list(picture[0])
         for stage, norms in enumerate(self.norms):
             given: list = []
             for _ in range(norms):
-                given.append(self._measure(picture, stage, given))
-            picture = self._paint(picture, stage, given)
-        return picture
+                given.append(self._measure(rows, stage, given))
+            rows = self._paint(rows, stage, given)
+        return np.stack(rows)[None]
 
-    def _tiles(self, picture, stage: int) -> Iterator[tuple]:
+    def _tiles(self, picture: list, stage: int) -> Iterator[tuple]:
         """Each tile: where it is, its rows' and columns' weights, and its cells."""
         margin, (unit, _) = self.margins[stage], self.units
-        sides, sizes = [], [n // unit for n in picture.shape[1:3]]
-        for size in sizes:
+        sides = []
+        for size in (len(picture) // unit, len(picture[-1]) // unit):
             tile = min(size, max(self.tile, 4 * margin + 2 * FADE))
             starts = places(size, tile, 2 * margin + FADE)
             weights = ramps(starts, tile, size, margin)
             sides.append([(s, tile, w) for s, w in zip(starts, weights, strict=True)])
         for top, height, rows in sides[0]:
+            band = picture[top * unit : (top + height) * unit]
             for left, width, columns in sides[1]:
-                cells = picture[
-                    :,
-                    top * unit : (top + height) * unit,
-                    left * unit : (left + width) * unit,
-                ]
+                span = slice(left * unit, (left + width) * unit)
+                cells = np.stack([row[span] for row in band])[None]
                 yield (top, left), rows, columns, cells
 
-    def _measure(self, picture, stage: int, given: list) -> np.ndarray:
+    def _measure(self, picture: list, stage: int, given: list) -> np.ndarray:
         """Mean and variance of the whole picture at the next norm."""
         run = self.program(stage, len(given))
         total, first, second = 0.0, 0.0, 0.0
@@ -178,22 +180,20 @@ class Tiler:
         mean = first / total
         return np.stack([mean, second / total - mean**2]).astype("float32")
 
-    def _paint(self, picture, stage: int, given: list) -> np.ndarray:
-        """The stage's output, blended of all tiles."""
+    def _paint(self, picture: list, stage: int, given: list) -> list:
+        """The stage's output, blended of all tiles; what it has read is let go."""
         run, (before, after) = self.program(stage, len(given)), self.units
-        whole = None
+        whole: list = []
         for (top, left), rows, columns, cells in self._tiles(picture, stage):
-            found = backend.to_numpy(run(cells, rows, columns, given))
-            if whole is None:
-                sizes = [n // before * after for n in picture.shape[1:3]]
-                whole = np.zeros((1, *sizes, found.shape[-1]), "float32")
-            weights = np.repeat(rows, after)[:, None] * np.repeat(columns, after)
-            place = whole[
-                :,
-                top * after : top * after + found.shape[1],
-                left * after : left * after + found.shape[2],
-            ]
-            place += found * weights[..., None]
+            found = backend.to_numpy(run(cells, rows, columns, given))[0]
+            weights = np.repeat(columns, after)[:, None]
+            width = len(picture[-1]) // before * after
+            while len(whole) < top * after + len(found):
+                whole.append(np.zeros((width, found.shape[-1]), "float32"))
+            span = slice(left * after, left * after + found.shape[1])
+            for i, weight in enumerate(np.repeat(rows, after)):
+                whole[top * after + i][span] += weight * weights * found[i]
+            picture[: top * before] = [None] * (top * before)
         return whole
 
 

@@ -173,7 +173,8 @@ def test_a_large_attention_map_is_made_in_pieces(monkeypatch):
         return attend(query, *args, **options)
 
     monkeypatch.setattr(keras.ops, "dot_product_attention", watched)
-    monkeypatch.setattr(backend, "MAX_SCORES", 2 * 6 * 3 * 24)
+    for name in ("MAX_SCORES", "PIECE"):
+        monkeypatch.setattr(backend, name, 2 * 6 * 3 * 24)
     found = backend.to_numpy(backend.attention(query, key, value))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     whole = keras.backend.backend() == "torch"  # which makes no map at all
