@@ -288,7 +288,7 @@ class LatentDiffusion(keras.Model):
             return backend.to_numpy(self.program("encode_image")(picture))
         shape = encoder_shape(self.config.autoencoder)
         tiler = Tiler(self._tile_program("image_encoder"), *shape, side, shrinks=True)
-        return backend.to_numpy(self.program("encode_rest")(tiler(picture)))
+        return backend.to_numpy(self.program("encode_rest")(tiler(list(picture[0]))))
 
     def decode_latents(self, latents: np.ndarray) -> np.ndarray:
         """The picture of one's latents, in tiles where `tiling` asks for them.
@@ -305,7 +305,8 @@ class LatentDiffusion(keras.Model):
             return backend.to_numpy(self.program("decode")(latents))
         shape = decoder_shape(self.config.autoencoder)
         tiler = Tiler(self._tile_program("decoder"), *shape, side, shrinks=False)
-        picture = tiler(backend.to_numpy(self.program("decode_begin")(latents)))
+        rows = list(backend.to_numpy(self.program("decode_begin")(latents))[0])
+        picture = tiler(rows)
         return np.round(np.clip((picture + 1.0) * 127.5, 0.0, 255.0)).astype("uint8")
 
     def _tile_side(self, height: int, width: int) -> int | None:

@@ -85,7 +85,7 @@ class StableDiffusion(ConditionedTasks):
         tokenizer: A `Tokenizer`; by default that of the weights, or CLIP's.
         tiling: Whether the autoencoder takes pictures in overlapping tiles, which needs
             less memory and some five times as long: `True`, `False`, or the side of a
-            tile in pixels, 256 by default. `"auto"` does for more pixels than
+            tile in pixels, 192 by default. `"auto"` does for more pixels than
             1536 x 1536 have. Tiles share the whole picture's statistics and see beyond
             their edges: the result is the untiled one's, to rounding. A tiny
             autoencoder never does.

@@ -20,7 +20,7 @@ from kerasdiffusion import backend
 from kerasdiffusion.models.tiles import Enough, Whole, tile_of
 
 #: Pixels on a side of a tile, and of a picture above which `"auto"` makes tiles.
-TILE, LARGEST = 256, 1536
+TILE, LARGEST = 192, 1536
 #: Cells that overlapping tiles fade over, beyond what both see rightly.
 FADE = 2
 
@@ -140,9 +140,8 @@ class Tiler:
         self.tile = side // 2
         self.units = (2, 1) if shrinks else (1, 2)
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """One picture `(1, height, width, channels)` through all stages."""
-        rows = list(picture[0])
+    def __call__(self, rows: list) -> np.ndarray:
+        """One picture, its rows, through all stages: `(1, height, width, channels)`."""
         for stage, norms in enumerate(self.norms):
             given: list = []
             for _ in range(norms):
@@ -194,6 +193,7 @@ class Tiler:
             for i, weight in enumerate(np.repeat(rows, after)):
                 whole[top * after + i][span] += weight * weights * found[i]
             picture[: top * before] = [None] * (top * before)
+        picture.clear()
         return whole
 
 

@@ -103,10 +103,10 @@ def test_tiles_cover_a_picture_once():
     "tiling, size, side",
     [
         ("auto", (1536, 1536), None),
-        ("auto", (2048, 2048), 256),
+        ("auto", (2048, 2048), 192),
         (False, (8192, 8192), None),
-        (True, (512, 512), 256),
-        (True, (256, 256), None),
+        (True, (512, 512), 192),
+        (True, (192, 192), None),
         (128, (256, 64), 128),
     ],
 )
