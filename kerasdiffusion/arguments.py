@@ -170,13 +170,12 @@ def check_count(count, name: str) -> int:
     return int(count)
 
 
-def check_guidance_scale(scale) -> float:
+def check_guidance_scale(scale, name: str = "unconditional_guidance_scale") -> float:
     """A finite number."""
-    name = "`unconditional_guidance_scale`"
     if isinstance(scale, bool) or not isinstance(scale, numbers.Real):
-        raise TypeError(f"{name} must be a number. Received: {scale!r}")
+        raise TypeError(f"`{name}` must be a number. Received: {scale!r}")
     if not math.isfinite(scale):
-        raise ValueError(f"{name} must be finite. Received: {scale}")
+        raise ValueError(f"`{name}` must be finite. Received: {scale}")
     return float(scale)
 
 

@@ -41,6 +41,7 @@ def with_channels(config: ModelConfig, in_channels: int) -> ModelConfig:
 
 
 SD1_INPAINTING = with_channels(SD1, 9)
+SD1_EDITING = with_channels(SD1, 8)
 SD2_INPAINTING = with_channels(SD2_BASE, 9)
 SD2_DEPTH = with_channels(SD2_BASE, 5)
 LINEAR_TO_002 = ScheduleConfig(beta_start=0.0001, beta_end=0.02)

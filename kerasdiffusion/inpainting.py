@@ -104,29 +104,22 @@ class Inpainting(PictureTasks):
         self._check_takes_masks("inpaint")
         whole = Box(0, size[0], 0, size[1])
         seen = size if padding is None else (self.img_height, self.img_width)
-        start = self._start(
-            "inpaint",
-            seen,
-            strength,
-            options,
-            prompt,
-            negative_prompt,
-            batch_size,
-            num_steps,
-            unconditional_guidance_scale,
-            seed,
-        )
+        around = size if padding is None else (self.img_height, self.img_width)
+        given = prompt, negative_prompt, batch_size, options
+        texts = self._texts_for("inpaint", around, *given)
+        settings = num_steps, unconditional_guidance_scale, seed
+        start = self._start(*texts, around, strength, settings)
         covers = [feathered(each, feather) for each in masks]
         if padding is None:
             boxes = [whole]
-            painted = self._repaint(start, pictures, masks)
+            painted = self._paint_in(start, pictures, masks)
         else:
             boxes = [box_around(cover, padding, seen) for cover in covers]
             parts = [
                 enlarged(picture, each, box, seen)
                 for picture, each, box in alike(pictures, masks, boxes)
             ]
-            painted = self._repaint(start, *zip(*parts, strict=True))
+            painted = self._paint_in(start, *zip(*parts, strict=True))
         return np.stack(
             [laid(*each) for each in alike(pictures, painted, covers, boxes)]
         )
@@ -205,18 +198,11 @@ class Inpainting(PictureTasks):
         feather = check_pixels(feather, "feather", most=WIDEST)
         self._check_takes_masks("outpaint")
         stopped = []
-        start = self._start(
-            "outpaint",
-            window,
-            strength,
-            replace(options, callback=watched(options.callback, stopped)),
-            prompt,
-            negative_prompt,
-            batch_size,
-            num_steps,
-            unconditional_guidance_scale,
-            seed,
-        )
+        options = replace(options, callback=watched(options.callback, stopped))
+        given = prompt, negative_prompt, batch_size, options
+        texts = self._texts_for("outpaint", window, *given)
+        settings = num_steps, unconditional_guidance_scale, seed
+        start = self._start(*texts, window, strength, settings)
         canvases = np.zeros((len(start.prompts), *canvas, 3), np.uint8)
         known = np.zeros(canvas, bool)
         for each, picture in alike(canvases, pictures):
@@ -230,7 +216,7 @@ class Inpainting(PictureTasks):
             parts = [filled(each, there) for each in canvases[inside]]
             canvases[inside] = parts
             mask = 1.0 - there.astype(np.float32)
-            new = self._repaint(another(start, painted), parts, [mask])
+            new = self._paint_in(another(start, painted), parts, [mask])
             cover, painted = feathered(mask, feather), painted + 1
             whole = Box(0, window[0], 0, window[1])
             canvases[inside] = [
@@ -242,7 +228,7 @@ class Inpainting(PictureTasks):
                 break
         return canvases[(slice(None), *wanted.inside)]
 
-    def _repaint(self, start: Start, pictures, masks) -> np.ndarray:
+    def _paint_in(self, start: Start, pictures, masks) -> np.ndarray:
         """Pictures, painted where masks are white.
 
         Args:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerasdiffusion import backend, images
@@ -19,6 +20,14 @@ from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
 from kerasdiffusion.presets import find_preset, find_unet
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
+from kerasdiffusion.tiling import (
+    Tiler,
+    check_tiling,
+    decoder_shape,
+    encoder_shape,
+    through,
+    tile_side,
+)
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.weights import hub, load, save, swap
 
@@ -54,9 +63,11 @@ class LatentDiffusion(keras.Model):
         unet: load.Source | None = None,
         prediction_type: str | None = None,
         tokenizer: Tokenizer | None = None,
+        tiling: bool | int | str = "auto",
         name: str = "stable_diffusion",
     ):
         precision = backend.resolve_precision(precision)
+        tiling = check_tiling(tiling)
         # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
         super().__init__(name=name, dtype=precision, autocast=False)
         preset, (weights, known) = weights, find_preset(weights)
@@ -84,7 +95,7 @@ class LatentDiffusion(keras.Model):
         )
         # `compile` of Keras sets `jit_compile` anew, for `fit`.
         self.jit_compile = self._xla = backend.resolve_jit_compile(jit_compile)
-        self.precision = precision
+        self.precision, self.tiling = precision, tiling
         self._weights_source = weights
         self._tokenizer, self._tokenizer_2 = tokenizer, None
         self._learned = {}
@@ -270,6 +281,63 @@ class LatentDiffusion(keras.Model):
         pictures = ops.round(ops.clip((pictures + 1.0) * 127.5, 0.0, 255.0))
         return ops.cast(pictures, "uint8")
 
+    def _coarse(self, part):
+        return lambda x: ops.cast(getattr(self, part).coarse(x), "float32")
+
+    def encode_picture(self, picture: np.ndarray) -> np.ndarray:
+        """Latents of one picture, in tiles where `tiling` asks for them.
+
+        Args:
+            picture: float32 of shape `(1, height, width, 3)` in [-1, 1], whose sides
+                are multiples of the autoencoder's downsampling.
+
+        Returns:
+            float32 of shape `(1, height / 8, width / 8, 4)`.
+        """
+        side = self._tile_side(*picture.shape[1:3])
+        if side is None:
+            return backend.to_numpy(self.program("encode_image")(picture))
+        shape = encoder_shape(self.config.autoencoder)
+        tiler = Tiler(self._tile_program("image_encoder"), *shape, side, shrinks=True)
+        return backend.to_numpy(self.program("encode_rest")(tiler(list(picture[0]))))
+
+    def decode_latents(self, latents: np.ndarray) -> np.ndarray:
+        """The picture of one's latents, in tiles where `tiling` asks for them.
+
+        Args:
+            latents: float32 of shape `(1, h, w, 4)`.
+
+        Returns:
+            uint8 of shape `(1, 8 * h, 8 * w, 3)`.
+        """
+        pixels = self.config.autoencoder.downsampling
+        side = self._tile_side(*(n * pixels for n in latents.shape[1:3]))
+        if side is None:
+            return backend.to_numpy(self.program("decode")(latents))
+        shape = decoder_shape(self.config.autoencoder)
+        tiler = Tiler(self._tile_program("decoder"), *shape, side, shrinks=False)
+        rows = list(backend.to_numpy(self.program("decode_begin")(latents))[0])
+        picture = tiler(rows)
+        return np.round(np.clip((picture + 1.0) * 127.5, 0.0, 255.0)).astype("uint8")
+
+    def _tile_side(self, height: int, width: int) -> int | None:
+        # A tiny autoencoder takes little memory.
+        is_tiny = isinstance(self.config.autoencoder, TinyAutoencoderConfig)
+        return None if is_tiny else tile_side(self.tiling, height, width)
+
+    def _tile_program(self, part: str):
+        """A program for each stage and number of norms, of a part's tiles."""
+
+        def program(stage: int, norms: int) -> backend.Program:
+            name = f"{part} tile {stage}.{norms}"
+            if name not in self._programs:
+                network = getattr(self, part)
+                function = functools.partial(through, network.stages[stage])
+                self._programs[name] = backend.Program(function, [network], self._xla)
+            return self._programs[name]
+
+        return program
+
     def program(self, name: str, followers: tuple = ()) -> backend.Program:
         """A compiled function, made at its first use.
 
@@ -277,8 +345,9 @@ class LatentDiffusion(keras.Model):
             name: `"encode"` (tokens, and a dict of what else the text encoder takes,
                 to context, and to pooled text where it projects), `"encode_2"` (the
                 same of the second text encoder), `"denoise"` (see
-                `sampling.loop.run`), `"encode_image"` (pictures in [-1, 1] to latents)
-                or `"decode"` (latents to uint8 pictures).
+                `sampling.loop.run`), `"encode_image"` (pictures in [-1, 1] to latents),
+                `"decode"` (latents to uint8 pictures), or what is not tiled of these
+                two, `"encode_rest"` and `"decode_begin"`.
             followers: The networks that follow pictures as `"denoise"` runs.
         """
         key = (name, *followers)
@@ -297,7 +366,9 @@ class LatentDiffusion(keras.Model):
                     "diffusion_model",
                 ),
                 "encode_image": (self._encode_image, "image_encoder"),
+                "encode_rest": (self._coarse("image_encoder"), "image_encoder"),
                 "decode": (self._decode, "decoder"),
+                "decode_begin": (self._coarse("decoder"), "decoder"),
             }[name]
             networks = [getattr(self, part), *followers]
             self._programs[key] = backend.Program(function, networks, self._xla)

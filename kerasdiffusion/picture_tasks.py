@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerasdiffusion import backend
 from kerasdiffusion.arguments import (
     check_count,
     check_prompts,
@@ -34,6 +33,36 @@ class Start(NamedTuple):
     run: Any
     first: int
     total: int
+
+
+class Asked(NamedTuple):
+    """What a picture task is asked.
+
+    Args:
+        pictures: uint8 pictures of one size: one, or one for each prompt of the caller.
+        prompts: One for each result.
+        negatives: One for each prompt of the caller.
+        options: Sizes that SDXL is told filled in.
+    """
+
+    pictures: list[np.ndarray]
+    prompts: list
+    negatives: list
+    options: Options
+
+    @property
+    def count(self) -> int:
+        """Number of results."""
+        return len(self.prompts)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.pictures[0].shape[:2]
+
+    def for_each(self, values: np.ndarray) -> np.ndarray:
+        """What there is of each picture, for each result."""
+        return np.repeat(values, self.count // len(values), axis=0)
 
 
 class PictureTasks(Prompting):
@@ -82,41 +111,41 @@ class PictureTasks(Prompting):
             Meng et al. 2022, "SDEdit: Guided Image Synthesis and Editing with
             Stochastic Differential Equations", section 3; CompVis `scripts/img2img.py`.
         """
-        pictures = check_pictures(image, len(check_prompts(prompt)))
-        height, width = pictures[0].shape[:2]
-        start = self._start(
-            "image_to_image",
-            (height, width),
-            strength,
-            options,
-            prompt,
-            negative_prompt,
-            batch_size,
-            num_steps,
-            unconditional_guidance_scale,
-            seed,
-        )
+        given = image, prompt, negative_prompt, batch_size, options
+        asked = self._asked("image_to_image", *given)
         check_text_is_enough(self.config)
-        painted = self._paint_on(start, self._encode_pictures(pictures))
-        return painted[:, :height, :width]
+        settings = num_steps, unconditional_guidance_scale, seed
+        return self._repaint(asked, strength, settings)
 
-    def _start(
+    def _asked(
         self,
         task: str,
-        size: tuple[int, int],
-        strength: float,
-        options: Options,
+        image,
         prompt,
         negative_prompt,
         batch_size,
-        num_steps,
-        guidance_scale,
-        seed,
-    ) -> Start:
-        """The arguments that all tasks with pictures of some size share, checked."""
-        prompts = check_prompts(prompt)
+        options: Options,
+        name: str = "prompt",
+    ) -> Asked:
+        """What every picture task is asked, checked before anything is built."""
+        pictures = check_pictures(image, len(check_prompts(prompt, name)))
+        size = pictures[0].shape[:2]
+        given = prompt, negative_prompt, batch_size, options, name
+        return Asked(pictures, *self._texts_for(task, size, *given))
+
+    def _texts_for(
+        self,
+        task: str,
+        size: tuple[int, int],
+        prompt,
+        negative_prompt,
+        batch_size,
+        options: Options,
+        name: str = "prompt",
+    ) -> tuple[list, list, Options]:
+        """The fields of `Asked` behind the pictures, for pictures of a size."""
+        prompts = check_prompts(prompt, name)
         batch_size = check_count(batch_size, "batch_size")
-        strength = check_share(strength, "strength")
         if options.refiner is not None:
             raise ValueError(
                 f"`{task}` takes no `refiner`; call it with the refiner as the "
@@ -124,11 +153,34 @@ class PictureTasks(Prompting):
             )
         negatives = self._negatives(negative_prompt, len(prompts), options)
         prompts = self._texts(prompts, options.prompt_2, "prompt_2")
-        prompts = [each for each in prompts for _ in range(batch_size)]
         if self.config.diffusion_model.vector_width:
             target = options.target_size or size
             before = options.original_size or target
             options = replace(options, original_size=before, target_size=target)
+        prompts = [each for each in prompts for _ in range(batch_size)]
+        return prompts, negatives, options
+
+    def _start(
+        self,
+        prompts: list,
+        negatives: list,
+        options: Options,
+        size: tuple[int, int],
+        strength: float,
+        settings,
+    ) -> Start:
+        """How pictures are painted over others of a size, checked.
+
+        Args:
+            prompts: One for each result.
+            negatives: As in `Asked`.
+            options: The same.
+            size: Height and width of the pictures.
+            strength: The share of the steps that are made.
+            settings: Number of steps, guidance scale and seed.
+        """
+        num_steps, guidance_scale, seed = settings
+        strength = check_share(strength, "strength")
         first, total = self._first_step(strength, num_steps, options)
         run = self._prepare(
             len(prompts),
@@ -140,6 +192,23 @@ class PictureTasks(Prompting):
             size=size,
         )
         return Start(prompts, negatives, run, first, total)
+
+    def _repaint(self, asked: Asked, strength: float, settings, concat=None):
+        """Pictures that begin with pictures.
+
+        Args:
+            asked: The `Asked`.
+            strength: The share of the steps that are made.
+            settings: Number of steps, guidance scale and seed.
+            concat: What each picture has behind its latents: a function of their shape,
+                to an array `(pictures, h, w, channels)`.
+        """
+        _, *texts = asked
+        start = self._start(*texts, asked.size, strength, settings)
+        concat = concat(self._latent_size(asked.size)) if concat else None
+        latents = self._encode_pictures(asked.pictures)
+        height, width = asked.size
+        return self._paint_on(start, latents, concat=concat)[:, :height, :width]
 
     def _paint_on(self, start: Start, latents, mask=None, concat=None) -> np.ndarray:
         """Pictures that begin with latents.
@@ -172,6 +241,11 @@ class PictureTasks(Prompting):
             branches = [{**branch, "concat": concat} for branch in branches]
         return self._generate(noisy, branches, shares, run)
 
+    def _latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the latents of a picture."""
+        pixels = self.config.autoencoder.downsampling
+        return -(-size[0] // pixels), -(-size[1] // pixels)
+
     def _first_step(self, strength: float, num_steps, options) -> tuple[int, int]:
         """The first step that is made, and how many there are."""
         own = options.timesteps if options.sigmas is None else options.sigmas
@@ -190,14 +264,13 @@ class PictureTasks(Prompting):
         `covers`, as many, of shape `(height, width)`, are true where a picture is
         hidden behind grey.
         """
-        multiple = self.config.autoencoder.downsampling
-        encode, latents = self.program("encode_image"), []
+        multiple, latents = self.config.autoencoder.downsampling, []
         # One at a time: the encoder's activations are the largest of the run.
         for i, picture in enumerate(pictures):
             pixels = to_unit([pad_to_multiple(picture, multiple)])
             if covers is not None:
                 pixels *= ~pad_to_multiple(covers[i], multiple)[..., None]
-            latents.append(backend.to_numpy(encode(pixels)))
+            latents.append(self.encode_picture(pixels))
         return np.concatenate(latents)
 
 

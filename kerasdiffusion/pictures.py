@@ -126,7 +126,7 @@ def _listed(pictures) -> list[np.ndarray]:
             raise ValueError(f"{_RULE}, or a list of these. Received: {pictures!r}")
         return [array for each in pictures for array in _listed(each)]
     if isinstance(pictures, (str, os.PathLike)):
-        return [_opened(pictures)]
+        return [open_picture(pictures)]
     from PIL import Image
 
     if isinstance(pictures, Image.Image):
@@ -138,7 +138,8 @@ def _listed(pictures) -> list[np.ndarray]:
     return [_from_array(each) for each in arrays]
 
 
-def _opened(path) -> np.ndarray:
+def open_picture(path, read=None) -> np.ndarray:
+    """What is read of the picture in a file; by default uint8 pixels."""
     from PIL import Image, UnidentifiedImageError
 
     if not os.path.isfile(path):
@@ -147,7 +148,7 @@ def _opened(path) -> np.ndarray:
         with Image.open(path) as image:
             # The size is known before any pixel is unpacked.
             _check_sides(image.height, image.width, path)
-            return _from_pil(image)
+            return (read or _from_pil)(image)
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,

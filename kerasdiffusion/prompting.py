@@ -190,18 +190,22 @@ class Prompting(LatentDiffusion):
                 "`generate_image` takes both. Received: a context"
             )
 
-    def _branches(self, prompts, negatives, run):
+    def _branches(self, prompts, negatives, run, guided=None):
         """What `denoiser` takes for prompts, and the run whose rows choose from it.
 
         Args:
             prompts: One for each picture, see `prompts.branches.Prompt`.
             negatives: As many, or as many as divide them.
             run: The `Run`.
+            guided: Whether there is a branch of the negatives; by default if the
+                guidance scale asks for it.
         """
+        if guided is None:
+            guided = run.guidance_scale != 1.0 and not self._is_told_guidance
         table, options = run.table, run.options
 
         def read():
-            return self._read(prompts, negatives, run)
+            return self._read(prompts, negatives, run, guided)
 
         if run.between is None:
             found = read()
@@ -217,7 +221,7 @@ class Prompting(LatentDiffusion):
         table = table.with_column(COLUMNS.variant, found.variants)
         return branches, found.shares, run._replace(table=table)
 
-    def _read(self, prompts, negatives, run) -> Branches:
+    def _read(self, prompts, negatives, run, guided: bool) -> Branches:
         """The branches of prompts, encoded."""
         table, options = run.table, run.options
         encoders = self._encoders(options.clip_skip, options.prompt_weighting)
@@ -229,7 +233,7 @@ class Prompting(LatentDiffusion):
         return make_branches(
             prompts,
             [each for each in negatives for _ in range(len(prompts) // len(negatives))],
-            run.guidance_scale != 1.0 and not self._is_told_guidance,
+            guided,
             table.steps,
             table.num_steps,
             encode_all,

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasdiffusion import backend
 from kerasdiffusion.arguments import (
     check_context,
     check_count,
@@ -21,6 +20,7 @@ from kerasdiffusion.arguments import (
     check_share,
     check_text_is_enough,
 )
+from kerasdiffusion.conditioned_tasks import ConditionedTasks
 from kerasdiffusion.control import Checked, check_controls, told
 from kerasdiffusion.guidance_arguments import (
     check_layers,
@@ -54,7 +54,8 @@ class Run(NamedTuple):
     `before` is the part of the schedule that another model has walked, `known` the
     `loop.Known` of pictures that stay in part, `controls` the pictures that are
     followed. In a walk the seeds are those of its noises, and `between` makes those of
-    the pictures.
+    the pictures. `ahead` is the shape of noise that the seeds give ahead of the
+    latents'.
     """
 
     table: Table
@@ -67,9 +68,10 @@ class Run(NamedTuple):
     known: Known | tuple = ()
     controls: tuple[Checked, ...] = ()
     between: Between | None = None
+    ahead: tuple[int, ...] = ()
 
 
-class StableDiffusion(Inpainting, Walks):
+class StableDiffusion(Inpainting, ConditionedTasks, Walks):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
@@ -95,6 +97,12 @@ class StableDiffusion(Inpainting, Walks):
             taken to predict v unless its name has `base`, `512` or `turbo` in it. If
             its pictures are nothing but noise or colours, try the other.
         tokenizer: A `Tokenizer`; by default that of the weights, or CLIP's.
+        tiling: Whether the autoencoder takes pictures in overlapping tiles, which needs
+            less memory and some five times as long: `True`, `False`, or the side of a
+            tile in pixels, 192 by default. `"auto"` does for more pixels than
+            1536 x 1536 have. Tiles share the whole picture's statistics and see beyond
+            their edges: the result is the untiled one's, to rounding. A tiny
+            autoencoder never does.
 
     Raises:
         ValueError: If the size is no multiple of 8, or an option is none of those.
@@ -309,6 +317,7 @@ class StableDiffusion(Inpainting, Walks):
             run.options.rng,
             run.variation_seeds,
             run.options.variation_strength,
+            run.ahead,
         )
         return noise if run.between is None else run.between.noise(noise)
 
@@ -327,7 +336,9 @@ class StableDiffusion(Inpainting, Walks):
         # A network that takes the scale has guided already.
         scale = 1.0 if self._is_told_guidance else run.guidance_scale
         scale, shape = np.float32(scale), latents.shape[1:]
-        fresh = table_noise(table, run.seeds, shape, run.options.rng, run.before)
+        fresh = table_noise(
+            table, run.seeds, shape, run.options.rng, run.before, run.ahead
+        )
         if run.between is not None:
             fresh = np.moveaxis(run.between.noise(np.moveaxis(fresh, 1, 0)), 0, 1)
         if table.opening_noise > 0.0:
@@ -354,6 +365,5 @@ class StableDiffusion(Inpainting, Walks):
 
     def _pictures(self, latents) -> np.ndarray:
         """Clean latents through the decoder."""
-        decode = self.program("decode")
         # One at a time: the decoder's activations are the largest of the run.
-        return np.concatenate([backend.to_numpy(decode(x[None])) for x in latents])
+        return np.concatenate([self.decode_latents(x[None]) for x in latents])

@@ -16,11 +16,11 @@ FLOORS = (
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
         *("guidance_arguments", "comfy_parameters", "animations", "regions"),
-        *("control", "control_presets", "control_pictures"),
+        *("control", "control_presets", "control_pictures", "depth_maps", "tiling"),
     },
     {
         *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
-        *("picture_tasks", "inpainting", "walks"),
+        *("picture_tasks", "inpainting", "conditioned_tasks", "walks"),
         *("training", "datasets"),
     },
     {"apps", "__main__"},

@@ -43,6 +43,22 @@ TINY = ModelConfig(
     generation=GenerationConfig(32, 32, "dpmpp_2m_karras", 4, 7.5),
 )
 
+# U-Nets that see a picture beside the text.
+TINY_DEPTH, TINY_EDITING, TINY_UPSCALER = (
+    TINY.replace(diffusion_model=replace(TINY.diffusion_model, **more))
+    for more in (
+        {"in_channels": 5},
+        {"in_channels": 8},
+        {"in_channels": 7, "noise_levels": 30},
+    )
+)
+TINY_UPSCALER = TINY_UPSCALER.replace(
+    schedule=ScheduleConfig(
+        beta_start=0.0001, beta_end=0.02, prediction_type="v_prediction"
+    ),
+    low_res_schedule=ScheduleConfig(beta_start=0.0001, beta_end=0.02),
+)
+
 # Stable Diffusion 2's and XL's text encoders and conditioning, as small.
 OPEN_CLIP = replace(TINY.text_encoder, activation="gelu", width=40)
 TINY_SD2 = TINY.replace(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 from keras import ops
 
@@ -68,9 +70,23 @@ class ImageEncoder(Network):
             latents = latents / ops.cast(self.config.latents_std, latents.dtype)
         return latents * self.config.scale_factor
 
+    @property
+    def stages(self) -> list:
+        """What can be done in tiles, ahead of `coarse`: each halves both sides."""
+        first, *others = self.encoder.down_blocks[:-1]
+        return [lambda x: first(self.encoder.conv_in(x)), *others]
+
+    def coarse(self, features):
+        """The end, at the latents' size, from what the last of `stages` gives."""
+        mean, _ = self._posterior(self.encoder.coarse(features))
+        return mean * self.config.scale_factor
+
     def moments(self, images):
         """Mean and logarithm of the variance of the posterior, both unscaled."""
-        mean, log_variance = ops.split(self.quant_conv(self.encoder(images)), 2, -1)
+        return self._posterior(self.encoder(images))
+
+    def _posterior(self, features):
+        mean, log_variance = ops.split(self.quant_conv(features), 2, -1)
         return mean, ops.clip(log_variance, -30.0, 20.0)
 
 
@@ -119,6 +135,16 @@ class Decoder(Network):
             latents = latents + ops.cast(self.config.latents_mean, latents.dtype)
         return self.decoder(self.post_quant_conv(latents))
 
+    def coarse(self, latents):
+        """The beginning, at the latents' size."""
+        latents = latents / self.config.scale_factor
+        return self.decoder.coarse(self.post_quant_conv(latents))
+
+    @property
+    def stages(self) -> list:
+        """What can be done in tiles, behind `coarse`: each doubles both sides."""
+        return self.decoder.stages
+
 
 class EncoderNetwork(Block):
     """Levels from fine to coarse, then the middle block."""
@@ -155,6 +181,11 @@ class EncoderNetwork(Block):
             x = block(x)
         return self.conv_out(self.conv_norm_out(self.mid_block(x)))
 
+    def coarse(self, x):
+        """The last part of `call`, whose layers that has named and built."""
+        x = self.mid_block(self.down_blocks[-1](x))
+        return self.conv_out(self.conv_norm_out(x))
+
 
 class DecoderNetwork(Block):
     """The middle block, then levels from coarse to fine."""
@@ -190,6 +221,30 @@ class DecoderNetwork(Block):
         for block in self.up_blocks:
             x = block(x)
         return self.conv_out(self.conv_norm_out(x))
+
+    def coarse(self, x):
+        """The first part of `call`, whose layers that has named and built."""
+        x = self.mid_block(self.conv_in(x))
+        for block in self.up_blocks[0].resnets:
+            x = block(x)
+        return x
+
+    @property
+    def stages(self) -> list:
+        """The rest of it, from one change of size to the next."""
+
+        def stage(x, before, block, is_last):
+            for layer in [*before.resize, *block.resnets]:
+                x = layer(x)
+            return self.conv_out(self.conv_norm_out(x)) if is_last else x
+
+        pairs = list(zip(self.up_blocks, self.up_blocks[1:], strict=False))
+        return [
+            functools.partial(
+                stage, before=before, block=block, is_last=block is pairs[-1][1]
+            )
+            for before, block in pairs
+        ]
 
 
 class Level(Block):

@@ -11,6 +11,7 @@ from keras import ops
 
 from kerasdiffusion import backend
 from kerasdiffusion.models.taps import tapped
+from kerasdiffusion.models.tiles import current_whole, normalize
 
 
 class Block(keras.layers.Layer):
@@ -84,7 +85,12 @@ class GroupNorm(keras.layers.Layer):
 
     def call(self, x):
         x, gamma, beta = (ops.cast(t, "float32") for t in (x, self.gamma, self.beta))
-        x = backend.group_norm(x, gamma, beta, self.groups, self.epsilon)
+        how = gamma, beta, self.groups, self.epsilon
+        whole = current_whole()
+        if whole is None:
+            x = backend.group_norm(x, *how)
+        else:
+            x = normalize(whole, x, *how)
         return ops.cast(ops.silu(x) if self.silu else x, self.compute_dtype)
 
 

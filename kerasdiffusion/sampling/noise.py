@@ -54,7 +54,7 @@ SOURCES = {
     "comfy-cpu": Source(TorchCPU, TorchCPU, 1, path=TorchCPU, whole_path=False),
 }
 RNGS = ("numpy", *SOURCES)
-_INITIAL, _STEPS = range(2)
+_INITIAL, _STEPS, _PICTURE = range(3)
 _SEEDS = 2**64
 
 
@@ -113,6 +113,7 @@ def initial_noise(
     rng: str = "numpy",
     variation_seeds: Sequence[int] | None = None,
     variation_strength: float = 0.0,
+    ahead: Sequence[int] = (),
 ) -> np.ndarray:
     """Unit noise to start from.
 
@@ -122,6 +123,7 @@ def initial_noise(
         rng: One of `RNGS`.
         variation_seeds: A second seed for each image.
         variation_strength: How far to go to the second seed's noise, 0 to 1.
+        ahead: The shape of `picture_noise`, where there is such.
 
     Returns:
         float32 of shape `(len(seeds), *shape)`.
@@ -135,10 +137,11 @@ def initial_noise(
     >>> np.array_equal(batch[1:], alone)
     True
     """
-    noise = np.stack([_draw(seed, _INITIAL, 1, shape, rng)[0] for seed in seeds])
+    noise = [_draw(seed, _INITIAL, 1, shape, rng, ahead)[0] for seed in seeds]
+    noise = np.stack(noise)
     if variation_seeds is None or variation_strength == 0.0:
         return noise
-    others = initial_noise(variation_seeds, shape, rng)
+    others = initial_noise(variation_seeds, shape, rng, ahead=ahead)
     mixed = [
         slerp(variation_strength, one, other)
         for one, other in zip(noise, others, strict=True)
@@ -146,8 +149,34 @@ def initial_noise(
     return np.stack(mixed)
 
 
+def picture_noise(
+    seeds: Sequence[int], shape: Sequence[int], rng: str = "numpy"
+) -> np.ndarray:
+    """Unit noise for a picture that the network is shown, as the x4 upscaler is.
+
+    PyTorch's is drawn ahead of all else, as in diffusers: then `initial_noise` and
+    `step_noise` take its shape as `ahead`.
+
+    Args:
+        seeds: A seed for each image.
+        shape: Shape of one picture, `(height, width, channels)`.
+        rng: One of `RNGS`.
+
+    Returns:
+        float32 of shape `(len(seeds), *shape)`, independent of the others.
+
+    Raises:
+        ValueError: If the generator is unknown.
+    """
+    return np.stack([_draw(seed, _PICTURE, 1, shape, rng)[0] for seed in seeds])
+
+
 def step_noise(
-    seeds: Sequence[int], count: int, shape: Sequence[int], rng: str = "numpy"
+    seeds: Sequence[int],
+    count: int,
+    shape: Sequence[int],
+    rng: str = "numpy",
+    ahead: Sequence[int] = (),
 ) -> np.ndarray:
     """Unit noise for the steps that add some; independent of `initial_noise`.
 
@@ -156,6 +185,7 @@ def step_noise(
         count: Number of noises, at least 0. The first ones do not depend on it.
         shape: Shape of one image's latents, `(h, w, channels)`.
         rng: One of `RNGS`.
+        ahead: The shape of `picture_noise`, where there is such.
 
     Returns:
         float32 of shape `(count, len(seeds), *shape)`.
@@ -168,7 +198,8 @@ def step_noise(
     >>> step_noise([1, 2], 5, (8, 8, 4)).shape
     (5, 2, 8, 8, 4)
     """
-    return np.stack([_draw(seed, _STEPS, count, shape, rng) for seed in seeds], axis=1)
+    noise = [_draw(seed, _STEPS, count, shape, rng, ahead) for seed in seeds]
+    return np.stack(noise, axis=1)
 
 
 def table_noise(
@@ -177,6 +208,7 @@ def table_noise(
     shape: Sequence[int],
     rng: str = "numpy",
     before: Table | None = None,
+    ahead: Sequence[int] = (),
 ) -> np.ndarray:
     """Unit noise for the rows of a table, as the program of `rng` draws it.
 
@@ -186,6 +218,7 @@ def table_noise(
         shape: Shape of one image's latents, `(h, w, channels)`.
         rng: One of `RNGS`.
         before: The part of the schedule that another model has walked.
+        ahead: The shape of `picture_noise`, where there is such.
 
     Returns:
         float32 of shape `(table.noise_count, len(seeds), *shape)`.
@@ -194,7 +227,7 @@ def table_noise(
     source = SOURCES.get(rng)
     if source is None or source.path is None or table.path is None:
         drawn = 0 if before is None else before.noise_count
-        return step_noise(seeds, drawn + table.noise_count, shape, rng)[drawn:]
+        return step_noise(seeds, drawn + table.noise_count, shape, rng, ahead)[drawn:]
     if not table.noise_count:
         return np.zeros((0, len(seeds), *shape), np.float32)
     lowest, highest = table.path
@@ -252,16 +285,18 @@ def slerp(strength: float, noise: np.ndarray, other: np.ndarray) -> np.ndarray:
     return mixed.astype(np.float32)
 
 
-def _draw(seed: int, stream: int, count: int, shape: Sequence[int], rng: str):
-    """float32 `(count, *shape)` of one of an image's two streams."""
+def _draw(seed: int, stream: int, count: int, shape, rng: str, ahead=()):
+    """float32 `(count, *shape)` of one of an image's streams."""
     if check_rng(rng) == "numpy":
         sequence = np.random.SeedSequence(seed, spawn_key=(stream,))
         generator = np.random.Generator(np.random.PCG64(sequence))
         return generator.standard_normal((count, *shape), dtype=np.float32)
     source = SOURCES[rng]
-    generator, left = source.initial(seed), stream
+    generator, left = source.initial(seed), 1 if stream == _STEPS else 0
     if stream == _STEPS and source.steps is not None:
         generator, left = source.steps((seed + source.added) % _SEEDS), 0
+    elif ahead:
+        generator.normal((ahead[-1], *ahead[:-1]))
     *size, channels = shape
     drawn = [generator.normal((channels, *size)) for _ in range(count + left)]
     drawn = np.reshape(drawn[left:], (count, channels, *size)).astype(np.float32)

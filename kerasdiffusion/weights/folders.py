@@ -38,10 +38,12 @@ PIPELINES = (
     "StableDiffusionInpaintPipeline",
     "StableDiffusionInpaintPipelineLegacy",
     "StableDiffusionDepth2ImgPipeline",
+    "StableDiffusionInstructPix2PixPipeline",
     "StableDiffusionUpscalePipeline",
     "StableDiffusionXLPipeline",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLInstructPix2PixPipeline",
     "LatentConsistencyModelPipeline",
 )
 

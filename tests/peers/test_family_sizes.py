@@ -28,6 +28,7 @@ from kerasdiffusion.weights.unet_json import unet_to_json  # noqa: E402
 UNETS = {
     "sd1.5": 859.52,
     "sd1.5-inpainting": 859.54,
+    "instruct-pix2pix": 859.53,
     "sd2.1": 865.91,
     "sd2-inpainting": 865.93,
     "sd2-depth": 865.91,

@@ -59,6 +59,7 @@ class Shapes:
 KNOWN = {
     "sd1.5": "sd1.5",
     "sd1.5-inpainting": "sd1.5-inpainting",
+    "instruct-pix2pix": "instruct-pix2pix",
     "sd2.1": "sd2.1",
     "sd2-inpainting": "sd2-inpainting",
     "sd2-depth": "sd2-depth",
