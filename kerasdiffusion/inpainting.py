@@ -105,8 +105,8 @@ class Inpainting(PictureTasks):
         whole = Box(0, size[0], 0, size[1])
         seen = size if padding is None else (self.img_height, self.img_width)
         around = size if padding is None else (self.img_height, self.img_width)
-        given = prompt, negative_prompt, batch_size, options
-        texts = self._texts_for("inpaint", around, *given)
+        said = prompt, negative_prompt, batch_size, options
+        texts = self._texts_for("inpaint", around, *said)
         settings = num_steps, unconditional_guidance_scale, seed
         start = self._start(*texts, around, strength, settings)
         covers = [feathered(each, feather) for each in masks]
@@ -199,8 +199,8 @@ class Inpainting(PictureTasks):
         self._check_takes_masks("outpaint")
         stopped = []
         options = replace(options, callback=watched(options.callback, stopped))
-        given = prompt, negative_prompt, batch_size, options
-        texts = self._texts_for("outpaint", window, *given)
+        said = prompt, negative_prompt, batch_size, options
+        texts = self._texts_for("outpaint", window, *said)
         settings = num_steps, unconditional_guidance_scale, seed
         start = self._start(*texts, window, strength, settings)
         canvases = np.zeros((len(start.prompts), *canvas, 3), np.uint8)
