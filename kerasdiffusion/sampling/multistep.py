@@ -49,7 +49,10 @@ def pndm(sigmas: np.ndarray, schedule: Schedule) -> list[Row]:
     the outputs at both its ends. As in diffusers, outputs are averaged as they come,
     whether epsilon or v.
     """
-    c_skip, c_out, _ = schedule.scalings(sigmas[:-1])
+    return _pndm(sigmas, *schedule.scalings(sigmas[:-1])[:2])
+
+
+def _pndm(sigmas: np.ndarray, c_skip: np.ndarray, c_out: np.ndarray) -> list[Row]:
     steps = list(pairs(sigmas))
     # (row's own step, step that it makes, weights of anchor and history, next anchor)
     calls = [(0, 0, (0.0, 1.0), (1.0,))]
@@ -89,7 +92,7 @@ def plms(sigmas: np.ndarray) -> list[Row]:
     `x' = x + (s' - s) e` with the means of `pndm`, here always of the slopes
     `e = (x - d) / s`, as in the original code. PNDM differs for v-prediction alone.
     """
-    return pndm(sigmas, "epsilon")
+    return _pndm(sigmas, np.ones(len(sigmas) - 1), -sigmas[:-1])
 
 
 def ipndm(sigmas: np.ndarray) -> list[Row]:
