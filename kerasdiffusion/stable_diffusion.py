@@ -37,6 +37,7 @@ from kerasdiffusion.sampling.driver import drive
 from kerasdiffusion.sampling.noise import (
     check_rng,
     initial_noise,
+    program_of,
     resolve_seeds,
     table_noise,
 )
@@ -252,8 +253,8 @@ class StableDiffusion(PictureTasks):
             s_churn=options.s_churn,
             s_noise=options.s_noise,
             first_step=first_step,
+            program=program_of(check_rng(options.rng)),
         )
-        check_rng(options.rng)
         strength = check_share(options.variation_strength, "variation_strength")
         variations = None
         if strength > 0.0:
