@@ -34,7 +34,8 @@ class Options:
             PyTorch's on a CPU, as in diffusers; `"torch-cuda"`, PyTorch's on a GPU, as
             in AUTOMATIC1111's web UI, and `"webui-cpu"`, its noise with the source
             CPU; `"comfy"`, ComfyUI's on a GPU, `"comfy-gpu"`, the same for its samplers
-            that end in `_gpu`, and `"comfy-cpu"`, its noise on a CPU.
+            that end in `_gpu`, and `"comfy-cpu"`, its noise on a CPU. Where samplers of
+            these programs begin otherwise or round no timestep, so they do here.
         variation_seed: A second seed, 0 to 2**64 - 1, or one for each picture; by
             default random. All pictures of a batch then have the same first one.
         variation_strength: How far the noise goes to the second seed's, 0 to 1.

@@ -39,6 +39,7 @@ from kerasdiffusion.sampling.loop import Known
 from kerasdiffusion.sampling.noise import (
     check_rng,
     initial_noise,
+    program_of,
     resolve_seeds,
     table_noise,
 )
@@ -272,8 +273,8 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
             s_churn=options.s_churn,
             s_noise=options.s_noise,
             first_step=first_step,
+            program=program_of(check_rng(options.rng)),
         )
-        check_rng(options.rng)
         strength = check_share(options.variation_strength, "variation_strength")
         variations = None
         if strength > 0.0:

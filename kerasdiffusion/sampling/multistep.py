@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from kerasdiffusion.sampling.methods import pairs, slope
-from kerasdiffusion.sampling.schedule import Schedule, scalings
+from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.sampling.table import Row
 
 #: Adams-Bashforth's means of the latest slopes at even steps, orders 1 to 4.
@@ -49,20 +49,10 @@ def pndm(sigmas: np.ndarray, schedule: Schedule) -> list[Row]:
     the outputs at both its ends. As in diffusers, outputs are averaged as they come,
     whether epsilon or v.
     """
-    return _pndm(sigmas, schedule.scalings(sigmas[:-1]))
+    return _pndm(sigmas, *schedule.scalings(sigmas[:-1])[:2])
 
 
-def plms(sigmas: np.ndarray) -> list[Row]:
-    """PLMS (latent diffusion's sampler, after Liu et al. 2022): PNDM's formula.
-
-    `x' = x + (s' - s) e` with the means of `pndm`, here always of the slopes
-    `e = (x - d) / s`, as in the original code. PNDM differs for v-prediction alone.
-    """
-    return _pndm(sigmas, scalings("epsilon", sigmas[:-1]))
-
-
-def _pndm(sigmas: np.ndarray, scalings) -> list[Row]:
-    c_skip, c_out, _ = scalings
+def _pndm(sigmas: np.ndarray, c_skip: np.ndarray, c_out: np.ndarray) -> list[Row]:
     steps = list(pairs(sigmas))
     # (row's own step, step that it makes, weights of anchor and history, next anchor)
     calls = [(0, 0, (0.0, 1.0), (1.0,))]
@@ -94,6 +84,15 @@ def _pndm(sigmas: np.ndarray, scalings) -> list[Row]:
         record = (-c_skip[at] / c_out[at], 1.0 / c_out[at])
         rows.append(Row(steps[at][0], weights, record, anchor, step=step))
     return rows
+
+
+def plms(sigmas: np.ndarray) -> list[Row]:
+    """PLMS (latent diffusion's sampler, after Liu et al. 2022): PNDM's formula.
+
+    `x' = x + (s' - s) e` with the means of `pndm`, here always of the slopes
+    `e = (x - d) / s`, as in the original code. PNDM differs for v-prediction alone.
+    """
+    return _pndm(sigmas, np.ones(len(sigmas) - 1), -sigmas[:-1])
 
 
 def ipndm(sigmas: np.ndarray) -> list[Row]:

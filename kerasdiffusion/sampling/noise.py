@@ -31,27 +31,27 @@ class Source(NamedTuple):
         added: What is added to the seed for `steps`.
         path: That of the Brownian path which some samplers' noise is taken from;
             `None` if they take it as all others do.
-        whole_path: Whether the path has all of the schedule where a run has a part.
+        program: What `make_table` calls the program.
     """
 
     initial: type
     steps: type | None = None
     added: int = 0
     path: type | None = None
-    whole_path: bool = True
+    program: str = "webui"
 
 
 SOURCES = {
     # diffusers, given a generator for each image.
-    "torch": Source(TorchCPU),
+    "torch": Source(TorchCPU, program="diffusers"),
     # AUTOMATIC1111's web UI with `randn_source` "GPU" or "NV", and with "CPU".
     "torch-cuda": Source(TorchCUDA, path=TorchCUDA),
     "webui-cpu": Source(TorchCPU, path=TorchCPU),
     # ComfyUI on a GPU; the same for its samplers that end in "_gpu"; on a CPU. Of a
     # batch there, these are the first image's.
-    "comfy": Source(TorchCPU, TorchCUDA, path=TorchCPU, whole_path=False),
-    "comfy-gpu": Source(TorchCPU, TorchCUDA, path=TorchCUDA, whole_path=False),
-    "comfy-cpu": Source(TorchCPU, TorchCPU, 1, path=TorchCPU, whole_path=False),
+    "comfy": Source(TorchCPU, TorchCUDA, 0, TorchCPU, "comfy"),
+    "comfy-gpu": Source(TorchCPU, TorchCUDA, 0, TorchCUDA, "comfy"),
+    "comfy-cpu": Source(TorchCPU, TorchCPU, 1, TorchCPU, "comfy"),
 }
 RNGS = ("numpy", *SOURCES)
 _INITIAL, _STEPS, _PICTURE = range(3)
@@ -231,7 +231,7 @@ def table_noise(
     if not table.noise_count:
         return np.zeros((0, len(seeds), *shape), np.float32)
     lowest, highest = table.path
-    if not source.whole_path:
+    if source.program == "comfy":  # Of a part of the schedule that part alone.
         lowest, highest = table.sigmas[table.sigmas > 0.0][[-1, 0]]
     *size, channels = shape
 
@@ -242,6 +242,11 @@ def table_noise(
         path_noise(table.noise_levels, lowest, highest, seed, normal) for seed in seeds
     ]
     return np.moveaxis(np.stack(noise, axis=1), 2, -1)
+
+
+def program_of(rng: str) -> str:
+    """What `make_table` calls the program whose noise it is."""
+    return SOURCES[rng].program if rng in SOURCES else "diffusers"
 
 
 def check_rng(rng: str) -> str:

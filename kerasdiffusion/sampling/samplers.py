@@ -25,6 +25,10 @@ __all__ = [
 ]
 
 
+#: Samplers that other programs take by training steps, and not from k-diffusion.
+BY_TIMESTEPS = ("ddim", "ddpm", "pndm", "plms", "unipc")
+
+
 def make_table(
     config: ScheduleConfig,
     sampler: str,
@@ -37,6 +41,7 @@ def make_table(
     s_churn: float | None = None,
     s_noise: float | None = None,
     first_step: int = 0,
+    program: str = "diffusers",
 ) -> Table:
     """The table of a sampler.
 
@@ -58,6 +63,10 @@ def make_table(
         s_noise: What fresh noise is multiplied by, at least 0.
         first_step: The step to begin with, 0 to `num_steps - 1`, for latents that are
             noisy already to `table.sigmas[0]`.
+        program: Whose run it is, where samplers are alike but for this. With
+            `"webui"` (AUTOMATIC1111's) and `"comfy"` no timestep is rounded for
+            k-diffusion's samplers, and they begin with noise of the first sigma, or of
+            a variance that is 1 higher.
 
     Returns:
         A `Table`, whose last row returns latents at unit scale.
@@ -76,6 +85,7 @@ def make_table(
     kind = find_sampler(sampler)
     options = _checked_options(kind, eta=eta, s_churn=s_churn, s_noise=s_noise)
     schedule = Schedule(config)
+    as_k_diffusion = program != "diffusers" and not kind.name.startswith(BY_TIMESTEPS)
     custom = _custom_levels(schedule, timesteps, sigmas)
     if custom is None:
         num_steps = _whole("num_steps", num_steps, 1, config.train_steps)
@@ -83,7 +93,7 @@ def make_table(
         sigmas, timesteps = schedule.spaced(
             spacing,
             num_steps,
-            integer_timesteps=kind.integer_timesteps,
+            integer_timesteps=kind.integer_timesteps and not as_k_diffusion,
             open_end=kind.open_end,
         )
     else:
@@ -126,6 +136,8 @@ def make_table(
     values[:, COLUMNS.rest] = (num_steps - first_step - steps) / num_steps
     first_rows = np.flatnonzero(np.diff(steps, prepend=-1))
     unit_start = kind.unit_start or config.is_continuous or spacing == "leading"
+    if as_k_diffusion:
+        unit_start = program == "comfy"
     whole = first_step == 0 and unit_start
     churn = 0.0
     if options.get("s_churn", 0.0) > 0.0:

@@ -8,6 +8,7 @@ from kerasdiffusion.sampling.brownian import BrownianTree
 from kerasdiffusion.sampling.noise import initial_noise, step_noise, table_noise
 from kerasdiffusion.sampling.rng import TorchCPU
 from kerasdiffusion.sampling.samplers import make_table
+from tests.sampling import toy
 
 torch = pytest.importorskip("torch")
 
@@ -106,3 +107,37 @@ def test_ancestral_noise_of_comfyui_on_a_cpu():
     # On a GPU, those of a GPU's generator with the picture's own seed.
     expected = initial_noise([9], shape, "torch-cuda")
     assert (step_noise([9], 1, shape, "comfy")[0] == expected).all()
+
+
+def test_a_picture_of_the_web_ui():
+    """DPM++ 2M SDE Karras: k-diffusion's formula, noise from torchsde's tree."""
+    torchsde = pytest.importorskip("torchsde")
+    options = {"spacing": "karras", "program": "webui"}
+    table = make_table(ScheduleConfig(), "dpmpp_2m_sde", 8, **options)
+    noise = table_noise(table, [5], toy.SHAPE, "webui-cpu")
+    x = initial_noise([5], toy.SHAPE, "webui-cpu") * table.initial_scale
+    found = toy.walk(table, x.astype("float64"), noise)
+
+    sigmas = torch.tensor(table.sigmas, dtype=torch.float32)
+    high, low = sigmas[0], sigmas[-2]
+    height, width, channels = toy.SHAPE
+    zeros = torch.zeros(channels, height, width)
+    tree = torchsde.BrownianTree(low, zeros, high, entropy=5)
+    before, levels = None, sigmas.double().numpy()
+    for i, (sigma, after) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+        denoised = toy.denoise(x, table.values[i])
+        if after == 0.0:
+            x = denoised
+            break
+        h = np.log(sigma / after)
+        ratio = np.exp(-2.0 * h)
+        change = 0.0
+        if before is not None:
+            old, h_before = before
+            change = 0.5 * (1.0 - ratio) * (denoised - old) * h / h_before
+        path = tree(sigmas[i + 1], sigmas[i]).permute(1, 2, 0).numpy()
+        fresh = -path / np.sqrt(sigma - after)
+        x = ratio * x + (1.0 - ratio) * denoised + change
+        x = x + after * np.sqrt(1.0 - ratio) * fresh
+        before = denoised, h
+    assert toy.relative_error(found, x) < 1e-5

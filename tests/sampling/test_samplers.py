@@ -480,3 +480,20 @@ def test_tables_need_numpy_alone():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["dpmpp_2m_karras", "euler", "dpmpp_2m_sde_karras"])
+def test_other_programs_begin_differently_and_round_no_timestep(name):
+    """From `sigma` in the web UI, from `sqrt(1 + sigma^2)` in ComfyUI."""
+    web_ui, comfy = (
+        make_table(SD1, name, 5, program=program) for program in ("webui", "comfy")
+    )
+    sigma = web_ui.sigmas[0]
+    assert web_ui.initial_scale == pytest.approx(sigma)
+    assert comfy.initial_scale == pytest.approx(np.hypot(sigma, 1.0))
+    expected = Schedule(SD1).timestep_at(web_ui.sigmas[:-1])
+    assert web_ui.timesteps == pytest.approx(expected, abs=1e-3)
+    assert (web_ui.values == comfy.values).all()
+    for program in ("diffusers", "webui", "comfy"):
+        table = make_table(SD1, "ddim", 5, program=program)
+        assert table.initial_scale == make_table(SD1, "ddim", 5).initial_scale
