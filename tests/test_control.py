@@ -180,11 +180,11 @@ def test_networks_of_more_channels_are_followed_too(network):
 
 
 def test_guidance_by_perturbed_attention_has_three_copies(tiny, network):
-    found, plain, alone = (
+    found, plain, less = (
         paint(tiny, Control(network, PICTURE, scale=scale), pag_scale=pag)
-        for scale, pag in ((1.0, 2.0), (0.0, 2.0), (1.0, 0.0))
+        for scale, pag in ((1.0, 2.0), (0.0, 2.0), (1.0, 0.1))
     )
-    assert distance(found, plain) > 0.5 and distance(found, alone) > 0.5
+    assert distance(found, plain) > 0.5 and distance(found, less) > 0.5
 
 
 def test_guess_mode_leaves_the_negative_prompt_alone():
