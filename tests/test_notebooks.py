@@ -1,7 +1,6 @@
 """Notebooks: the bundled model's run, Colab's are what they were made from."""
 
 import ast
-import copy
 import importlib.util
 from pathlib import Path
 
@@ -83,14 +82,11 @@ def test_outputs_are_kept_and_small(name):
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the notebooks are TensorFlow's"
 )
-def test_notebooks_run():
-    """One after the other in one kernel, which takes long to start, and emptied."""
-    forget = nbformat.v4.new_code_cell("%reset -f", id="forget")
-    kept = [[*read("notebooks", name).cells, forget] for name in build.TITLES]
-    kept = [cell for cells in kept for cell in cells]
-    again = nbformat.v4.new_notebook(cells=copy.deepcopy(kept))
+@pytest.mark.parametrize("name", build.TITLES)
+def test_notebooks_run(name):
+    kept, again = read("notebooks", name), read("notebooks", name)
     build.execute(again)
-    for before, after in zip(kept, again.cells, strict=True):
+    for before, after in zip(kept.cells, again.cells, strict=True):
         shown = [
             [sorted(output.get("data", ())) for output in cell.get("outputs", ())]
             for cell in (before, after)

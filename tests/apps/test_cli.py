@@ -16,7 +16,7 @@ import contextlib
 import io
 import sys
 from kerasdiffusion.apps.cli import main
-for command in ([], ["generate"], ["show"], ["bench"]):
+for command in ([], ["generate"], ["walk"], ["show"], ["bench"]):
     out = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(out):
         main([*command, "--help"])
