@@ -25,19 +25,41 @@ def pipeline(tmp_path_factory):
     return pipeline
 
 
+def whole_timesteps(pipeline):
+    """Timesteps of PNDM from a later step on, the second of them twice as ever."""
+
+    def get_timesteps(num_steps, strength, device):
+        steps = torch.unique(pipeline.scheduler.timesteps).flip(0)
+        steps = steps[num_steps - int(num_steps * strength) :]
+        return torch.cat([steps[:2], steps[1:]]), len(steps)
+
+    return get_timesteps
+
+
 @pytest.mark.parametrize("strength", [0.4, 0.75])
 @pytest.mark.parametrize(
     "sampler, name",
     [
         ("ddim", "DDIMScheduler"),
         ("euler", "EulerDiscreteScheduler"),
+        ("euler_ancestral", "EulerAncestralDiscreteScheduler"),
         ("dpmpp_2m", "DPMSolverMultistepScheduler"),
+        ("pndm", "PNDMScheduler"),
     ],
 )
-def test_the_latents_are_those_of_diffusers(tiny, pipeline, sampler, name, strength):
-    """From the same latents, with PyTorch's own noise."""
+def test_the_latents_are_those_of_diffusers(
+    tiny, pipeline, sampler, name, strength, monkeypatch
+):
+    """From the same latents, with PyTorch's own noise.
+
+    PNDM makes its first step twice. diffusers cuts its list of timesteps behind the
+    first half, and then takes a step for the second half; here its list is whole.
+    """
     config = pipeline.scheduler.config
-    pipeline.scheduler = getattr(diffusers, name).from_config(config)
+    options = {"skip_prk_steps": True} if sampler == "pndm" else {}
+    pipeline.scheduler = getattr(diffusers, name).from_config(config, **options)
+    if sampler == "pndm":
+        monkeypatch.setattr(pipeline, "get_timesteps", whole_timesteps(pipeline))
     pixels = PICTURE[None].astype("float32") / 127.5 - 1.0
     encoded = keras.ops.convert_to_numpy(tiny.image_encoder(pixels))
     options = {"num_steps": 20, "sampler": sampler, "strength": strength}
