@@ -112,8 +112,13 @@ class PictureTasks(Prompting):
         num_steps,
         guidance_scale,
         seed,
+        control_size: tuple[int, int] | None = None,
     ) -> Start:
-        """The arguments that all tasks with pictures of some size share, checked."""
+        """The arguments that all tasks with pictures of some size share, checked.
+
+        `control_size` is that of pictures to follow, where it is another: the task has
+        to cut them.
+        """
         prompts = check_prompts(prompt)
         batch_size = check_count(batch_size, "batch_size")
         strength = check_share(strength, "strength")
@@ -137,7 +142,7 @@ class PictureTasks(Prompting):
             seed,
             options,
             first_step=min(first, total - 1),
-            size=size,
+            size=control_size or size,
         )
         return Start(prompts, negatives, run, first, total)
 
