@@ -38,6 +38,7 @@ class Control:
         picture: As the network was trained to see it: white edges on black, near in
             white, a pose. A path, a PIL image or an array (uint8, or float in [0, 1]),
             of the result's height and width; or a list of them, for as many results.
+            Where a task paints a part of the result, the network sees that part.
         scale: How much the network counts; 0 is nothing, 1 as it was trained.
         start: The share of the steps after which it begins to count, from 0 to 1.
         end: The share of the steps after which it counts no more, above `start`.
@@ -69,7 +70,8 @@ class Checked(NamedTuple):
     Args:
         source: The network, or where it is.
         config: The network's configuration.
-        pictures: float32 of shape `(images, height, width, channels)`, from 0 to 1.
+        pictures: uint8 of shape `(images, height, width, 3)`.
+        multiple: What the sides are brought to multiples of, for the network to see.
         scales: float32 of shape `(2, residuals)`: those under the negative prompt, and
             those under others.
         start: Where it begins, and
@@ -79,6 +81,7 @@ class Checked(NamedTuple):
     source: Any
     config: ControlNetConfig | T2IAdapterConfig
     pictures: np.ndarray
+    multiple: int
     scales: np.ndarray
     start: float
     end: float
@@ -195,15 +198,13 @@ def _checked(control: Control, config: ModelConfig, count, size) -> Checked:
     own = read_control_config(source) if own is None else own
     _check_fits(own, config, control.network)
     multiple = max(config.autoencoder.downsampling, own.downsampling)
-    padded = [pad_to_multiple(picture, multiple) for picture in pictures]
-    seen = np.stack(padded).astype("float32") / 255.0
-    if own.picture_channels == 1:
-        seen = seen @ np.array([[0.299], [0.587], [0.114]], "float32")
-    if len(seen) == 1:  # a walk's many frames may share one
-        seen = np.broadcast_to(seen, (count, *seen.shape[1:]))
+    pictures = np.stack(pictures)
+    if len(pictures) == 1:  # a walk's many frames may share one
+        pictures = np.broadcast_to(pictures, (count, *pictures.shape[1:]))
     else:
-        seen = np.repeat(seen, count // len(seen), axis=0)
-    return Checked(source, own, seen, _scales(control, own), start, end)
+        pictures = np.repeat(pictures, count // len(pictures), axis=0)
+    scales = _scales(control, own)
+    return Checked(source, own, pictures, multiple, scales, start, end)
 
 
 def _scales(control: Control, config) -> np.ndarray:
@@ -267,8 +268,9 @@ def told(controls: Sequence[Checked], table: Table) -> list[dict[str, np.ndarray
             part of all calls, as in diffusers.
 
     Returns:
-        A dict for each of `"pictures"`, `"scales"`, see `Checked`, and `"calls"`: the
-        first call in which it counts and the one before which it stops.
+        A dict for each of `"pictures"`, float32 of shape `(images, height, width,
+        channels)`, from 0 to 1; `"scales"`, see `Checked`; and `"calls"`: the first
+        call in which it counts and the one before which it stops.
     """
     found = []
     for control in controls:
@@ -279,12 +281,20 @@ def told(controls: Sequence[Checked], table: Table) -> list[dict[str, np.ndarray
         span = (calls[0], calls[-1] + 1) if len(calls) else (0, 0)
         found.append(
             {
-                "pictures": control.pictures,
+                "pictures": _seen(control),
                 "scales": control.scales,
                 "calls": np.array(span, "float32"),
             }
         )
     return found
+
+
+def _seen(control: Checked) -> np.ndarray:
+    padded = [pad_to_multiple(each, control.multiple) for each in control.pictures]
+    seen = np.stack(padded).astype("float32") / 255.0
+    if control.config.picture_channels == 1:
+        seen = seen @ np.array([[0.299], [0.587], [0.114]], "float32")
+    return seen
 
 
 def controller(networks: Sequence, controls: Sequence[Mapping]) -> Callable | None:

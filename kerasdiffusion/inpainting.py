@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 
@@ -69,7 +70,8 @@ class Inpainting(PictureTasks):
                 it, at the model's own size, and lays them back scaled: a small part of
                 a large picture gets the detail that the model can give. Their ratio is
                 the model's where the picture is large enough. By default the picture is
-                painted as a whole.
+                painted as a whole. Pictures to follow (`control`) have the picture's
+                own height and width and are cut and scaled in the same way.
 
         The other arguments, the result and the errors are those of `image_to_image`.
 
@@ -104,22 +106,27 @@ class Inpainting(PictureTasks):
         self._check_takes_masks("inpaint")
         whole = Box(0, size[0], 0, size[1])
         seen = size if padding is None else (self.img_height, self.img_width)
-        around = size if padding is None else (self.img_height, self.img_width)
         said = prompt, negative_prompt, batch_size, options
-        texts = self._texts_for("inpaint", around, *said)
+        texts = self._texts_for("inpaint", seen, *said)
         settings = num_steps, unconditional_guidance_scale, seed
-        start = self._start(*texts, around, strength, settings)
+        start = self._start(*texts, size, strength, settings)
         covers = [feathered(each, feather) for each in masks]
         if padding is None:
             boxes = [whole]
             painted = self._paint_in(start, pictures, masks)
         else:
             boxes = [box_around(cover, padding, seen) for cover in covers]
+            near = following(
+                start,
+                lambda followed: [
+                    enlarged(each, box, seen) for each, box in alike(followed, boxes)
+                ],
+            )
             parts = [
-                enlarged(picture, each, box, seen)
+                (enlarged(picture, box, seen), enlarged(each, box, seen))
                 for picture, each, box in alike(pictures, masks, boxes)
             ]
-            painted = self._paint_in(start, *zip(*parts, strict=True))
+            painted = self._paint_in(near, *zip(*parts, strict=True))
         return np.stack(
             [laid(*each) for each in alike(pictures, painted, covers, boxes)]
         )
@@ -163,7 +170,9 @@ class Inpainting(PictureTasks):
             feather: Pixels over which a window fades into what was there, as in
                 `inpaint`; with 0 the given pixels do not change.
 
-        The other arguments and the errors are those of `image_to_image`.
+        The other arguments and the errors are those of `image_to_image`. Pictures to
+        follow (`control`) have the result's height and width; each window follows its
+        part of them.
 
         Returns:
             uint8 array of shape `(pictures, top + height + bottom, left + width +
@@ -202,7 +211,9 @@ class Inpainting(PictureTasks):
         said = prompt, negative_prompt, batch_size, options
         texts = self._texts_for("outpaint", window, *said)
         settings = num_steps, unconditional_guidance_scale, seed
-        start = self._start(*texts, window, strength, settings)
+        start = self._start(*texts, wanted.size, strength, settings)
+        more = [(0, 0), *wanted.margins(canvas), (0, 0)]
+        start = following(start, lambda followed: np.pad(followed, more, mode="edge"))
         canvases = np.zeros((len(start.prompts), *canvas, 3), np.uint8)
         known = np.zeros(canvas, bool)
         for each, picture in alike(canvases, pictures):
@@ -216,7 +227,8 @@ class Inpainting(PictureTasks):
             parts = [filled(each, there) for each in canvases[inside]]
             canvases[inside] = parts
             mask = 1.0 - there.astype(np.float32)
-            new = self._paint_in(another(start, painted), parts, [mask])
+            near = following(another(start, painted), itemgetter(inside))
+            new = self._paint_in(near, parts, [mask])
             cover, painted = feathered(mask, feather), painted + 1
             whole = Box(0, window[0], 0, window[1])
             canvases[inside] = [
@@ -296,6 +308,15 @@ def alike(*lists: Sequence) -> list[tuple]:
     count = max(len(each) for each in lists)
     spread = [[each[i * len(each) // count] for i in range(count)] for each in lists]
     return list(zip(*spread, strict=True))
+
+
+def following(start: Start, changed: Callable) -> Start:
+    """The same, with other pictures to follow: `changed` makes them of those it has."""
+    controls = tuple(
+        each._replace(pictures=np.stack(changed(each.pictures)))
+        for each in start.run.controls
+    )
+    return start._replace(run=start.run._replace(controls=controls))
 
 
 def another(start: Start, number: int) -> Start:

@@ -169,13 +169,13 @@ class PictureTasks(Prompting):
         strength: float,
         settings,
     ) -> Start:
-        """How pictures are painted over others of a size, checked.
+        """How pictures are painted over others, checked.
 
         Args:
             prompts: One for each result.
             negatives: As in `Asked`.
             options: The same.
-            size: Height and width of the pictures.
+            size: Height and width of the results, and of pictures to follow.
             strength: The share of the steps that are made.
             settings: Number of steps, guidance scale and seed.
         """
@@ -189,7 +189,7 @@ class PictureTasks(Prompting):
             seed,
             options,
             first_step=min(first, total - 1),
-            size=size,
+            size=control_size or size,
         )
         return Start(prompts, negatives, run, first, total)
 

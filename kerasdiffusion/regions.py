@@ -26,6 +26,11 @@ class Box(NamedTuple):
         """What indexes an array of shape `(height, width, ...)`."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def margins(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Rows above and below it in a picture of some size; columns beside it."""
+        height, width = size
+        return [(self.top, height - self.bottom), (self.left, width - self.right)]
+
 
 def feathered(mask: np.ndarray, width: int) -> np.ndarray:
     """A mask with an edge that falls to 0 outside of it.
@@ -226,18 +231,16 @@ def canvas_for(
     return canvas, given, wanted
 
 
-def enlarged(picture, mask, box: Box, size: tuple[int, int]):
-    """A part of a picture and of its mask, as large as fits into a size.
+def enlarged(image, box: Box, size: tuple[int, int]) -> np.ndarray:
+    """A part of a uint8 picture, or of a mask, as large as fits into a size.
 
     What is left of the size repeats the edge.
     """
     height, width = fit(box.size, size)
-    edge = [(0, size[0] - height), (0, size[1] - width)]
-    part = resized(picture[box.inside], (height, width))
-    return (
-        np.pad(part, [*edge, (0, 0)], mode="edge"),
-        np.pad(resize_mask(mask[box.inside], (height, width)), edge, mode="edge"),
-    )
+    resize = resize_mask if image.ndim == 2 else resized
+    part = resize(image[box.inside], (height, width))
+    edge = [(0, size[0] - height), (0, size[1] - width), (0, 0)]
+    return np.pad(part, edge[: image.ndim], mode="edge")
 
 
 def laid(picture, new, cover, box: Box) -> np.ndarray:

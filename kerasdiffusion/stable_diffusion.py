@@ -248,7 +248,7 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
     ) -> Run:
         """The options of all tasks, the preset's where they are not given, checked.
 
-        `size` is the pictures' height and width, where it is not the model's own.
+        `size` is the results' height and width, where it is not the model's own.
         """
         self._check_prompting(options.clip_skip, options.prompt_weighting)
         defaults = self.config.generation

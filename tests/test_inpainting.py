@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasdiffusion import StableDiffusion
+from kerasdiffusion import Control, StableDiffusion
 from kerasdiffusion.datasets.sprites import COLORS
+from kerasdiffusion.models.controlnet import ControlNet
+from kerasdiffusion.regions import Box, enlarged
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.samplers import SAMPLERS
+from tests.test_control import CONFIG, lively_network, wide
 from tests.test_picture_tasks import APPLE, PICTURE
 from tests.test_pictures import bomb
 from tests.tiny import TINY, tiny_model
@@ -41,6 +44,11 @@ def grow(model, image=PICTURE, prompt=APPLE, **options):
 def nine():
     """A model whose U-Net is told of the mask."""
     return tiny_model(config=NINE)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return lively_network(ControlNet, CONFIG)
 
 
 @pytest.fixture(params=["blends", "is told"])
@@ -218,6 +226,60 @@ class TestOutpaint:
         assert len(seen) == 6
 
 
+class TestControl:
+    """What is followed is cut as the picture is."""
+
+    @every_backend
+    def test_a_picture_of_the_inputs_own_size(self, nine, network):
+        picture, mask, edges = PICTURE[:29, :19], MASK[:29, :19], LARGE[:29, :19]
+        plain, found = (
+            _last(nine, paint, picture, mask, control=Control(network, edges, scale))
+            for scale in (0.0, 1.0)
+        )
+        assert found.latents.shape == (1, 15, 10, 4)
+        assert np.abs(found.latents - plain.latents).mean() > 0.05
+
+    def test_padding_scales_the_surroundings(self, either, network):
+        mask = np.zeros((90, 75), bool)
+        mask[10:22, 50:70] = True
+        edges, box = LARGE[::-1], Box(6, 26, 50, 70)
+        near = [enlarged(each, box, (32, 32)) for each in (LARGE, mask * 1.0, edges)]
+        control = Control(network, near.pop())
+        expected = _last(either, paint, *near, control=control).latents
+        control = Control(network, edges)
+        found = _last(either, paint, LARGE, mask, padding=0, control=control).latents
+        assert found == pytest.approx(expected, abs=1e-5)
+
+    def test_each_mask_has_its_surroundings(self, tiny, network):
+        masks, prompts = np.zeros((2, 90, 75), bool), [APPLE, "two cats"]
+        masks[0, :20, :20], masks[1, 70:, 55:] = True, True
+        options = {"padding": 0, "control": Control(network, LARGE)}
+        four = _last(tiny, paint, LARGE, list(masks), prompts, batch_size=2, **options)
+        for i in (1, 2):
+            call = {"mask": masks[i // 2], "prompt": prompts[i // 2], "seed": 1 + i}
+            (alone,) = _last(tiny, paint, LARGE, **call, **options).latents
+            assert four.latents[i] == pytest.approx(alone, abs=1e-3)
+
+    def test_windows_follow_their_parts(self, tiny, network):
+        """One at the right; then one at the left, which begins a pixel early."""
+        edges, half = LARGE[:32, :48], np.zeros((32, 32), bool)
+        half[:, 16:] = True
+        filled = np.pad(PICTURE[:, 16:], [(0, 0), (0, 16), (0, 0)], mode="edge")
+        control = Control(network, edges[:, 16:])
+        (expected,) = paint(tiny, filled, half, control=control)
+        traces = dict(tiny.traces)
+        (found,) = grow(tiny, right=16, control=Control(network, edges))
+        assert (found[:, 16:] == expected).all()
+        filled = np.pad(PICTURE[:, :16], [(0, 0), (16, 0), (0, 0)], mode="edge")
+        control = Control(
+            network, np.pad(edges[:, :31], [(0, 0), (1, 0), (0, 0)], "edge")
+        )
+        (expected,) = paint(tiny, filled, half[:, ::-1], control=control)
+        (found,) = grow(tiny, left=15, control=Control(network, edges[:, :47]))
+        assert (found[:, :31] == expected[:, 1:]).all()
+        assert tiny.traces == traces
+
+
 @compiled
 def test_nothing_but_a_size_compiles_anew(either):
     model = either
@@ -257,6 +319,11 @@ class TestBadInput:
             ({"num_steps": 0}, ValueError, "from 1 to 1000. Received: 0"),
             ({"prompt": 5}, TypeError, "`prompt` must be a string"),
             ({"refiner": object()}, ValueError, "`inpaint` takes no `refiner`"),
+            (
+                {"control": Control(wide(), LARGE), "padding": 3},
+                ValueError,
+                r"width, \(32, 32\). Received: \(90, 75\)",
+            ),
             ({"paddding": 1}, TypeError, "Did you mean padding.*: 'paddding'"),
         ],
     )
@@ -275,6 +342,11 @@ class TestBadInput:
             ({"left": 8, "overlap": 32}, ValueError, "from 1 to 31. Received: 32"),
             ({"left": 8, "strength": 2}, ValueError, "`strength` must be from 0 to 1"),
             ({"left": 8, "feather": 600}, ValueError, "0 to 512. Received: 600"),
+            (
+                {"left": 7, "control": Control(wide(), PICTURE)},
+                ValueError,
+                r"width, \(32, 39\). Received: \(32, 32\)",
+            ),
             ({"left": 8, "refiner": 1}, ValueError, "`outpaint` takes no `refiner`"),
         ],
     )

@@ -88,7 +88,7 @@ class TestBoxes:
     def test_there_and_back_changes_only_what_is_covered(self, box):
         cover = np.zeros((40, 60), "float32")
         cover[8:12, 10:20], cover[9, 12] = 1.0, 0.5
-        part, mask = enlarged(RGB, cover, box, (64, 64))
+        part, mask = (enlarged(each, box, (64, 64)) for each in (RGB, cover))
         assert part.shape == (64, 64, 3) and mask.shape == (64, 64)
         found = laid(RGB, 255 - part, cover, box)
         assert (found[cover == 0] == RGB[cover == 0]).all()
@@ -99,6 +99,11 @@ class TestBoxes:
 
 
 class TestOutward:
+    def test_margins_are_what_is_around(self):
+        margins = Box(1, 4, 2, 9).margins((5, 12))
+        assert margins == [(1, 1), (2, 3)]
+        assert np.pad(np.zeros((3, 7)), margins).shape == (5, 12)
+
     def test_the_nearest_known_pixels(self):
         picture, known = np.arange(24).reshape(4, 6, 1), np.zeros((4, 6), bool)
         known[1:3, 2:4] = True

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from kerasdiffusion import Control
+from tests.peers.test_control_networks import random_peer
 from tests.peers.test_pipelines import CASES, SD15
 from tests.test_inpainting import MASK
 from tests.test_picture_tasks import APPLE, PICTURE
@@ -15,6 +17,7 @@ diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
 
 SEEDS = [3, 4]
+EDGES = PICTURE[::-1, ::-1].copy()
 NINE = TINY.replace(diffusion_model=replace(TINY.diffusion_model, in_channels=9))
 pytestmark = pytest.mark.every_backend
 
@@ -30,6 +33,20 @@ class Pair:
         kind = diffusers.StableDiffusionInpaintPipeline
         self.pipeline = kind.from_pretrained(folder)
         self.pipeline.set_progress_bar_config(disable=True)
+
+        # A ControlNet sees nothing but the latents.
+        four = {**self.pipeline.unet.config, "in_channels": 4}
+        self.network = folder.parent / "controlnet"
+        controlnet = random_peer(
+            diffusers.ControlNetModel.from_unet,
+            self.network,
+            unet=diffusers.UNet2DConditionModel.from_config(four),
+            conditioning_embedding_out_channels=(8, 12),
+            load_weights_from_unet=False,
+        )
+        kind = diffusers.StableDiffusionControlNetInpaintPipeline
+        self.following = kind(**self.pipeline.components, controlnet=controlnet)
+        self.following.set_progress_bar_config(disable=True)
 
     def latents(self, **options) -> np.ndarray:
         """What ours ends with."""
@@ -52,8 +69,9 @@ class Pair:
         """What diffusers' ends with."""
         from PIL import Image
 
-        self.pipeline.scheduler = scheduler
-        latents = self.pipeline(
+        pipeline = self.following if "control_image" in options else self.pipeline
+        pipeline.scheduler = scheduler
+        latents = pipeline(
             [APPLE] * 2,
             image=Image.fromarray(PICTURE),
             mask_image=Image.fromarray(MASK),
@@ -98,3 +116,28 @@ def test_the_latents_are_those_of_diffusers(pair, sampler, strength):
     assert found.shape == expected.shape == (2, 16, 16, 4)
     assert np.abs(expected[0] - expected[1]).max() > 0.1, "their noise differs"
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-3
+
+
+@pytest.mark.parametrize("sampler", WHOLE[:5])
+def test_a_picture_is_followed_as_by_diffusers(pair, sampler):
+    from PIL import Image
+
+    _, name, config, _ = CASES[sampler]
+    scheduler = getattr(diffusers, name).from_config({**SD15, **config})
+    expected = pair.expected(
+        scheduler,
+        num_inference_steps=6,
+        control_image=Image.fromarray(EDGES),
+        controlnet_conditioning_scale=0.7,
+        control_guidance_start=0.2,
+        control_guidance_end=0.7,
+    )
+
+    def error(scale):
+        control = Control(pair.network, EDGES, scale, start=0.2, end=0.7)
+        found = pair.latents(num_steps=6, sampler=sampler, control=control)
+        assert found.shape == expected.shape == (2, 16, 16, 4)
+        return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+    assert error(0.7) < 1e-3
+    assert error(0.0) > 0.02, "a picture that is not followed shows nothing"
