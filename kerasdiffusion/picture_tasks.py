@@ -189,7 +189,7 @@ class PictureTasks(Prompting):
             seed,
             options,
             first_step=min(first, total - 1),
-            size=control_size or size,
+            size=size,
         )
         return Start(prompts, negatives, run, first, total)
 

@@ -109,7 +109,7 @@ def class_names(config: SceneConfig) -> list[str]:
     return [*config.objects, *config.shapes]
 
 
-def build_classifier(classes: int, width: int = 32) -> keras.Model:
+def build_classifier(classes: int, width: int = 16) -> keras.Model:
     """A small residual network from windows in [-1, 1] to logits.
 
     Args:
@@ -188,10 +188,10 @@ def soften(images: np.ndarray) -> np.ndarray:
 def train_classifier(
     config: SceneConfig,
     image_size: int,
-    epochs: int = 10,
+    epochs: int = 5,
     steps: int = 200,
     batch_size: int = 64,
-    width: int = 32,
+    width: int = 16,
     seed: int = 1000,
     verbose: int = 2,
 ) -> keras.Model:
