@@ -25,6 +25,8 @@ SAMPLERS = {
     "dpmpp_2m": "DPMSolverMultistepScheduler",
     "pndm": "PNDMScheduler",
 }
+# Two that differ most: one draws noise, one calls the network once more than it steps.
+SOME = ["euler_ancestral", "pndm"]
 STEPS = 8
 
 
@@ -155,7 +157,7 @@ def test_one_controlnet(pair, plain, sampler):
     assert_close(found, expected, plain[sampler])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", SOME)
 def test_two_controlnets(pair, plain, sampler):
     controls = [pair.control(0, scale=0.6, end=0.5), pair.control(1, start=0.25)]
     found = pair.follow(controls, sampler)
@@ -193,7 +195,7 @@ def test_image_to_image(pair, sampler):
     assert_close(found, expected, plain)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", SOME)
 def test_t2i_adapter(pair, plain, sampler):
     found = pair.follow(Control(pair.adapter_folder, PICTURES[0], scale=0.8), sampler)
     expected = pair.expected(
