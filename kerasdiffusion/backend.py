@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,11 @@ PRECISIONS = (
     "mixed_float16",
     "mixed_bfloat16",
 )
+
+
+#: The largest attention map that is made at once, and how large its pieces then are:
+#: queries times keys times heads times the batch, 4 GiB and 256 MiB.
+MAX_SCORES, PIECE = 2**30, 2**26
 
 
 def attention(query, key, value, causal: bool = False, seen=None):
@@ -55,10 +61,23 @@ def attention(query, key, value, causal: bool = False, seen=None):
         if causal:  # not every backend takes both
             before = np.tril(np.ones((query.shape[1], key.shape[1]), "bool"))
             mask, causal = ops.logical_and(mask, before), False
-    return ops.cast(
-        ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal),
-        dtype,
-    )
+
+    def attend(query):
+        return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
+
+    pieces = 1
+    if mask is None and not causal and keras.backend.backend() != "torch":
+        # PyTorch keeps no map of attention; elsewhere a large one goes in pieces.
+        scores = math.prod(query.shape[:3]) * key.shape[1]
+        if scores > MAX_SCORES:
+            while scores > PIECE * pieces and query.shape[1] % (2 * pieces) == 0:
+                pieces *= 2
+    if pieces == 1:
+        return ops.cast(attend(query), dtype)
+    shape = query.shape
+    split = ops.reshape(query, (shape[0], pieces, -1, *shape[2:]))
+    split = ops.map(attend, ops.moveaxis(split, 1, 0))
+    return ops.cast(ops.reshape(ops.moveaxis(split, 0, 1), shape), dtype)
 
 
 def group_norm(x, gamma, beta, groups: int, epsilon: float):

@@ -158,3 +158,24 @@ def test_empty_weights_nest_and_end():
     with pytest.raises(RuntimeError), backend.empty_weights():
         raise RuntimeError
     assert backend.kernel_initializer() == "glorot_uniform"
+
+
+@pytest.mark.every_backend
+def test_a_large_attention_map_is_made_in_pieces(monkeypatch):
+    random = np.random.default_rng(0)
+    query, key, value = random.normal(size=(3, 2, 24, 3, 8)).astype("float32")
+    expected = backend.to_numpy(backend.attention(query, key, value))
+    seen = []
+    attend = keras.ops.dot_product_attention
+
+    def watched(query, *args, **options):
+        seen.append(query.shape)
+        return attend(query, *args, **options)
+
+    monkeypatch.setattr(keras.ops, "dot_product_attention", watched)
+    for name in ("MAX_SCORES", "PIECE"):
+        monkeypatch.setattr(backend, name, 2 * 6 * 3 * 24)
+    found = backend.to_numpy(backend.attention(query, key, value))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    whole = keras.backend.backend() == "torch"  # which makes no map at all
+    assert all(shape[1] == (24 if whole else 6) for shape in seen) and seen
