@@ -209,6 +209,8 @@ def prepare_environment(chip: str, shape: str) -> None:
         "TPU_ACCELERATOR_TYPE": f"{CHIPS[chip].name}-{count}",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_WORKER_ID": "0",
+        # No TPU is touched: another such process need not be waited for.
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }
 
 
@@ -236,7 +238,11 @@ def topology_mesh(chip: str, shape: str):
 
 @contextlib.contextmanager
 def abstract_weights():
-    """Within it, variables are made with shapes and dtypes, and without values."""
+    """Within it, variables are made with shapes and dtypes, and without values.
+
+    For a process that does nothing else: at the end of another `keras.StatelessScope`,
+    Keras gives them values.
+    """
     import keras
 
     with keras.StatelessScope(initialize_variables=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -59,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
         f"libtpu {version('libtpu')}; figures are of one chip\n"
     )
     print(table(tpu.CHIPS[chip], batches, columns))
+    if args.json is not None:
+        rows = dict(zip(map(str, batches), columns, strict=True))
+        args.json.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
     return 0
 
 
@@ -106,11 +110,11 @@ def compile_step(config, size, precision, mesh, batch: int, shard_weights: bool)
     # What varies from row to row has its variants first, of which there is one here.
     axes = {key: int(key in VARYING) for key in branch}
     branch = {key: (1,) * axes[key] + shape for key, shape in branch.items()}
-    shapes = [branch] * 2, (), latents, latents, (HISTORY, *latents)
-    shapes = *shapes, (NUM_COLUMNS,), latents
+    shapes = [[branch] * 2, (), latents, latents, (HISTORY, *latents)]
+    shapes += [(NUM_COLUMNS,), latents]
     args = jax.tree.map(shape_of, shapes, is_leaf=lambda x: type(x) is tuple)
     return tpu.compile_for(
-        mesh, step, [network], args, ([axes] * 2, -1, 0, 0, 1, -1, 0), shard_weights
+        mesh, step, [network], args, [[axes] * 2, -1, 0, 0, 1, -1, 0], shard_weights
     )
 
 
