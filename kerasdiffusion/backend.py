@@ -10,11 +10,14 @@ import contextlib
 import difflib
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from kerasdiffusion import tpu
 
 PRECISIONS = (
     "auto",
@@ -26,6 +29,8 @@ PRECISIONS = (
 )
 
 
+#: Where Linux says what the CPU can do.
+CPUINFO = Path("/proc/cpuinfo")
 #: The largest attention map that is made at once, and how large its pieces then are:
 #: queries times keys times heads times the batch, 4 GiB and 256 MiB.
 MAX_SCORES, PIECE = 2**30, 2**26
@@ -62,11 +67,13 @@ def attention(query, key, value, causal: bool = False, seen=None):
             before = np.tril(np.ones((query.shape[1], key.shape[1]), "bool"))
             mask, causal = ops.logical_and(mask, before), False
 
-    def attend(query):
+    def attend(query, key=key, value=value):
         return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
 
-    pieces = 1
-    if mask is None and not causal and keras.backend.backend() != "torch":
+    pieces, free = 1, mask is None and not causal
+    if free and keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
+        return tpu.attention(query, key, value, attend)
+    if free and keras.backend.backend() != "torch":
         # PyTorch keeps no map of attention; elsewhere a large one goes in pieces.
         scores = math.prod(query.shape[:3]) * key.shape[1]
         if scores > MAX_SCORES:
@@ -78,6 +85,21 @@ def attention(query, key, value, causal: bool = False, seen=None):
     split = ops.reshape(query, (shape[0], pieces, -1, *shape[2:]))
     split = ops.map(attend, ops.moveaxis(split, 1, 0))
     return ops.cast(ops.reshape(ops.moveaxis(split, 0, 1), shape), dtype)
+
+
+def spread(x):
+    """The batch spread over the devices of `keras.distribution`, where there is one.
+
+    What is computed from it is spread alike. A batch that does not divide by the number
+    of devices stays whole, and so does any on another backend than JAX.
+
+    Args:
+        x: Tensor whose first axis is the batch, within a `Program`.
+
+    Returns:
+        The same tensor.
+    """
+    return tpu.spread(x) if keras.backend.backend() == "jax" else x
 
 
 def group_norm(x, gamma, beta, groups: int, epsilon: float):
@@ -155,6 +177,28 @@ def _multiplies_bfloat16() -> bool:
     return torch.cuda.is_bf16_supported()
 
 
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has a matrix unit for bfloat16 (AMX) and the backend uses it."""
+    # XLA's CPU compiler shows no use of it; Linux alone lists it.
+    if keras.backend.backend() == "jax" or not CPUINFO.is_file():
+        return False
+    return "amx_bf16" in CPUINFO.read_text("utf-8", "replace").split()
+
+
+def describe_machine() -> dict[str, str]:
+    """What the library computes with here where it is not told, in words."""
+    name = keras.backend.backend()
+    xla = "torch.compile" if name == "torch" else "XLA"
+    return {
+        "backend": name,
+        "device": "GPU or TPU" if has_accelerator() else "CPU",
+        "precision": resolve_precision("auto"),
+        "compiled by": xla
+        if resolve_jit_compile("auto")
+        else "the backend's own means",
+    }
+
+
 def resolve_jit_compile(jit_compile: bool | str) -> bool:
     """Whether to compile by XLA: `"auto"` does on GPUs and TPUs.
 
@@ -176,14 +220,16 @@ def resolve_precision(precision: str | None) -> str:
 
     Args:
         precision: One of `PRECISIONS`. `None` or `"auto"` takes the global policy
-            where one was set, else float32 on a CPU and, on a GPU or TPU, bfloat16
-            where it is native and float16 where it is not.
+            where one was set, else bfloat16 where it is multiplied natively; where it
+            is not, float16 on a GPU and float32 on a CPU.
     """
     if precision is None or precision == "auto":
         policy = keras.config.dtype_policy().name
-        if policy != "float32" or not has_accelerator():
+        if policy != "float32":
             return policy
-        return "bfloat16" if _multiplies_bfloat16() else "float16"
+        if has_accelerator():
+            return "bfloat16" if _multiplies_bfloat16() else "float16"
+        return "bfloat16" if _cpu_multiplies_bfloat16() else "float32"
     if precision not in PRECISIONS:
         near = difflib.get_close_matches(str(precision), PRECISIONS, n=2, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""

@@ -274,10 +274,10 @@ class LatentDiffusion(keras.Model):
         return loop.run(denoise, *state)
 
     def _encode_image(self, pictures):
-        return ops.cast(self.image_encoder(pictures), "float32")
+        return ops.cast(self.image_encoder(backend.spread(pictures)), "float32")
 
     def _decode(self, latents):
-        pictures = ops.cast(self.decoder(latents), "float32")
+        pictures = ops.cast(self.decoder(backend.spread(latents)), "float32")
         pictures = ops.round(ops.clip((pictures + 1.0) * 127.5, 0.0, 255.0))
         return ops.cast(pictures, "uint8")
 

@@ -1,6 +1,7 @@
 """Which backend the tests run on, how many threads, and which tests are left out."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,14 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_cpu():
+    """Models are float32 by default in the tests, whatever the CPU could do."""
+    from kerasdiffusion import backend
+
+    backend.CPUINFO = Path(os.devnull)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -138,6 +143,55 @@ def test_precision(monkeypatch):
         keras.config.set_dtype_policy("float32")
     with pytest.raises(ValueError, match="`precision` must be one of auto.*: 'int8'"):
         backend.resolve_precision("int8")
+
+
+@pytest.mark.every_backend
+def test_a_cpu_with_a_matrix_unit_takes_bfloat16(monkeypatch, tmp_path):
+    accelerated(monkeypatch, False)
+    cpuinfo = tmp_path / "cpuinfo"
+    monkeypatch.setattr(backend, "CPUINFO", cpuinfo)
+    assert backend.resolve_precision("auto") == "float32"  # no Linux, no such file
+    cpuinfo.write_text("flags\t\t: fpu avx512_bf16 amx_bf16_like\n")
+    assert backend.resolve_precision("auto") == "float32"
+    cpuinfo.write_text("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n")
+    # XLA does not use the unit.
+    found = "float32" if keras.backend.backend() == "jax" else "bfloat16"
+    assert backend.resolve_precision("auto") == found
+    assert backend.describe_machine()["precision"] == found
+    assert backend.resolve_precision("float32") == "float32"
+
+
+@pytest.mark.every_backend
+def test_the_machine_in_words(monkeypatch):
+    accelerated(monkeypatch, True)
+    name = keras.backend.backend()
+    assert backend.describe_machine() == {
+        "backend": name,
+        "device": "GPU or TPU",
+        "precision": "bfloat16",
+        "compiled by": "the backend's own means" if IS_TORCH else "XLA",
+    }
+    accelerated(monkeypatch, False)
+    assert backend.describe_machine()["device"] == "CPU"
+    assert backend.describe_machine()["precision"] == "float32"
+
+
+def test_a_batch_is_spread_over_devices_and_the_pictures_stay():
+    """On JAX, in a process of its own: how many devices there are is said at start."""
+    pytest.importorskip("jax")
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.several_devices"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parents[1],
+    )
+    assert child.stdout.strip() == "the same", child.stderr
 
 
 @pytest.mark.every_backend

@@ -1,23 +1,29 @@
-"""`kerasdiffusion show`: how pictures were made."""
+"""`kerasdiffusion show`: how pictures were made, and what makes them here."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from kerasdiffusion.apps import cli
+from kerasdiffusion.apps import cli, options
 
 
 def register(commands) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "show",
-        help="print how a picture was made",
+        help="print how a picture was made, or what this machine does by default",
         description="Prints the prompt and the other parameters that are written in "
         "PNG files by this library, AUTOMATIC1111's web UI or tools that do as it "
         "does.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a PNG")
+    parser.add_argument("files", nargs="*", metavar="FILE", type=Path, help="a PNG")
+    parser.add_argument(
+        "--machine",
+        action="store_true",
+        help="print the backend, the device and the precision that are taken here",
+    )
+    options.add_backend_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -25,6 +31,14 @@ def run(args: argparse.Namespace) -> int:
     """Prints each file's parameters; a file without some does not stop the others."""
     from kerasdiffusion.images import read_parameters
 
+    if not args.files and not args.machine:
+        raise ValueError("`show` takes files, or --machine. Received: neither")
+    if args.machine:
+        options.choose_backend(args.backend)
+        from kerasdiffusion import backend
+
+        for name, value in backend.describe_machine().items():
+            print(f"{name}: {value}")
     code = 0
     for path in args.files:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from keras import ops
 
+from kerasdiffusion.backend import spread
 from kerasdiffusion.sampling.guidance import (
     OF_THE_SCALE,
     degraded,
@@ -111,7 +112,7 @@ def denoiser(
 
     def see(x, row, conditioning, copies, **options):
         """What the network gives for copies of the latents under a conditioning."""
-        latents = ops.concatenate([x * row[COLUMNS.c_in]] * copies, axis=0)
+        latents = spread(ops.concatenate([x * row[COLUMNS.c_in]] * copies, axis=0))
         timestep = ops.broadcast_to(row[COLUMNS.timestep], ops.shape(latents)[:1])
         inputs = {"latents": latents, "timestep": timestep, **settings}
         inputs |= _seen(conditioning, row)

@@ -1,5 +1,6 @@
 """`kerasdiffusion generate` and `show`, in this process, on a tiny model."""
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -123,6 +124,15 @@ def test_what_cannot_be_painted_is_one_line(generate, capsys, arguments, message
     captured = capsys.readouterr()
     assert captured.err.startswith("kerasdiffusion: error: ") and not captured.out
     assert captured.err.count("\n") == 1 and message in captured.err
+
+
+def test_show_prints_what_is_computed_with_here(capsys):
+    assert main(["show", "--machine"]) == 0
+    lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert lines["backend"] == keras.backend.backend()
+    assert {"device", "precision", "compiled by"} < set(lines)
+    assert main(["show"]) == 1
+    assert "takes files, or --machine. Received: neither" in capsys.readouterr().err
 
 
 def test_show_prints_the_parameters_of_each_file(tmp_path, capsys):

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import kerasdiffusion
 from kerasdiffusion.apps import cli, options
-from kerasdiffusion.apps.bench import report
+from kerasdiffusion.apps.bench import compile_for, report
 from kerasdiffusion.apps.bench.worker import Job, to_json
 from kerasdiffusion.families import SD1
 from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.tpu import CHIPS
 
 PEERS = {"diffusers": "diffusers", "keras-cv": "keras_cv"}
 KERAS_CV_MULTIPLE = 128
@@ -87,12 +88,35 @@ def register(commands) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the figures here"
     )
+    group = parser.add_argument_group("TPUs that are not there")
+    group.add_argument(
+        "--compile-for",
+        type=compile_for.topology,
+        metavar="tpu:CHIP:AxB",
+        help=f"measure nothing: compile a step for these chips ({', '.join(CHIPS)}) on "
+        "JAX, as tpu:v5e:2x2, and print the memory, the arithmetic and the traffic of "
+        "each. Takes minutes, and needs pip install jax libtpu",
+    )
+    group.add_argument(
+        "--chip-batch",
+        action="append",
+        type=options.whole,
+        metavar="N",
+        help="pictures of each chip; may be given several times (default: 1)",
+    )
+    group.add_argument(
+        "--shard-weights",
+        action="store_true",
+        help="give each chip a share of the weights in place of all",
+    )
     options.add_machine_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the table and writes the JSON file."""
+    if args.compile_for is not None:
+        return compile_for.run(args)
     options.set_backend(args.backend)
     check_peers(args)
     height, width = args.size or (None, None)
