@@ -16,7 +16,7 @@ from pathlib import Path
 
 import kerasdiffusion
 from kerasdiffusion.apps import cli, options
-from kerasdiffusion.apps.bench import compile_for, report
+from kerasdiffusion.apps.bench import compile_for, report, tiles
 from kerasdiffusion.apps.bench.worker import Job, to_json
 from kerasdiffusion.families import SD1
 from kerasdiffusion.presets import PRESETS
@@ -88,6 +88,12 @@ def register(commands) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="also write the figures here"
     )
+    parser.add_argument(
+        "--decode-memory",
+        action="store_true",
+        help="measure nothing else: print the peak memory of a decode of 768x768 in one "
+        "piece and of 2048x2048 in tiles, with random weights; hours on a CPU",
+    )
     group = parser.add_argument_group("TPUs that are not there")
     group.add_argument(
         "--compile-for",
@@ -118,6 +124,11 @@ def run(args: argparse.Namespace) -> int:
     if args.compile_for is not None:
         return compile_for.run(args)
     options.set_backend(args.backend)
+    if args.decode_memory:
+        known = PRESETS[args.preset].config if args.preset in PRESETS else None
+        autoencoder = (known or SD1).autoencoder
+        print(*tiles.lines(tiles.decode_memory(autoencoder)), sep="\n")
+        return 0
     check_peers(args)
     height, width = args.size or (None, None)
     job = Job(
