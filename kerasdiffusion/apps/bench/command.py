@@ -91,8 +91,8 @@ def register(commands) -> None:
     parser.add_argument(
         "--decode-memory",
         action="store_true",
-        help="measure nothing else: print the peak memory of a decode of 768x768 in one "
-        "piece and of 2048x2048 in tiles, with random weights; hours on a CPU",
+        help="measure nothing else: print the peak memory of a decode of 768x768 in "
+        "one piece and of 2048x2048 in tiles, random weights; hours on a CPU",
     )
     group = parser.add_argument_group("TPUs that are not there")
     group.add_argument(
