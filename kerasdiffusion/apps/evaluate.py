@@ -73,6 +73,14 @@ def register(commands) -> None:
         "which of them the classifier finds; a1111 or compel",
     )
     parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="in place of scenes, paint the captions of a folder of pictures (text "
+        "files of their names, or metadata.jsonl), and print the CLIP score and the "
+        "Fréchet distance to them; needs pip install kerasdiffusion[metrics]",
+    )
+    parser.add_argument(
         "--inpainting",
         action="store_true",
         help="paint a dog over an apple's region, and print in how many of 50 pictures "
@@ -96,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
     )
     from kerasdiffusion.training.evaluate_weights import evaluate_weights
 
+    if args.reference is not None:
+        return _beside_pictures(args)
     scenes = _scenes(args.preset)
     model = StableDiffusion.from_preset(args.preset)
     classifier = _classifier(args, scenes, model.img_height)
@@ -120,6 +130,31 @@ def run(args: argparse.Namespace) -> int:
     judged = evaluate(model, classifier, scenes, args.count or 200)
     if args.sheet is not None:
         print(f"Wrote {images.save_png(contact_sheet(judged), args.sheet)}")
+    return 0
+
+
+def _beside_pictures(args: argparse.Namespace) -> int:
+    """Prints how well a model paints the captions of pictures."""
+    import numpy as np
+
+    from kerasdiffusion.datasets import FolderDataset
+    from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.training.metrics import clip_score, frechet_distance
+
+    model = StableDiffusion.from_preset(args.preset)
+    data = FolderDataset(args.reference, image_size=model.img_height, seed=None)
+    count = args.count or len(data.files)
+    references, captions, _ = data.batch(0, min(count, len(data.files)))
+    captions = [captions[i % len(captions)] for i in range(count)]
+    pictures = np.concatenate(
+        [
+            model.text_to_image(caption, seed=2000 + i, progress_bar=False)
+            for i, caption in enumerate(captions)
+        ]
+    )
+    print(f"{count} pictures, {len(references)} references")
+    print(f"CLIP score        {clip_score(pictures, captions):.2f}")
+    print(f"Fréchet distance  {frechet_distance(pictures, references):.2f}")
     return 0
 
 
