@@ -75,13 +75,14 @@ def attention(query, key, value, causal: bool = False, seen=None):
         return tpu.attention(query, key, value, attend)
     if free and keras.backend.backend() != "torch":
         # PyTorch keeps no map of attention; elsewhere a large one goes in pieces.
-        scores = math.prod(query.shape[:3]) * key.shape[1]
-        if scores > MAX_SCORES:
+        sizes = (*query.shape[:3], key.shape[1])
+        scores = math.prod(n or 1 for n in sizes)  # a batch may be of any size
+        if scores > MAX_SCORES and query.shape[1]:
             while scores > PIECE * pieces and query.shape[1] % (2 * pieces) == 0:
                 pieces *= 2
     if pieces == 1:
         return ops.cast(attend(query), dtype)
-    shape = query.shape
+    shape = ops.shape(query)
     split = ops.reshape(query, (shape[0], pieces, -1, *shape[2:]))
     split = ops.map(attend, ops.moveaxis(split, 1, 0))
     return ops.cast(ops.reshape(ops.moveaxis(split, 0, 1), shape), dtype)

@@ -83,8 +83,9 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
         img_width: Width of the pictures in pixels, a multiple of 8.
         jit_compile: Whether to compile by XLA; `"auto"` does on GPUs and TPUs.
         precision: Dtype policy of the networks, one of `backend.PRECISIONS`. `"auto"`
-            takes the global policy where one was set, else float32 on a CPU and half
-            precision on a GPU or TPU.
+            takes the global policy where one was set, else half precision on a GPU
+            or TPU, bfloat16 on a CPU with AMX (TensorFlow, PyTorch) and float32 on
+            others.
         config: What the model is made of, a `ModelConfig`; by default what `weights`
             says, or Stable Diffusion 1.
         weights: Where the weights are, as in `from_preset`; `None` begins with random

@@ -33,8 +33,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="dtype of the networks (default: auto: float32 on a CPU, half precision "
-        "on a GPU or TPU)",
+        help="dtype of the networks (default: auto: half precision on a GPU, a TPU or "
+        "a CPU with AMX, else float32; `show --machine` prints which)",
     )
     group.add_argument(
         "--jit",

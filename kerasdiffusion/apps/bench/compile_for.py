@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from kerasdiffusion import tpu
+from kerasdiffusion.apps import options
 
 GIB = 2**30
 
@@ -32,6 +33,11 @@ def run(args: argparse.Namespace) -> int:
     """Compiles a step for each batch, and prints the table."""
     from kerasdiffusion.presets import find_preset
 
+    if args.backend not in (None, "jax"):
+        raise ValueError(
+            f"`--compile-for` runs on JAX. Received: --backend {args.backend}"
+        )
+    options.set_backend("jax")
     tpu.prepare_environment(*args.compile_for)  # before anything imports JAX
     source, config = find_preset(args.preset)
     if config is None:
