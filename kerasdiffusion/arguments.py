@@ -140,8 +140,9 @@ def check_text_is_enough(config: ModelConfig) -> None:
     if network.in_channels != latents or network.noise_levels:
         raise ValueError(
             "The model paints from a picture beside the text (a mask, a depth map or a "
-            f"small picture), which this task does not give: its U-Net must take "
-            f"{latents} channels. Received: {network.in_channels}"
+            "picture), which `inpaint`, `depth_to_image`, `edit` or `upscale` give it; "
+            f"for this task the U-Net must take {latents} channels. "
+            f"Received: {network.in_channels}"
         )
 
 

@@ -93,11 +93,12 @@ def test_second_prompts_and_pooled_text_are_one_for_all_or_one_each():
 
 
 def test_a_model_that_needs_a_picture_says_so():
-    needy = [name for name in PRESETS if name.endswith(("painting", "depth", "scaler"))]
-    assert len(needy) == 5
+    kinds = ("painting", "depth", "scaler", "pix2pix")
+    needy = [name for name in PRESETS if name.endswith(kinds)]
+    assert len(needy) == 6
     for name, preset in PRESETS.items():
         if name in needy:
-            with pytest.raises(ValueError, match="paints from a picture beside.*[579]"):
+            with pytest.raises(ValueError, match="paints from a picture beside.*[5789]"):
                 check_text_is_enough(preset.config)
         elif preset.config is not None:
             check_text_is_enough(preset.config)
