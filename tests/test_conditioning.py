@@ -98,7 +98,9 @@ def test_a_model_that_needs_a_picture_says_so():
     assert len(needy) == 6
     for name, preset in PRESETS.items():
         if name in needy:
-            with pytest.raises(ValueError, match="paints from a picture beside.*[5789]"):
+            with pytest.raises(
+                ValueError, match="paints from a picture beside.*[5789]"
+            ):
                 check_text_is_enough(preset.config)
         elif preset.config is not None:
             check_text_is_enough(preset.config)
