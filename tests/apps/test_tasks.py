@@ -1,12 +1,9 @@
 """Which task the flags of `generate` ask for, and with what."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from kerasdiffusion import StableDiffusion
 from kerasdiffusion.apps import flags, tasks
 from kerasdiffusion.apps.cli import make_parser
 from kerasdiffusion.images import read_parameters, save_png
@@ -102,8 +99,6 @@ def test_flags_choose_a_task(pictures, line, method, keywords):
     ],
 )
 def test_tasks_are_called_as_they_ask(generate, pictures, calls, line, method, told):
-    if not hasattr(StableDiffusion, method):
-        pytest.skip("there is no such task yet")
     assert generate(*line.split(), "--output", "out.png", "--seed", "1") == 0
     assert calls[0][1] == method
     made = read_parameters("out.png")
@@ -274,15 +269,11 @@ def test_a_model_of_another_kind_is_an_error(
     arguments,
     message,
 ):
-    if not hasattr(StableDiffusion, "edit"):
-        pytest.skip("there is no such task yet")
     assert generate(*arguments.split()) == 1
     assert message in capsys.readouterr().err
 
 
 def test_a_control_reaches_the_task(generate, pictures, calls):
-    if importlib.util.find_spec("kerasdiffusion.control") is None:
-        pytest.skip("there is no control yet")
     arguments = "--control net photo.png --control-scale 0.5 --output out.png"
     generate(APPLE, *arguments.split())
     (control,) = calls[0][-1]["control"]
