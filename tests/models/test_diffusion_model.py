@@ -9,7 +9,7 @@ from kerasdiffusion.models.diffusion_model import DiffusionModel, TimeEmbedding
 from kerasdiffusion.weights import names
 from tests.tiny import TINY, enliven
 
-pytestmark = pytest.mark.every_backend
+every_backend = pytest.mark.every_backend
 CONFIG = TINY.diffusion_model
 RANDOM = np.random.default_rng(0)
 
@@ -40,6 +40,7 @@ def test_begins_by_predicting_zero():
     assert prediction.shape == (2, 6, 8, 4) and (prediction == 0).all()
 
 
+@every_backend
 def test_every_input_counts_and_pictures_do_not_mix(network):
     prediction = values(network(inputs()))
     for key in ("latents", "timestep", "crossattn"):
@@ -56,6 +57,7 @@ def test_any_size(network, height, width):
     assert np.isfinite(prediction).all()
 
 
+@every_backend
 def test_time_embedding():
     """Cosines first, then sines; each frequency is 1/100 of the one before."""
     layer = TimeEmbedding(4)
@@ -71,6 +73,7 @@ def test_time_embedding():
     assert found[:, :4] == pytest.approx(expected, abs=1e-4)
 
 
+@every_backend
 def test_half_precision_tells_timesteps_apart():
     """Timesteps are not rounded to bfloat16, where 999 is 1000."""
     network = DiffusionModel(CONFIG, dtype="bfloat16")
