@@ -37,7 +37,7 @@ def knowing_classifier(monkeypatch):
 
 
 class Echo:
-    """A model that paints each caption's own render, and whose encoder and decoder fade."""
+    """A model that paints each caption's own render; its encoder and decoder fade."""
 
     img_height = 32
 
