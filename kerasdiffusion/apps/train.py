@@ -15,8 +15,8 @@ def register(commands) -> None:
         "train",
         help="train the bundled model from nothing",
         description="Trains a model from nothing, on scenes that are rendered on the "
-        "way. A run that was stopped goes on where it was. Half an hour on a large "
-        "GPU, many on a CPU. Needs the font Noto Color Emoji (Debian: "
+        "way. A run that was stopped goes on where it was. 'emoji' is made for a "
+        "GPU; 'starter' takes hours on a CPU. Needs the font Noto Color Emoji (Debian: "
         "fonts-noto-color-emoji).",
         epilog="Example: kerasdiffusion train emoji --out runs/emoji",
     )

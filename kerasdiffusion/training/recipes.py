@@ -175,7 +175,7 @@ STARTER = Recipe(
     cached_samples=60_000,
     diffusion=Stage(50, 100, 64, 1.5e-3, 0.998, muon=True),
 )
-#: Half an hour on a large GPU; a day on two CPU cores.
+#: Sized for half an hour on a large GPU; not run at full length yet.
 EMOJI = Recipe(
     config=GEOMETRY,
     scenes=EVERYTHING,
