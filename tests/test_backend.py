@@ -146,17 +146,18 @@ def test_precision(monkeypatch):
 
 
 @pytest.mark.every_backend
-def test_a_cpu_with_a_matrix_unit_takes_bfloat16(monkeypatch, tmp_path):
+def test_a_cpu_that_multiplies_bfloat16_takes_it(monkeypatch, tmp_path):
     accelerated(monkeypatch, False)
     cpuinfo = tmp_path / "cpuinfo"
     monkeypatch.setattr(backend, "CPUINFO", cpuinfo)
     assert backend.resolve_precision("auto") == "float32"  # no Linux, no such file
-    cpuinfo.write_text("flags\t\t: fpu avx512_bf16 amx_bf16_like\n")
+    cpuinfo.write_text("flags\t\t: fpu avx512f avx512_bf16_like\n")
     assert backend.resolve_precision("auto") == "float32"
-    cpuinfo.write_text("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n")
-    # XLA does not use the unit.
+    # XLA does not use what is there.
     found = "float32" if keras.backend.backend() == "jax" else "bfloat16"
-    assert backend.resolve_precision("auto") == found
+    for flag in ("avx512_bf16", "amx_bf16"):
+        cpuinfo.write_text(f"flags\t\t: fpu avx512f {flag} amx_tile\n")
+        assert backend.resolve_precision("auto") == found
     assert backend.describe_machine()["precision"] == found
     assert backend.resolve_precision("float32") == "float32"
 

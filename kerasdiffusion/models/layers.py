@@ -84,13 +84,13 @@ class GroupNorm(keras.layers.Layer):
         self.beta = self.add_weight((width,), "zeros", name="beta")
 
     def call(self, x):
-        x, gamma, beta = (ops.cast(t, "float32") for t in (x, self.gamma, self.beta))
+        gamma, beta = (ops.cast(each, "float32") for each in (self.gamma, self.beta))
         how = gamma, beta, self.groups, self.epsilon
         whole = current_whole()
         if whole is None:
             x = backend.group_norm(x, *how)
         else:
-            x = normalize(whole, x, *how)
+            x = normalize(whole, ops.cast(x, "float32"), *how)
         return ops.cast(ops.silu(x) if self.silu else x, self.compute_dtype)
 
 
@@ -99,6 +99,9 @@ class LayerNorm(keras.layers.LayerNormalization):
 
     def __init__(self, **kwargs):
         super().__init__(epsilon=1e-5, **kwargs)
+
+    def call(self, x):
+        return backend.layer_norm(x, self.gamma, self.beta, self.epsilon)
 
 
 class Downsample(Block):
@@ -130,10 +133,8 @@ class Upsample(Block):
 
     def call(self, x, like=None):
         """`like` is what the result is joined to: where its size is odd, ours is."""
-        x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
-        if like is not None:
-            x = x[:, : ops.shape(like)[1], : ops.shape(like)[2]]
-        return self.conv(x)
+        size = None if like is None else tuple(ops.shape(like)[1:3])
+        return backend.upsample(x, self.conv, size)
 
 
 class ResidualBlock(keras.layers.Layer):

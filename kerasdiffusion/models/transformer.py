@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from kerasdiffusion import backend
 from kerasdiffusion.config import DiffusionModelConfig
 from kerasdiffusion.models.layers import (
     Attention,
@@ -100,4 +101,4 @@ class GatedPerceptron(Block):
 
     def call(self, x):
         h, gate = ops.split(self.hidden(x), 2, axis=-1)
-        return self.out(h * ops.gelu(gate, approximate=False))
+        return self.out(h * backend.gelu(gate))

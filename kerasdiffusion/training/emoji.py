@@ -46,8 +46,9 @@ def train(
         The preset's folder, for `StableDiffusion.from_preset`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with Workers(_dataset(recipe), workers) as data:
-        image_encoder, decoder = train_autoencoder(recipe, folder, data)
+    with Workers(_dataset(recipe, recipe.crowd), workers) as crowd:
+        image_encoder, decoder = train_autoencoder(recipe, folder, crowd)
+    with Workers(_dataset(recipe, recipe.scenes), workers) as data:
 
         def save_as(path, diffusion_model, text_encoder, tokenizer):
             parts = {
@@ -78,7 +79,8 @@ def train_autoencoder(
     recipe: Recipe, folder: Path, data=None
 ) -> tuple[ImageEncoder, Decoder]:
     """The first stage. Sets the scale factor so that latents have deviation 1."""
-    config, data = recipe.config.autoencoder, data or _dataset(recipe)
+    config = recipe.config.autoencoder
+    data = data or _dataset(recipe, recipe.crowd)
     trainer = AutoencoderTrainer(
         ImageEncoder(config, dtype=recipe.precision),
         Decoder(config, dtype=recipe.precision),
@@ -131,21 +133,21 @@ def train_diffusion(
         folder / "latents.npz",
         image_encoder,
         tokenizer,
-        data or _dataset(recipe),
+        data or _dataset(recipe, recipe.scenes),
     )
     batches = LatentBatches(latents, tokens, recipe.diffusion.batch_size, recipe.seed)
     painter = []
     if sheets:
-        captions = _dataset(recipe, "test").batch(0, 36)[1]
+        captions = _dataset(recipe, recipe.scenes, "test").batch(0, 36)[1]
         every = max(1, recipe.diffusion.epochs // sheets)
         painter = [Sheets(folder, every, captions, lambda to: save_as(to, *networks))]
     _fit(trainer, recipe.diffusion, batches, folder / "diffusion", painter)
     return networks
 
 
-def _dataset(recipe: Recipe, split: str = "train") -> SceneDataset:
+def _dataset(recipe: Recipe, scenes, split: str = "train") -> SceneDataset:
     size = recipe.config.generation.height
-    return SceneDataset(recipe.scenes, image_size=size, seed=recipe.seed, split=split)
+    return SceneDataset(scenes, image_size=size, seed=recipe.seed, split=split)
 
 
 def _cached(recipe, path, image_encoder, tokenizer, data):

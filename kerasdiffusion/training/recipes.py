@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 
@@ -73,7 +73,7 @@ GEOMETRY = STARTER_GEOMETRY.replace(
     ),
     autoencoder=AutoencoderConfig(
         latent_channels=8,
-        block_widths=(16, 32, 64, 64),
+        block_widths=(16, 32, 96, 192),
         blocks_per_level=1,
         norm_groups=8,
         scale_factor=1.0,
@@ -96,6 +96,8 @@ EVERYTHING = SceneConfig(
     style_fraction=0.12,
     tints=0.04,
 )
+#: More of it in a picture, and less of the ground, of which there is little to learn.
+CROWD = replace(EVERYTHING, relations=0.5, counts=0.35)
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class Recipe:
     Args:
         config: The networks' sizes.
         scenes: What the pictures show.
+        crowd: What the autoencoder's pictures show.
         crop: Side of the random crops that the autoencoder learns its strokes on.
         strokes: The autoencoder's first stage, on crops.
         autoencoder: Its second stage, on whole pictures.
@@ -157,6 +160,7 @@ class Recipe:
 
     config: ModelConfig
     scenes: SceneConfig
+    crowd: SceneConfig
     crop: int
     strokes: Stage
     autoencoder: Stage
@@ -169,6 +173,7 @@ class Recipe:
 STARTER = Recipe(
     config=STARTER_GEOMETRY,
     scenes=SceneConfig(),
+    crowd=SceneConfig(),
     crop=32,
     strokes=Stage(13, 200, 16, 2e-3, 0.995),
     autoencoder=Stage(2, 200, 16, 4e-4, 0.99),
@@ -179,12 +184,14 @@ STARTER = Recipe(
 EMOJI = Recipe(
     config=GEOMETRY,
     scenes=EVERYTHING,
+    crowd=CROWD,
     crop=64,
     strokes=Stage(10, 400, 32, 2e-3, 0.995, muon=True),
     autoencoder=Stage(4, 100, 32, 4e-4, 0.99, muon=True),
     cached_samples=250_000,
     diffusion=Stage(140, 200, 512, 2e-3, 0.999, muon=True),
 )
+TOY_SCENES = SceneConfig(objects=("red apple", "dog face"), shapes=("circle",))
 #: A run of a minute that goes through everything and learns nothing.
 TOY = Recipe(
     config=STARTER_GEOMETRY.replace(
@@ -203,7 +210,8 @@ TOY = Recipe(
             block_widths=(8, 8, 8), blocks_per_level=1, norm_groups=4
         ),
     ),
-    scenes=SceneConfig(objects=("red apple", "dog face"), shapes=("circle",)),
+    scenes=TOY_SCENES,
+    crowd=TOY_SCENES,
     crop=32,
     strokes=Stage(2, 10, 4, 3e-3, 0.9),
     autoencoder=Stage(1, 2, 4, 1e-3),

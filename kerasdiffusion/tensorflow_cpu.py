@@ -1,0 +1,175 @@
+"""What is faster on TensorFlow and a CPU than what `keras.ops` composes.
+
+They are for programs that are not differentiated and not compiled by XLA, so they are
+used within `kernels()` alone; `backend.py` asks here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+
+from keras import ops
+
+_active = contextvars.ContextVar("kernels", default=False)
+#: Below these sizes, of an image's elements, an attention's scores and an image's
+#: pixels, the kernels save less than their additional operations cost.
+MIN_ELEMENTS, MIN_SCORES, MIN_PIXELS = 2**17, 2**20, 2**8
+#: The largest attention map that is made at once, and how large its pieces then are:
+#: queries times keys times heads times the batch, 128 and 64 MiB in bfloat16.
+MAX_SCORES, PIECE = 2**26, 2**25
+#: In these the kernels take their input; they reckon in float32.
+DTYPES = ("float32", "bfloat16")
+#: Images whose normalisation is written out one by one.
+MAX_BATCH = 16
+
+
+@contextlib.contextmanager
+def kernels() -> Iterator[None]:
+    """Within it, `backend.attention` and `backend.group_norm` use these kernels."""
+    before = _active.set(True)
+    try:
+        yield
+    finally:
+        _active.reset(before)
+
+
+def _known(x) -> bool:
+    """Whether these kernels take the tensor, here and now."""
+    return _active.get() and x.dtype.name in DTYPES and None not in x.shape
+
+
+def has_attention(query, key) -> bool:
+    """Whether `attention` is for tensors of these dtypes and shapes, here and now."""
+    if not _known(query) or not _known(key):
+        return False
+    return math.prod(query.shape[:3]) * key.shape[1] >= MIN_SCORES
+
+
+def attention(query, key, value):
+    """Attention by two matrix products and a softmax in the tensors' own dtype.
+
+    The softmax is in float32 inside; no map of attention is cast or scaled.
+
+    Args:
+        query: Tensor of shape `(batch, queries, heads, head_width)`.
+        key: Tensor of shape `(batch, keys, heads, head_width)`.
+        value: Tensor of the shape of `key`.
+
+    Returns:
+        Tensor of the shape of `query`.
+    """
+    import tensorflow as tf
+
+    query = query * ops.cast(1.0 / math.sqrt(query.shape[-1]), query.dtype)
+    query, key, value = (tf.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
+    weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
+    return tf.transpose(tf.matmul(weights, value), (0, 2, 1, 3))
+
+
+def has_group_norm(x) -> bool:
+    """Whether `group_norm` is for a tensor of this dtype and shape, here and now."""
+    if not _known(x) or x.shape[0] > MAX_BATCH:
+        return False
+    return math.prod(x.shape[1:]) >= MIN_ELEMENTS
+
+
+def group_norm(x, gamma, beta, groups: int, epsilon: float):
+    """Group normalisation by TensorFlow's fused batch normalisation.
+
+    A batch of one image is normalised twice: once for the mean and the variance of each
+    channel, which give those of its group, and then by these.
+
+    Args:
+        x: float32 or bfloat16 tensor of shape `(batch, height, width, channels)`.
+        gamma: Scale, float32 of shape `(channels,)`.
+        beta: Shift, float32 of shape `(channels,)`.
+        groups: Number of groups that the channels fall into.
+        epsilon: Added to the variance.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+    """
+    import tensorflow as tf
+
+    batch, channels = x.shape[0], x.shape[-1]
+    images = tf.split(x, batch)
+
+    def normalize(image, moments=None):
+        mean, variance = moments or (tf.zeros(0), tf.zeros(0))
+        return tf.raw_ops.FusedBatchNormV3(
+            x=image,
+            scale=gamma,
+            offset=beta,
+            mean=mean,
+            variance=variance,
+            epsilon=epsilon,
+            is_training=moments is None,
+        )
+
+    def over_groups(per_channel):
+        members = tf.reshape(per_channel, (batch, groups, -1))
+        mean = tf.reduce_mean(members, axis=-1, keepdims=True) * tf.ones_like(members)
+        return tf.reshape(mean, (batch, channels))
+
+    found = [normalize(image) for image in images]
+    means = tf.stack([each.batch_mean for each in found])
+    pixels = x.shape[1] * x.shape[2]
+    # Theirs are those of a sample, divided by one less.
+    variances = tf.stack([each.batch_variance for each in found])
+    variances *= (pixels - 1) / pixels
+    mean = over_groups(means)
+    variance = over_groups(variances + tf.square(means - mean))
+    moments = zip(tf.unstack(mean), tf.unstack(variance), strict=True)
+    return tf.concat(
+        [normalize(*each).y for each in zip(images, moments, strict=True)], axis=0
+    )
+
+
+def has_upsample(x) -> bool:
+    """Whether `upsample` is for a tensor of this shape, here and now."""
+    return _known(x) and x.shape[1] * x.shape[2] >= MIN_PIXELS
+
+
+def upsample(x, kernel, bias):
+    """Doubles height and width and convolves, in 4 ninths of the multiplications.
+
+    Of three rows of a repeated picture, as the kernel sees them, two are the same one,
+    and so are two of the columns. Which ones depends on the result's parity, so there
+    are four kernels of 2x2, each for a quarter of the result.
+
+    Args:
+        x: Tensor of shape `(batch, height, width, channels)`.
+        kernel: Tensor of shape `(3, 3, channels, filters)`.
+        bias: Tensor of shape `(filters,)`.
+
+    Returns:
+        Tensor of shape `(batch, 2 * height, 2 * width, filters)`.
+
+    Reference:
+        Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution Using an
+        Efficient Sub-Pixel Convolutional Neural Network", for the parities.
+    """
+    import tensorflow as tf
+
+    batch, height, width, _ = x.shape
+
+    def halves(kernel, axis):
+        """What an even and an odd row, or column, sees."""
+        first, middle, last = tf.unstack(kernel, axis=axis)
+        even, odd = (first, middle + last), (first + middle, last)
+        return tf.stack(even, axis), tf.stack(odd, axis)
+
+    x = tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    rows = []
+    for down, tall in enumerate(halves(tf.cast(kernel, "float32"), 0)):
+        row = []
+        for right, small in enumerate(halves(tall, 1)):
+            part = x[:, down : down + height + 1, right : right + width + 1]
+            part = tf.nn.conv2d(part, tf.cast(small, x.dtype), 1, "VALID")
+            row.append(tf.nn.bias_add(part, bias))
+        rows.append(tf.stack(row, axis=3))
+    doubled = tf.stack(rows, axis=2)
+    return tf.reshape(doubled, (batch, 2 * height, 2 * width, -1))
