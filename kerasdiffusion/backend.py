@@ -70,6 +70,8 @@ def attention(query, key, value, causal: bool = False, seen=None):
     def attend(query, key=key, value=value):
         return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
 
+    if keras.backend.backend() == "torch" and query.requires_grad:
+        attend = _with_fast_gradients(attend)
     pieces, free = 1, mask is None and not causal
     if free and keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
         return tpu.attention(query, key, value, attend)
@@ -93,6 +95,15 @@ def attention(query, key, value, causal: bool = False, seen=None):
     split = ops.reshape(query, (shape[0], pieces, -1, *shape[2:]))
     split = ops.map(attend, ops.moveaxis(split, 1, 0))
     return ops.cast(ops.reshape(ops.moveaxis(split, 0, 1), shape), dtype)
+
+
+def _with_fast_gradients(attend: Callable) -> Callable:
+    """PyTorch's attention with a gradient that does not slow training down."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    # On CPUs, the fused gradient takes three times the products' time in bfloat16.
+    return attend if torch.cuda.is_available() else sdpa_kernel(SDPBackend.MATH)(attend)
 
 
 def spread(x):

@@ -162,3 +162,17 @@ def test_a_peer_has_to_be_installed(monkeypatch, capsys):
 def test_three_digits_are_shown():
     shown = [report._shown(figure, 1) for figure in (0.01234, 6.2, 151.0, None)]
     assert shown == ["0.0123", "6.20", "151", "-"]
+
+
+def test_the_profile_names_the_operations(model, capsys):
+    assert main(["bench", "--preset", model, "--size", "64", "--profile"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    calls = [line for line in lines if line and not line.startswith(" ")]
+    assert [call.partition(":")[0] for call in calls] == [
+        "U-Net call, guided",
+        "decode",
+    ]
+    rows = [line.split() for line in lines if line.startswith("  ")]
+    shares = [float(row[0].rstrip("%")) for row in rows]
+    assert sum(shares) == pytest.approx(200, abs=2)
+    assert any("Conv2D" in row[-1] for row in rows)

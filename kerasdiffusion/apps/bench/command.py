@@ -94,6 +94,12 @@ def register(commands) -> None:
         help="measure nothing else: print the peak memory of a decode of 768x768 in "
         "one piece and of 2048x2048 in tiles, random weights; hours on a CPU",
     )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="measure nothing else: print which operations take the time of a U-Net "
+        "call and of a decode",
+    )
     group = parser.add_argument_group("TPUs that are not there")
     group.add_argument(
         "--compile-for",
@@ -143,6 +149,11 @@ def run(args: argparse.Namespace) -> int:
         jit_compile=options.jit_compile(args),
         repeats=args.repeats,
     )
+    if args.profile:
+        from kerasdiffusion.apps.bench import profile
+
+        print(*profile.lines(profile.measure(job)), sep="\n")
+        return 0
     code = 0
     results = {report.OURS: measure_apart(job)}
     facts = results[report.OURS]["facts"]
