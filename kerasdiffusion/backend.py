@@ -70,7 +70,7 @@ def attention(query, key, value, causal: bool = False, seen=None):
     def attend(query, key=key, value=value):
         return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
 
-    if keras.backend.backend() == "torch" and query.requires_grad:
+    if keras.backend.backend() == "torch" and getattr(query, "requires_grad", 0):
         attend = _with_fast_gradients(attend)
     pieces, free = 1, mask is None and not causal
     if free and keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
