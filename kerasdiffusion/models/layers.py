@@ -24,6 +24,10 @@ class Block(keras.layers.Layer):
     def build(self, **shapes):
         pass
 
+    def compute_output_spec(self, *args, **kwargs):
+        # Of shapes alone, layer by layer: no backend has to trace a graph for it.
+        return self.call(*args, **kwargs)
+
 
 class Network(Block, keras.Model):
     """A part of the whole, made from its `config` alone and built at once."""
@@ -82,6 +86,9 @@ class GroupNorm(keras.layers.Layer):
             )
         self.gamma = self.add_weight((width,), "ones", name="gamma")
         self.beta = self.add_weight((width,), "zeros", name="beta")
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def call(self, x):
         x, gamma, beta = (ops.cast(t, "float32") for t in (x, self.gamma, self.beta))
@@ -175,6 +182,9 @@ class ResidualBlock(keras.layers.Layer):
             self.time_emb_proj.build(time_shape)
         self.norm2.build(hidden_shape)
         self.conv2.build(hidden_shape)
+
+    def compute_output_shape(self, x_shape, time_shape=None):
+        return (*x_shape[:-1], self.filters)
 
     def call(self, x, time=None):
         h = self.conv1(self.norm1(x))
