@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion import tpu
+from kerasdiffusion import compile_cache, tpu
 
 PRECISIONS = (
     "auto",
@@ -337,6 +338,12 @@ def peak_device_memory() -> int | None:
     return torch.cuda.max_memory_allocated()
 
 
+@functools.lru_cache
+def keep_programs() -> Path | None:
+    """Has what is compiled from here on kept for later: see `compile_cache`."""
+    return compile_cache.keep_programs(keras.backend.backend())
+
+
 def to_numpy(tensor) -> np.ndarray:
     """The tensor as a numpy array."""
     return ops.convert_to_numpy(tensor)
@@ -347,7 +354,7 @@ _empty_weights = False
 
 @contextlib.contextmanager
 def empty_weights(empty: bool = True):
-    """Within it, kernels are made of zeros: for models whose weights are read next."""
+    """Within it, variables are made of zeros or ones, where weights are read next."""
     global _empty_weights
     before, _empty_weights = _empty_weights, _empty_weights or empty
     try:
@@ -356,6 +363,22 @@ def empty_weights(empty: bool = True):
         _empty_weights = before
 
 
-def kernel_initializer(otherwise: str = "glorot_uniform") -> str:
-    """The initializer of a kernel: `otherwise`, or zeros within `empty_weights()`."""
-    return "zeros" if _empty_weights else otherwise
+def initializer(otherwise: str = "glorot_uniform"):
+    """The initializer of a variable: `otherwise`, or a cheap one in `empty_weights()`.
+
+    That one gives ones where it would be ones, and else zeros.
+    """
+    return _Plain(float(otherwise == "ones")) if _empty_weights else otherwise
+
+
+class _Plain(keras.initializers.Constant):
+    """A number everywhere, by numpy: JAX would compile a program for each shape."""
+
+    def __call__(self, shape, dtype=None):
+        if keras.distribution.distribution() is not None:  # made where its shards are
+            return super().__call__(shape, dtype)
+        dtype = np.dtype(keras.backend.standardize_dtype(dtype))
+        # Zeros take no memory until they are read.
+        return (
+            np.full(shape, self.value, dtype) if self.value else np.zeros(shape, dtype)
+        )

@@ -66,6 +66,7 @@ class LatentDiffusion(keras.Model):
         tiling: bool | int | str = "auto",
         name: str = "stable_diffusion",
     ):
+        backend.keep_programs()  # ahead of all that the backend is asked for
         precision = backend.resolve_precision(precision)
         tiling = check_tiling(tiling)
         # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
