@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion import compile_cache, tpu
+from kerasdiffusion import compile_cache, memory, tpu
 
 PRECISIONS = (
     "auto",
@@ -342,6 +342,16 @@ def peak_device_memory() -> int | None:
 def keep_programs() -> Path | None:
     """Has what is compiled from here on kept for later: see `compile_cache`."""
     return compile_cache.keep_programs(keras.backend.backend())
+
+
+def give_up(variables: Sequence) -> None:
+    """Frees the values of variables; see `memory`."""
+    memory.give_up(keras.backend.backend(), variables)
+
+
+def take_back(variables: Sequence) -> None:
+    """Makes room for values that are assigned next; see `memory`."""
+    memory.take_back(keras.backend.backend(), variables)
 
 
 def to_numpy(tensor) -> np.ndarray:

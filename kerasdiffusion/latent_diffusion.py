@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -16,7 +15,7 @@ from kerasdiffusion.control import Networks, controller
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
+from kerasdiffusion.parts import PARTS, Guests, make_parts, read_tokenizer
 from kerasdiffusion.presets import find_preset, find_unet
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
@@ -29,18 +28,20 @@ from kerasdiffusion.tiling import (
     tile_side,
 )
 from kerasdiffusion.tokenizer import Tokenizer
-from kerasdiffusion.weights import hub, load, save, swap
+from kerasdiffusion.weights import load, save, swap
 
-PARTS = {
-    "text_encoder": (TextEncoder, "text_encoder"),
-    "text_encoder_2": (TextEncoder, "text_encoder_2"),
-    "diffusion_model": (DiffusionModel, "diffusion_model"),
-    "image_encoder": (ImageEncoder, "autoencoder"),
-    "decoder": (Decoder, "autoencoder"),
+# The part that each program is of.
+PROGRAMS = {
+    "encode": "text_encoder",
+    "encode_2": "text_encoder_2",
+    "denoise": "diffusion_model",
+    "encode_image": "image_encoder",
+    "encode_rest": "image_encoder",
+    "decode": "decoder",
+    "decode_begin": "decoder",
 }
 # What a U-Net may take beside latents, timestep and context.
 EXTRAS = ("concat", "vector", "guidance", "noise_level")
-TINY = {"image_encoder": TinyImageEncoder, "decoder": TinyDecoder}
 
 
 class LatentDiffusion(keras.Model):
@@ -64,6 +65,7 @@ class LatentDiffusion(keras.Model):
         prediction_type: str | None = None,
         tokenizer: Tokenizer | None = None,
         tiling: bool | int | str = "auto",
+        low_memory: bool = False,
         name: str = "stable_diffusion",
     ):
         backend.keep_programs()  # ahead of all that the backend is asked for
@@ -81,13 +83,13 @@ class LatentDiffusion(keras.Model):
             "diffusion_model": unet,
         }
         self.config = swap.read_configs(config, swapped, prediction_type)
-        self._swapped = {
-            part: swapped[field]
+        own = {"diffusion_model": find_unet(preset)}
+        self._sources = {
+            part: next(
+                (each for each in (swapped.get(field), own.get(part)) if each), weights
+            )
             for part, (_, field) in PARTS.items()
-            if swapped.get(field) is not None
         }
-        if find_unet(preset) is not None:
-            self._swapped.setdefault("diffusion_model", find_unet(preset))
         defaults = self.config.generation
         self.img_height = defaults.height if img_height is None else img_height
         self.img_width = defaults.width if img_width is None else img_width
@@ -103,57 +105,68 @@ class LatentDiffusion(keras.Model):
         self._parts = {}
         self._programs = {}
         self._control_networks = Networks(precision)
+        self._guests = None
+        if low_memory:
+            self._guests = Guests(self.config, precision, self._sources)
+
+    @property
+    def low_memory(self) -> bool:
+        """Whether parts are in memory one at a time."""
+        return self._guests is not None
 
     def build(self, input_shape=None):
-        """Makes the networks and reads their weights, if that is still to do."""
-        if self._parts:
-            return
-        sources: dict = {}
-        for part in self.config.parts:
-            source = self._swapped.get(part, self._weights_source)
-            sources.setdefault(_key(source), (source, []))[1].append(part)
-        parts = {}
-        for source, names in sources.values():
-            for part in names:
-                config = getattr(self.config, PARTS[part][1])
-                is_tiny = isinstance(config, TinyAutoencoderConfig)
-                network = TINY[part] if is_tiny else PARTS[part][0]
-                with backend.empty_weights(source is not None):
-                    parts[part] = network(config, dtype=self.precision, name=part)
-            if source is not None:
-                load.load_weights({name: parts[name] for name in names}, source)
-        self._parts = parts
+        """Makes the networks and reads their weights, if that is still to do.
+
+        With `low_memory` too: all are kept from then on.
+        """
+        if self._guests is not None:
+            for part in self.config.parts:
+                self._kept(part)
+        elif not self._parts:
+            config, names = self.config, self.config.parts
+            self._parts = make_parts(config, names, self.precision, self._sources)
         self.built = True
+
+    def _network(self, part: str):
+        """A part to compute with: it may give up its weights when another one comes."""
+        if self._guests is None:
+            self.build()
+        if part in self._parts or part not in self.config.parts:
+            return self._parts.get(part)
+        return self._guests.enter(part)
+
+    def _kept(self, part: str):
+        """A part for the caller, who may change it: it stays in memory."""
+        if self._guests is None:
+            self.build()
+        elif part in self.config.parts and part not in self._parts:
+            self._parts[part] = self._guests.leave(part)
+        return self._parts.get(part)
 
     @property
     def text_encoder(self) -> TextEncoder:
         """Tokens to context."""
-        self.build()
-        return self._parts["text_encoder"]
+        return self._kept("text_encoder")
 
     @property
     def text_encoder_2(self) -> TextEncoder | None:
         """The second text encoder of SDXL; `None` where there is one."""
-        self.build()
-        return self._parts.get("text_encoder_2")
+        return self._kept("text_encoder_2")
 
     @property
     def diffusion_model(self) -> DiffusionModel:
         """Noisy latents, timestep and context to a prediction."""
-        self.build()
-        return self._parts["diffusion_model"]
+        return self._kept("diffusion_model")
 
     @property
     def image_encoder(self) -> ImageEncoder:
         """Pictures to latents."""
-        self.build()
-        return self._parts["image_encoder"]
+        return self._kept("image_encoder")
 
     @property
     def decoder(self) -> Decoder:
         """Latents to pictures."""
-        self.build()
-        return self._parts["decoder"]
+        return self._kept("decoder")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -261,11 +274,11 @@ class LatentDiffusion(keras.Model):
 
     def _encode(self, part, tokens, how):
         # `how` has `layers`, `vectors` and `seen` where a prompt asks for them.
-        outputs = getattr(self, part)(tokens, **how)
+        outputs = self._network(part)(tokens, **how)
         return keras.tree.map_structure(lambda x: ops.cast(x, "float32"), outputs)
 
     def _denoise(self, followers, branches, scale, shares, methods, controls, *state):
-        network, methods = self.diffusion_model, dict(methods)
+        network, methods = self._network("diffusion_model"), dict(methods)
         if "pag" in methods:
             # One entry for each layer: names are no tensors, but keys may differ.
             layers = methods.pop("pag_layers")
@@ -275,15 +288,17 @@ class LatentDiffusion(keras.Model):
         return loop.run(denoise, *state)
 
     def _encode_image(self, pictures):
-        return ops.cast(self.image_encoder(backend.spread(pictures)), "float32")
+        network = self._network("image_encoder")
+        return ops.cast(network(backend.spread(pictures)), "float32")
 
     def _decode(self, latents):
-        pictures = ops.cast(self.decoder(backend.spread(latents)), "float32")
+        network = self._network("decoder")
+        pictures = ops.cast(network(backend.spread(latents)), "float32")
         pictures = ops.round(ops.clip((pictures + 1.0) * 127.5, 0.0, 255.0))
         return ops.cast(pictures, "uint8")
 
     def _coarse(self, part):
-        return lambda x: ops.cast(getattr(self, part).coarse(x), "float32")
+        return lambda x: ops.cast(self._network(part).coarse(x), "float32")
 
     def encode_picture(self, picture: np.ndarray) -> np.ndarray:
         """Latents of one picture, in tiles where `tiling` asks for them.
@@ -332,10 +347,10 @@ class LatentDiffusion(keras.Model):
         def program(stage: int, norms: int) -> backend.Program:
             name = f"{part} tile {stage}.{norms}"
             if name not in self._programs:
-                network = getattr(self, part)
+                network = self._network(part)
                 function = functools.partial(through, network.stages[stage])
                 self._programs[name] = backend.Program(function, [network], self._xla)
-            return self._programs[name]
+            return self._running(part, self._programs[name])
 
         return program
 
@@ -351,41 +366,28 @@ class LatentDiffusion(keras.Model):
                 two, `"encode_rest"` and `"decode_begin"`.
             followers: The networks that follow pictures as `"denoise"` runs.
         """
-        key = (name, *followers)
+        key, part = (name, *followers), PROGRAMS[name]
         if key not in self._programs:
-            function, part = {
-                "encode": (
-                    functools.partial(self._encode, "text_encoder"),
-                    "text_encoder",
-                ),
-                "encode_2": (
-                    functools.partial(self._encode, "text_encoder_2"),
-                    "text_encoder_2",
-                ),
-                "denoise": (
-                    functools.partial(self._denoise, followers),
-                    "diffusion_model",
-                ),
-                "encode_image": (self._encode_image, "image_encoder"),
-                "encode_rest": (self._coarse("image_encoder"), "image_encoder"),
-                "decode": (self._decode, "decoder"),
-                "decode_begin": (self._coarse("decoder"), "decoder"),
+            function = {
+                "encode": functools.partial(self._encode, part),
+                "encode_2": functools.partial(self._encode, part),
+                "denoise": functools.partial(self._denoise, followers),
+                "encode_image": self._encode_image,
+                "encode_rest": self._coarse(part),
+                "decode": self._decode,
+                "decode_begin": self._coarse(part),
             }[name]
-            networks = [getattr(self, part), *followers]
+            networks = [self._network(part), *followers]
             self._programs[key] = backend.Program(function, networks, self._xla)
-        return self._programs[key]
+        return self._running(part, self._programs[key])
 
+    def _running(self, part: str, program: backend.Program):
+        """A program whose part comes into memory where it is not there."""
+        if self._guests is None or part in self._parts:
+            return program
 
-def _key(source):
-    """What tells sources apart."""
-    return str(sorted(source.items()) if isinstance(source, Mapping) else source)
+        def run(*args):
+            self._network(part)
+            return program(*args)
 
-
-def read_tokenizer(source, config: ModelConfig) -> Tokenizer:
-    """The tokenizer in a model's folder, or CLIP's."""
-    if isinstance(source, (str, os.PathLike)):
-        root = hub.resolve(source, configs_only=True)
-        for name in ("tokenizer", "tokenizer_2"):  # a refiner has the second alone
-            if (root / name).is_dir():
-                return Tokenizer.from_folder(root / name, config.tokenizer)
-    return Tokenizer(config.tokenizer)
+        return run
