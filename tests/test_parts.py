@@ -85,9 +85,9 @@ def test_what_is_taken_from_the_model_stays(saved):
     assert (model.text_to_image(TEXTS[0], seed=3, **SETTINGS) == learned).all()
     assert model.diffusion_model is network
     held = values_in_memory(model)
-    assert held["diffusion_model"] == network.count_params() and not held[
-        "text_encoder"
-    ]
+    assert (
+        held["diffusion_model"] == network.count_params() and not held["text_encoder"]
+    )
     assert {id(v) for v in network.weights} <= {id(v) for v in model.weights}
 
 
