@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion import compile_cache, memory, tpu
+from kerasdiffusion import replicas, tpu
 
 PRECISIONS = (
     "auto",
@@ -252,6 +251,7 @@ class Program:
         function: Takes and returns nested structures of tensors.
         layers: The Keras layers that the function calls.
         jit_compile: Whether to compile by XLA (on PyTorch: by `torch.compile`).
+        axes: Where the batch is, to be divided under `tf.distribute`: `replicas`.
 
     Attributes:
         traces: How often it was traced, and so compiled. PyTorch does not trace.
@@ -269,8 +269,9 @@ class Program:
         function: Callable,
         layers: Sequence[keras.layers.Layer],
         jit_compile: bool = False,
+        axes: tuple[Callable, Callable] | None = None,
     ):
-        self.traces = 0
+        self.traces, self._axes = 0, axes
         self._layers = list(layers)
         wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
         wrap = wrap.get(keras.backend.backend(), self._torch)
@@ -283,9 +284,12 @@ class Program:
     def _tensorflow(self, function, jit_compile):
         import tensorflow as tf
 
-        return tf.function(
-            self._counted(function), jit_compile=jit_compile, autograph=False
-        )
+        function = self._counted(function)
+        strategy = self._axes and replicas.strategy_of(self._variables())
+        if strategy:
+            function = replicas.divided(function, self._axes, strategy, jit_compile)
+            jit_compile = False
+        return tf.function(function, jit_compile=jit_compile, autograph=False)
 
     def _jax(self, function, jit_compile):
         import jax
@@ -336,22 +340,6 @@ def peak_device_memory() -> int | None:
     import torch
 
     return torch.cuda.max_memory_allocated()
-
-
-@functools.lru_cache
-def keep_programs() -> Path | None:
-    """Has what is compiled from here on kept for later: see `compile_cache`."""
-    return compile_cache.keep_programs(keras.backend.backend())
-
-
-def give_up(variables: Sequence) -> None:
-    """Frees the values of variables; see `memory`."""
-    memory.give_up(keras.backend.backend(), variables)
-
-
-def take_back(variables: Sequence) -> None:
-    """Makes room for values that are assigned next; see `memory`."""
-    memory.take_back(keras.backend.backend(), variables)
 
 
 def to_numpy(tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ by the backend's own means is left as it is.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -25,6 +26,7 @@ OFF = ("off", "0", "no", "false")
 CPUINFO = Path("/proc/cpuinfo")
 
 
+@functools.lru_cache
 def keep_programs(backend: str) -> Path | None:
     """Lets a backend keep what it compiles from here on; best ahead of its first use.
 

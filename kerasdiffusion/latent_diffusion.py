@@ -6,11 +6,11 @@ import functools
 import os
 
 import keras
-import numpy as np
 from keras import ops
 
-from kerasdiffusion import backend, images
-from kerasdiffusion.config import ModelConfig, TinyAutoencoderConfig
+from kerasdiffusion import backend, compile_cache, devices, images
+from kerasdiffusion.autoencoding import Autoencoding
+from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.control import Networks, controller
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
@@ -18,15 +18,9 @@ from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.parts import PARTS, Guests, make_parts, read_tokenizer
 from kerasdiffusion.presets import find_preset, find_unet
 from kerasdiffusion.sampling import loop
+from kerasdiffusion.sampling.axes import denoising_axes
 from kerasdiffusion.sampling.denoiser import denoiser
-from kerasdiffusion.tiling import (
-    Tiler,
-    check_tiling,
-    decoder_shape,
-    encoder_shape,
-    through,
-    tile_side,
-)
+from kerasdiffusion.tiling import check_tiling
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.weights import load, save, swap
 
@@ -40,11 +34,17 @@ PROGRAMS = {
     "decode": "decoder",
     "decode_begin": "decoder",
 }
+# Where the batch is, in those that may be divided.
+AXES = {
+    "denoise": denoising_axes,
+    "decode": (lambda _: (0,), lambda _: 0),
+    "encode_image": (lambda _: (0,), lambda _: 0),
+}
 # What a U-Net may take beside latents, timestep and context.
 EXTRAS = ("concat", "vector", "guidance", "noise_level")
 
 
-class LatentDiffusion(keras.Model):
+class LatentDiffusion(Autoencoding, keras.Model):
     """Text encoder, U-Net and autoencoder, their weights and compiled programs.
 
     What can be done with them is in `StableDiffusion`, which explains the arguments.
@@ -68,7 +68,9 @@ class LatentDiffusion(keras.Model):
         low_memory: bool = False,
         name: str = "stable_diffusion",
     ):
-        backend.keep_programs()  # ahead of all that the backend is asked for
+        compile_cache.keep_programs(
+            keras.backend.backend()
+        )  # ahead of all that the backend is asked for
         precision = backend.resolve_precision(precision)
         tiling = check_tiling(tiling)
         # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
@@ -105,9 +107,9 @@ class LatentDiffusion(keras.Model):
         self._parts = {}
         self._programs = {}
         self._control_networks = Networks(precision)
-        self._guests = None
+        self._guests, self._place = None, devices.placing()
         if low_memory:
-            self._guests = Guests(self.config, precision, self._sources)
+            self._guests = Guests(self._make, self._sources, self.config.parts)
 
     @property
     def low_memory(self) -> bool:
@@ -123,9 +125,12 @@ class LatentDiffusion(keras.Model):
             for part in self.config.parts:
                 self._kept(part)
         elif not self._parts:
-            config, names = self.config, self.config.parts
-            self._parts = make_parts(config, names, self.precision, self._sources)
+            self._parts = self._make(self.config.parts)
         self.built = True
+
+    def _make(self, names) -> dict:
+        with self._place():
+            return make_parts(self.config, names, self.precision, self._sources)
 
     def _network(self, part: str):
         """A part to compute with: it may give up its weights when another one comes."""
@@ -287,73 +292,6 @@ class LatentDiffusion(keras.Model):
         denoise = denoiser(network, branches, scale, shares, methods, control)
         return loop.run(denoise, *state)
 
-    def _encode_image(self, pictures):
-        network = self._network("image_encoder")
-        return ops.cast(network(backend.spread(pictures)), "float32")
-
-    def _decode(self, latents):
-        network = self._network("decoder")
-        pictures = ops.cast(network(backend.spread(latents)), "float32")
-        pictures = ops.round(ops.clip((pictures + 1.0) * 127.5, 0.0, 255.0))
-        return ops.cast(pictures, "uint8")
-
-    def _coarse(self, part):
-        return lambda x: ops.cast(self._network(part).coarse(x), "float32")
-
-    def encode_picture(self, picture: np.ndarray) -> np.ndarray:
-        """Latents of one picture, in tiles where `tiling` asks for them.
-
-        Args:
-            picture: float32 of shape `(1, height, width, 3)` in [-1, 1], whose sides
-                are multiples of the autoencoder's downsampling.
-
-        Returns:
-            float32 of shape `(1, height / 8, width / 8, 4)`.
-        """
-        side = self._tile_side(*picture.shape[1:3])
-        if side is None:
-            return backend.to_numpy(self.program("encode_image")(picture))
-        shape = encoder_shape(self.config.autoencoder)
-        tiler = Tiler(self._tile_program("image_encoder"), *shape, side, shrinks=True)
-        return backend.to_numpy(self.program("encode_rest")(tiler(list(picture[0]))))
-
-    def decode_latents(self, latents: np.ndarray) -> np.ndarray:
-        """The picture of one's latents, in tiles where `tiling` asks for them.
-
-        Args:
-            latents: float32 of shape `(1, h, w, 4)`.
-
-        Returns:
-            uint8 of shape `(1, 8 * h, 8 * w, 3)`.
-        """
-        pixels = self.config.autoencoder.downsampling
-        side = self._tile_side(*(n * pixels for n in latents.shape[1:3]))
-        if side is None:
-            return backend.to_numpy(self.program("decode")(latents))
-        shape = decoder_shape(self.config.autoencoder)
-        tiler = Tiler(self._tile_program("decoder"), *shape, side, shrinks=False)
-        rows = list(backend.to_numpy(self.program("decode_begin")(latents))[0])
-        picture = tiler(rows)
-        return np.round(np.clip((picture + 1.0) * 127.5, 0.0, 255.0)).astype("uint8")
-
-    def _tile_side(self, height: int, width: int) -> int | None:
-        # A tiny autoencoder takes little memory.
-        is_tiny = isinstance(self.config.autoencoder, TinyAutoencoderConfig)
-        return None if is_tiny else tile_side(self.tiling, height, width)
-
-    def _tile_program(self, part: str):
-        """A program for each stage and number of norms, of a part's tiles."""
-
-        def program(stage: int, norms: int) -> backend.Program:
-            name = f"{part} tile {stage}.{norms}"
-            if name not in self._programs:
-                network = self._network(part)
-                function = functools.partial(through, network.stages[stage])
-                self._programs[name] = backend.Program(function, [network], self._xla)
-            return self._running(part, self._programs[name])
-
-        return program
-
     def program(self, name: str, followers: tuple = ()) -> backend.Program:
         """A compiled function, made at its first use.
 
@@ -378,7 +316,9 @@ class LatentDiffusion(keras.Model):
                 "decode_begin": self._coarse(part),
             }[name]
             networks = [self._network(part), *followers]
-            self._programs[key] = backend.Program(function, networks, self._xla)
+            self._programs[key] = backend.Program(
+                function, networks, self._xla, AXES.get(name)
+            )
         return self._running(part, self._programs[key])
 
     def _running(self, part: str, program: backend.Program):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from kerasdiffusion import backend
+import keras
+
+from kerasdiffusion import backend, memory
 from kerasdiffusion.config import ModelConfig, TinyAutoencoderConfig
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
@@ -65,23 +67,23 @@ class Guests:
     may have changed must not be here: `leave` hands a network over for good.
 
     Args:
-        config: What the model is made of.
-        precision: The dtype policy's name.
+        make: A function of parts' names that makes networks, as `make_parts` does.
         sources: Where the weights of each part are.
+        names: Of the parts.
 
     Raises:
         ValueError: If a part has no source, so that it could not be read again.
     """
 
-    def __init__(self, config: ModelConfig, precision: str, sources: Mapping):
-        without = [part for part in config.parts if sources[part] is None]
+    def __init__(self, make: Callable, sources: Mapping, names: Sequence[str]):
+        without = [part for part in names if sources[part] is None]
         if without:
             raise ValueError(
                 "With `low_memory`, weights are read each time that they are needed: "
                 f"all parts must have a source. Received: none for {', '.join(without)}"
             )
-        self._make = lambda part: make_parts(config, [part], precision, sources)[part]
-        self._sources, self._networks, self._present = sources, {}, None
+        self._make, self._sources = make, sources
+        self._networks, self._present = {}, None
 
     def enter(self, part: str):
         """The network of a part, with its values; the one before gives up its own."""
@@ -90,9 +92,9 @@ class Guests:
         self.clear()
         network = self._networks.get(part)
         if network is None:
-            network = self._networks[part] = self._make(part)
+            network = self._networks[part] = self._make([part])[part]
         else:
-            backend.take_back(network.variables)
+            memory.take_back(keras.backend.backend(), network.variables)
             load.load_weights({part: network}, self._sources[part])
         self._present = part
         return network
@@ -101,7 +103,7 @@ class Guests:
         """Has no network's values in memory."""
         if self._present is not None:
             before, self._present = self._networks[self._present], None
-            backend.give_up(before.variables)
+            memory.give_up(keras.backend.backend(), before.variables)
 
     def leave(self, part: str):
         """The network of a part, with its values, which are its own affair now."""

@@ -373,5 +373,4 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
 
     def _pictures(self, latents) -> np.ndarray:
         """Clean latents through the decoder."""
-        # One at a time: the decoder's activations are the largest of the run.
-        return np.concatenate([self.decode_latents(x[None]) for x in latents])
+        return self.decode_all(latents)

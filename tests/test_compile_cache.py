@@ -10,13 +10,14 @@ import pytest
 from kerasdiffusion import compile_cache
 
 SWITCH = compile_cache.SWITCH
+keep_programs = compile_cache.keep_programs.__wrapped__
 ROOT = Path(__file__).parent.parent
 # A program that takes a while, and how often the backend found one in its cache.
 PROGRAM = """
 import keras, numpy as np
 from keras import ops
-from kerasdiffusion import backend
-kept = backend.keep_programs()
+from kerasdiffusion import backend, compile_cache
+kept = compile_cache.keep_programs(keras.backend.backend())
 found = []
 if keras.backend.backend() == "jax":
     import jax
@@ -79,7 +80,7 @@ def test_a_broken_program_is_compiled_again():
 @pytest.mark.parametrize("off", ["off", "0", "False"])
 def test_the_switch(off, monkeypatch):
     monkeypatch.setenv(SWITCH, off)
-    assert compile_cache.keep_programs("tensorflow") is None
+    assert keep_programs("tensorflow") is None
     assert "TF_XLA_FLAGS" not in os.environ
 
 
@@ -100,8 +101,8 @@ def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
     own = "--tf_xla_persistent_cache_directory=/mine"
     monkeypatch.setenv("TF_XLA_FLAGS", own)
-    assert compile_cache.keep_programs("torch") is None
-    assert compile_cache.keep_programs("tensorflow") is None
+    assert keep_programs("torch") is None
+    assert keep_programs("tensorflow") is None
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/mine"
     assert os.environ["TF_XLA_FLAGS"] == own
     assert run("jax", JAX_COMPILATION_CACHE_DIR=str(tmp_path))[1] == "None"
@@ -109,7 +110,7 @@ def test_what_the_user_has_set_stays(tmp_path, monkeypatch):
 
 def test_flags_of_another_kind_stay_too(monkeypatch):
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_min_cluster_size=3")
-    folder = compile_cache.keep_programs("tensorflow")
+    folder = keep_programs("tensorflow")
     assert os.environ["TF_XLA_FLAGS"] == (
         f"--tf_xla_min_cluster_size=3 --tf_xla_persistent_cache_directory={folder}"
     )
@@ -118,14 +119,14 @@ def test_flags_of_another_kind_stay_too(monkeypatch):
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(SWITCH, str(tmp_path / "file"))
-    assert compile_cache.keep_programs("torch") is None
+    assert keep_programs("torch") is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners of files")
 def test_nobody_else_may_put_programs_there():
     folder = compile_cache.folder("torch")
-    assert compile_cache.keep_programs("torch") == folder
+    assert keep_programs("torch") == folder
     assert folder.stat().st_mode & 0o777 == 0o700
     os.environ.pop("TORCHINDUCTOR_CACHE_DIR")
     folder.chmod(0o777)
-    assert compile_cache.keep_programs("torch") is None
+    assert keep_programs("torch") is None

@@ -13,7 +13,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = (
     {
         *("_version", "config", "families", "presets", "prompts"),
-        *("backend", "tpu", "compile_cache", "memory"),
+        *("backend", "tpu", "compile_cache", "memory", "replicas", "devices"),
     },
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
@@ -22,7 +22,14 @@ FLOORS = (
         *("control", "control_presets", "control_pictures", "depth_maps", "tiling"),
     },
     {
-        *("parts", "latent_diffusion", "prompting", "refining", "stable_diffusion"),
+        *(
+            "parts",
+            "autoencoding",
+            "latent_diffusion",
+            "prompting",
+            "refining",
+            "stable_diffusion",
+        ),
         *("picture_tasks", "inpainting", "conditioned_tasks", "walks"),
         *("training", "datasets"),
     },

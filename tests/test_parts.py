@@ -1,13 +1,14 @@
 """Parts of a model in memory, all or one at a time."""
 
+import functools
 import gc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kerasdiffusion import StableDiffusion, backend
-from kerasdiffusion.parts import Guests
+from kerasdiffusion import StableDiffusion, backend, memory
+from kerasdiffusion.parts import Guests, make_parts
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.weights import WeightsError
 from tests.tiny import TEXTS, TINY, tiny_model, tiny_tokenizer
@@ -120,7 +121,8 @@ def test_random_weights_could_not_be_read_again():
 
 def test_a_file_that_fails_is_an_error_each_time(saved, tmp_path):
     sources = dict.fromkeys(TINY.parts, tmp_path / "none.safetensors")
-    guests = Guests(TINY, "float32", sources)
+    make = functools.partial(make_parts, TINY, precision="float32", sources=sources)
+    guests = Guests(make, sources, TINY.parts)
     for _ in range(2):
         with pytest.raises((WeightsError, FileNotFoundError)):
             guests.enter("decoder")
@@ -135,16 +137,16 @@ def test_memory_is_there_for_what_comes_next():
         gc.collect()
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-    size = 2**26
+    name, size = keras.backend.backend(), 2**26
     values = np.ones(size // 4, "float32")
     empty = resident()
     variable = keras.Variable(values, name="large")
     assert resident() - empty > 0.9 * size
     # TensorFlow keeps what it has for what comes next.
-    backend.give_up([variable])
+    memory.give_up(name, [variable])
     other = keras.Variable(values, name="next")
     assert resident() - empty < 1.2 * size
-    backend.give_up([other])
-    backend.take_back([variable])
+    memory.give_up(name, [other])
+    memory.take_back(name, [variable])
     variable.assign(np.full(size // 4, 2, "float32"))
     assert backend.to_numpy(variable)[-1] == 2.0

@@ -158,9 +158,10 @@ def _run(job: dict) -> None:
 
 
 def _write(job: dict, options: dict) -> None:
-    from kerasdiffusion import StableDiffusion, backend
+    from kerasdiffusion import backend
     from kerasdiffusion.parts import read_tokenizer
     from kerasdiffusion.presets import find_preset
+    from kerasdiffusion.stable_diffusion import StableDiffusion
     from kerasdiffusion.weights import load
 
     source, known = find_preset(job["preset"])
