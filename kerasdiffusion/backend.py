@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion import tensorflow_cpu, tpu
+from kerasdiffusion import replicas, tensorflow_cpu, tpu
 
 PRECISIONS = (
     "auto",
@@ -338,6 +338,7 @@ class Program:
         function: Takes and returns nested structures of tensors.
         layers: The Keras layers that the function calls.
         jit_compile: Whether to compile by XLA (on PyTorch: by `torch.compile`).
+        axes: Where the batch is, to be divided under `tf.distribute`: `replicas`.
 
     Attributes:
         traces: How often it was traced, and so compiled. PyTorch does not trace.
@@ -355,8 +356,9 @@ class Program:
         function: Callable,
         layers: Sequence[keras.layers.Layer],
         jit_compile: bool = False,
+        axes: tuple[Callable, Callable] | None = None,
     ):
-        self.traces = 0
+        self.traces, self._axes = 0, axes
         self._layers = list(layers)
         wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
         wrap = wrap.get(keras.backend.backend(), self._torch)
@@ -369,10 +371,14 @@ class Program:
     def _tensorflow(self, function, jit_compile):
         import tensorflow as tf
 
-        function, xla = self._counted(function), jit_compile
-        if not xla and not has_accelerator():
+        function = self._counted(function)
+        if not jit_compile and not has_accelerator():
             function = tensorflow_cpu.kernels()(function)
-        return tf.function(function, jit_compile=xla, autograph=False)
+        strategy = self._axes and replicas.strategy_of(self._variables())
+        if strategy:
+            function = replicas.divided(function, self._axes, strategy, jit_compile)
+            jit_compile = False
+        return tf.function(function, jit_compile=jit_compile, autograph=False)
 
     def _jax(self, function, jit_compile):
         import jax
@@ -435,7 +441,7 @@ _empty_weights = False
 
 @contextlib.contextmanager
 def empty_weights(empty: bool = True):
-    """Within it, kernels are made of zeros: for models whose weights are read next."""
+    """Within it, variables are made of zeros or ones, where weights are read next."""
     global _empty_weights
     before, _empty_weights = _empty_weights, _empty_weights or empty
     try:
@@ -444,6 +450,22 @@ def empty_weights(empty: bool = True):
         _empty_weights = before
 
 
-def kernel_initializer(otherwise: str = "glorot_uniform") -> str:
-    """The initializer of a kernel: `otherwise`, or zeros within `empty_weights()`."""
-    return "zeros" if _empty_weights else otherwise
+def initializer(otherwise: str = "glorot_uniform"):
+    """The initializer of a variable: `otherwise`, or a cheap one in `empty_weights()`.
+
+    That one gives ones where it would be ones, and else zeros.
+    """
+    return _Plain(float(otherwise == "ones")) if _empty_weights else otherwise
+
+
+class _Plain(keras.initializers.Constant):
+    """A number everywhere, by numpy: JAX would compile a program for each shape."""
+
+    def __call__(self, shape, dtype=None):
+        if keras.distribution.distribution() is not None:  # made where its shards are
+            return super().__call__(shape, dtype)
+        dtype = np.dtype(keras.backend.standardize_dtype(dtype))
+        # Zeros take no memory until they are read.
+        return (
+            np.full(shape, self.value, dtype) if self.value else np.zeros(shape, dtype)
+        )

@@ -4,46 +4,47 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
 
 import keras
-import numpy as np
 from keras import ops
 
-from kerasdiffusion import backend, images
-from kerasdiffusion.config import ModelConfig, TinyAutoencoderConfig
+from kerasdiffusion import backend, compile_cache, devices, images
+from kerasdiffusion.autoencoding import Autoencoding
+from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.control import Networks, controller
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
+from kerasdiffusion.parts import PARTS, Guests, make_parts, read_tokenizer
 from kerasdiffusion.presets import find_preset, find_unet
 from kerasdiffusion.sampling import loop
+from kerasdiffusion.sampling.axes import denoising_axes
 from kerasdiffusion.sampling.denoiser import denoiser
-from kerasdiffusion.tiling import (
-    Tiler,
-    check_tiling,
-    decoder_shape,
-    encoder_shape,
-    through,
-    tile_side,
-)
+from kerasdiffusion.tiling import check_tiling
 from kerasdiffusion.tokenizer import Tokenizer
-from kerasdiffusion.weights import hub, load, save, swap
+from kerasdiffusion.weights import load, save, swap
 
-PARTS = {
-    "text_encoder": (TextEncoder, "text_encoder"),
-    "text_encoder_2": (TextEncoder, "text_encoder_2"),
-    "diffusion_model": (DiffusionModel, "diffusion_model"),
-    "image_encoder": (ImageEncoder, "autoencoder"),
-    "decoder": (Decoder, "autoencoder"),
+# The part that each program is of.
+PROGRAMS = {
+    "encode": "text_encoder",
+    "encode_2": "text_encoder_2",
+    "denoise": "diffusion_model",
+    "encode_image": "image_encoder",
+    "encode_rest": "image_encoder",
+    "decode": "decoder",
+    "decode_begin": "decoder",
+}
+# Where the batch is, in those that may be divided.
+AXES = {
+    "denoise": denoising_axes,
+    "decode": (lambda _: (0,), lambda _: 0),
+    "encode_image": (lambda _: (0,), lambda _: 0),
 }
 # What a U-Net may take beside latents, timestep and context.
 EXTRAS = ("concat", "vector", "guidance", "noise_level")
-TINY = {"image_encoder": TinyImageEncoder, "decoder": TinyDecoder}
 
 
-class LatentDiffusion(keras.Model):
+class LatentDiffusion(Autoencoding, keras.Model):
     """Text encoder, U-Net and autoencoder, their weights and compiled programs.
 
     What can be done with them is in `StableDiffusion`, which explains the arguments.
@@ -64,8 +65,12 @@ class LatentDiffusion(keras.Model):
         prediction_type: str | None = None,
         tokenizer: Tokenizer | None = None,
         tiling: bool | int | str = "auto",
+        low_memory: bool = False,
         name: str = "stable_diffusion",
     ):
+        compile_cache.keep_programs(
+            keras.backend.backend()
+        )  # ahead of all that the backend is asked for
         precision = backend.resolve_precision(precision)
         tiling = check_tiling(tiling)
         # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
@@ -80,13 +85,13 @@ class LatentDiffusion(keras.Model):
             "diffusion_model": unet,
         }
         self.config = swap.read_configs(config, swapped, prediction_type)
-        self._swapped = {
-            part: swapped[field]
+        own = {"diffusion_model": find_unet(preset)}
+        self._sources = {
+            part: next(
+                (each for each in (swapped.get(field), own.get(part)) if each), weights
+            )
             for part, (_, field) in PARTS.items()
-            if swapped.get(field) is not None
         }
-        if find_unet(preset) is not None:
-            self._swapped.setdefault("diffusion_model", find_unet(preset))
         defaults = self.config.generation
         self.img_height = defaults.height if img_height is None else img_height
         self.img_width = defaults.width if img_width is None else img_width
@@ -102,57 +107,71 @@ class LatentDiffusion(keras.Model):
         self._parts = {}
         self._programs = {}
         self._control_networks = Networks(precision)
+        self._guests, self._place = None, devices.placing()
+        if low_memory:
+            self._guests = Guests(self._make, self._sources, self.config.parts)
+
+    @property
+    def low_memory(self) -> bool:
+        """Whether parts are in memory one at a time."""
+        return self._guests is not None
 
     def build(self, input_shape=None):
-        """Makes the networks and reads their weights, if that is still to do."""
-        if self._parts:
-            return
-        sources: dict = {}
-        for part in self.config.parts:
-            source = self._swapped.get(part, self._weights_source)
-            sources.setdefault(_key(source), (source, []))[1].append(part)
-        parts = {}
-        for source, names in sources.values():
-            for part in names:
-                config = getattr(self.config, PARTS[part][1])
-                is_tiny = isinstance(config, TinyAutoencoderConfig)
-                network = TINY[part] if is_tiny else PARTS[part][0]
-                with backend.empty_weights(source is not None):
-                    parts[part] = network(config, dtype=self.precision, name=part)
-            if source is not None:
-                load.load_weights({name: parts[name] for name in names}, source)
-        self._parts = parts
+        """Makes the networks and reads their weights, if that is still to do.
+
+        With `low_memory` too: all are kept from then on.
+        """
+        if self._guests is not None:
+            for part in self.config.parts:
+                self._kept(part)
+        elif not self._parts:
+            self._parts = self._make(self.config.parts)
         self.built = True
+
+    def _make(self, names) -> dict:
+        with self._place():
+            return make_parts(self.config, names, self.precision, self._sources)
+
+    def _network(self, part: str):
+        """A part to compute with: it may give up its weights when another one comes."""
+        if self._guests is None:
+            self.build()
+        if part in self._parts or part not in self.config.parts:
+            return self._parts.get(part)
+        return self._guests.enter(part)
+
+    def _kept(self, part: str):
+        """A part for the caller, who may change it: it stays in memory."""
+        if self._guests is None:
+            self.build()
+        elif part in self.config.parts and part not in self._parts:
+            self._parts[part] = self._guests.leave(part)
+        return self._parts.get(part)
 
     @property
     def text_encoder(self) -> TextEncoder:
         """Tokens to context."""
-        self.build()
-        return self._parts["text_encoder"]
+        return self._kept("text_encoder")
 
     @property
     def text_encoder_2(self) -> TextEncoder | None:
         """The second text encoder of SDXL; `None` where there is one."""
-        self.build()
-        return self._parts.get("text_encoder_2")
+        return self._kept("text_encoder_2")
 
     @property
     def diffusion_model(self) -> DiffusionModel:
         """Noisy latents, timestep and context to a prediction."""
-        self.build()
-        return self._parts["diffusion_model"]
+        return self._kept("diffusion_model")
 
     @property
     def image_encoder(self) -> ImageEncoder:
         """Pictures to latents."""
-        self.build()
-        return self._parts["image_encoder"]
+        return self._kept("image_encoder")
 
     @property
     def decoder(self) -> Decoder:
         """Latents to pictures."""
-        self.build()
-        return self._parts["decoder"]
+        return self._kept("decoder")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -260,11 +279,11 @@ class LatentDiffusion(keras.Model):
 
     def _encode(self, part, tokens, how):
         # `how` has `layers`, `vectors` and `seen` where a prompt asks for them.
-        outputs = getattr(self, part)(tokens, **how)
+        outputs = self._network(part)(tokens, **how)
         return keras.tree.map_structure(lambda x: ops.cast(x, "float32"), outputs)
 
     def _denoise(self, followers, branches, scale, shares, methods, controls, *state):
-        network, methods = self.diffusion_model, dict(methods)
+        network, methods = self._network("diffusion_model"), dict(methods)
         if "pag" in methods:
             # One entry for each layer: names are no tensors, but keys may differ.
             layers = methods.pop("pag_layers")
@@ -272,71 +291,6 @@ class LatentDiffusion(keras.Model):
         control = controller(followers, controls)
         denoise = denoiser(network, branches, scale, shares, methods, control)
         return loop.run(denoise, *state)
-
-    def _encode_image(self, pictures):
-        return ops.cast(self.image_encoder(backend.spread(pictures)), "float32")
-
-    def _decode(self, latents):
-        pictures = ops.cast(self.decoder(backend.spread(latents)), "float32")
-        pictures = ops.round(ops.clip((pictures + 1.0) * 127.5, 0.0, 255.0))
-        return ops.cast(pictures, "uint8")
-
-    def _coarse(self, part):
-        return lambda x: ops.cast(getattr(self, part).coarse(x), "float32")
-
-    def encode_picture(self, picture: np.ndarray) -> np.ndarray:
-        """Latents of one picture, in tiles where `tiling` asks for them.
-
-        Args:
-            picture: float32 of shape `(1, height, width, 3)` in [-1, 1], whose sides
-                are multiples of the autoencoder's downsampling.
-
-        Returns:
-            float32 of shape `(1, height / 8, width / 8, 4)`.
-        """
-        side = self._tile_side(*picture.shape[1:3])
-        if side is None:
-            return backend.to_numpy(self.program("encode_image")(picture))
-        shape = encoder_shape(self.config.autoencoder)
-        tiler = Tiler(self._tile_program("image_encoder"), *shape, side, shrinks=True)
-        return backend.to_numpy(self.program("encode_rest")(tiler(list(picture[0]))))
-
-    def decode_latents(self, latents: np.ndarray) -> np.ndarray:
-        """The picture of one's latents, in tiles where `tiling` asks for them.
-
-        Args:
-            latents: float32 of shape `(1, h, w, 4)`.
-
-        Returns:
-            uint8 of shape `(1, 8 * h, 8 * w, 3)`.
-        """
-        pixels = self.config.autoencoder.downsampling
-        side = self._tile_side(*(n * pixels for n in latents.shape[1:3]))
-        if side is None:
-            return backend.to_numpy(self.program("decode")(latents))
-        shape = decoder_shape(self.config.autoencoder)
-        tiler = Tiler(self._tile_program("decoder"), *shape, side, shrinks=False)
-        rows = list(backend.to_numpy(self.program("decode_begin")(latents))[0])
-        picture = tiler(rows)
-        return np.round(np.clip((picture + 1.0) * 127.5, 0.0, 255.0)).astype("uint8")
-
-    def _tile_side(self, height: int, width: int) -> int | None:
-        # A tiny autoencoder takes little memory.
-        is_tiny = isinstance(self.config.autoencoder, TinyAutoencoderConfig)
-        return None if is_tiny else tile_side(self.tiling, height, width)
-
-    def _tile_program(self, part: str):
-        """A program for each stage and number of norms, of a part's tiles."""
-
-        def program(stage: int, norms: int) -> backend.Program:
-            name = f"{part} tile {stage}.{norms}"
-            if name not in self._programs:
-                network = getattr(self, part)
-                function = functools.partial(through, network.stages[stage])
-                self._programs[name] = backend.Program(function, [network], self._xla)
-            return self._programs[name]
-
-        return program
 
     def program(self, name: str, followers: tuple = ()) -> backend.Program:
         """A compiled function, made at its first use.
@@ -350,41 +304,30 @@ class LatentDiffusion(keras.Model):
                 two, `"encode_rest"` and `"decode_begin"`.
             followers: The networks that follow pictures as `"denoise"` runs.
         """
-        key = (name, *followers)
+        key, part = (name, *followers), PROGRAMS[name]
         if key not in self._programs:
-            function, part = {
-                "encode": (
-                    functools.partial(self._encode, "text_encoder"),
-                    "text_encoder",
-                ),
-                "encode_2": (
-                    functools.partial(self._encode, "text_encoder_2"),
-                    "text_encoder_2",
-                ),
-                "denoise": (
-                    functools.partial(self._denoise, followers),
-                    "diffusion_model",
-                ),
-                "encode_image": (self._encode_image, "image_encoder"),
-                "encode_rest": (self._coarse("image_encoder"), "image_encoder"),
-                "decode": (self._decode, "decoder"),
-                "decode_begin": (self._coarse("decoder"), "decoder"),
+            function = {
+                "encode": functools.partial(self._encode, part),
+                "encode_2": functools.partial(self._encode, part),
+                "denoise": functools.partial(self._denoise, followers),
+                "encode_image": self._encode_image,
+                "encode_rest": self._coarse(part),
+                "decode": self._decode,
+                "decode_begin": self._coarse(part),
             }[name]
-            networks = [getattr(self, part), *followers]
-            self._programs[key] = backend.Program(function, networks, self._xla)
-        return self._programs[key]
+            networks = [self._network(part), *followers]
+            self._programs[key] = backend.Program(
+                function, networks, self._xla, AXES.get(name)
+            )
+        return self._running(part, self._programs[key])
 
+    def _running(self, part: str, program: backend.Program):
+        """A program whose part comes into memory where it is not there."""
+        if self._guests is None or part in self._parts:
+            return program
 
-def _key(source):
-    """What tells sources apart."""
-    return str(sorted(source.items()) if isinstance(source, Mapping) else source)
+        def run(*args):
+            self._network(part)
+            return program(*args)
 
-
-def read_tokenizer(source, config: ModelConfig) -> Tokenizer:
-    """The tokenizer in a model's folder, or CLIP's."""
-    if isinstance(source, (str, os.PathLike)):
-        root = hub.resolve(source, configs_only=True)
-        for name in ("tokenizer", "tokenizer_2"):  # a refiner has the second alone
-            if (root / name).is_dir():
-                return Tokenizer.from_folder(root / name, config.tokenizer)
-    return Tokenizer(config.tokenizer)
+        return run

@@ -105,6 +105,11 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
             1536 x 1536 have. Tiles share the whole picture's statistics and see beyond
             their edges: the result is the untiled one's, to rounding. A tiny
             autoencoder never does.
+        low_memory: Whether the text encoder, the U-Net and the autoencoder's halves
+            are in memory one at a time: each is read when a picture needs it, every
+            time, and given up after. The pictures are the same. A part that you take
+            from the model (`model.diffusion_model`), train or save stays, with all
+            that it learns.
 
     Raises:
         ValueError: If the size is no multiple of 8, or an option is none of those.
@@ -140,7 +145,8 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
         """
         check_keywords(cls, overrides)
         model = cls(weights=source, **overrides)
-        model.build()
+        if not model.low_memory:
+            model.build()
         return model
 
     @takes_options
@@ -367,5 +373,4 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
 
     def _pictures(self, latents) -> np.ndarray:
         """Clean latents through the decoder."""
-        # One at a time: the decoder's activations are the largest of the run.
-        return np.concatenate([self.decode_latents(x[None]) for x in latents])
+        return self.decode_all(latents)

@@ -179,6 +179,12 @@ def spread(x):
     return jax.lax.with_sharding_constraint(x, sharding)
 
 
+def devices() -> int:
+    """How many devices `spread` spreads over."""
+    mesh = _mesh()
+    return 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
+
+
 def _by_batch(mesh, x):
     """The first axis over the mesh's first, where it divides; else whole."""
     import jax

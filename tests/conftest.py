@@ -7,6 +7,7 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERASDIFFUSION_COMPILE_CACHE", "off")
 # The networks are tiny, and two frameworks in one process each have a pool of threads:
 # idle ones must not spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

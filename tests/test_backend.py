@@ -204,15 +204,16 @@ def test_the_accelerator_is_asked_for():
 
 
 def test_empty_weights_nest_and_end():
-    assert backend.kernel_initializer() == "glorot_uniform"
-    assert backend.kernel_initializer("ones") == "ones"
+    assert backend.initializer() == "glorot_uniform"
+    assert backend.initializer("ones") == "ones"
     with backend.empty_weights():
         with backend.empty_weights(False):
-            assert backend.kernel_initializer("ones") == "zeros"
-        assert backend.kernel_initializer() == "zeros"
+            made = backend.initializer("ones")((2, 3), "bfloat16")
+            assert made.dtype == "bfloat16" and (made == 1).all()
+        assert (backend.initializer()((2, 3)) == np.zeros((2, 3), "float32")).all()
     with pytest.raises(RuntimeError), backend.empty_weights():
         raise RuntimeError
-    assert backend.kernel_initializer() == "glorot_uniform"
+    assert backend.initializer() == "glorot_uniform"
 
 
 @pytest.mark.every_backend

@@ -14,6 +14,7 @@ FLOORS = (
     {
         *("_version", "config", "families", "presets", "prompts"),
         *("backend", "tpu", "tensorflow_cpu", "profiling"),
+        *("compile_cache", "memory", "replicas", "devices"),
     },
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
@@ -22,7 +23,14 @@ FLOORS = (
         *("control", "control_presets", "control_pictures", "depth_maps", "tiling"),
     },
     {
-        *("latent_diffusion", "prompting", "refining", "stable_diffusion"),
+        *(
+            "parts",
+            "autoencoding",
+            "latent_diffusion",
+            "prompting",
+            "refining",
+            "stable_diffusion",
+        ),
         *("picture_tasks", "inpainting", "conditioned_tasks", "walks"),
         *("training", "datasets"),
     },

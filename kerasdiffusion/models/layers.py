@@ -24,6 +24,10 @@ class Block(keras.layers.Layer):
     def build(self, **shapes):
         pass
 
+    def compute_output_spec(self, *args, **kwargs):
+        # Of shapes alone, layer by layer: no backend has to trace a graph for it.
+        return self.call(*args, **kwargs)
+
 
 class Network(Block, keras.Model):
     """A part of the whole, made from its `config` alone and built at once."""
@@ -34,10 +38,11 @@ class Network(Block, keras.Model):
 
 
 class Dense(keras.layers.Dense):
-    """A dense layer whose kernel is left empty where weights are read next."""
+    """A dense layer that is left empty where weights are read next."""
 
     def __init__(self, units: int, **kwargs):
-        kwargs.setdefault("kernel_initializer", backend.kernel_initializer())
+        kwargs.setdefault("kernel_initializer", backend.initializer())
+        kwargs.setdefault("bias_initializer", backend.initializer("zeros"))
         super().__init__(units, **kwargs)
 
 
@@ -52,8 +57,9 @@ class Conv(keras.layers.Conv2D):
 
     def __init__(self, filters: int, size: int = 3, zero: bool = False, **kwargs):
         kwargs.setdefault("padding", "same")
-        initializer = "zeros" if zero else backend.kernel_initializer()
-        kwargs.setdefault("kernel_initializer", initializer)
+        kernel = backend.initializer("zeros" if zero else "glorot_uniform")
+        kwargs.setdefault("kernel_initializer", kernel)
+        kwargs.setdefault("bias_initializer", backend.initializer("zeros"))
         super().__init__(filters, size, **kwargs)
 
 
@@ -80,8 +86,13 @@ class GroupNorm(keras.layers.Layer):
                 f"The channels of a group normalisation must be a multiple of its "
                 f"{self.groups} groups. Received: {width} channels"
             )
-        self.gamma = self.add_weight((width,), "ones", name="gamma")
-        self.beta = self.add_weight((width,), "zeros", name="beta")
+        self.gamma = self.add_weight(
+            (width,), backend.initializer("ones"), name="gamma"
+        )
+        self.beta = self.add_weight((width,), backend.initializer("zeros"), name="beta")
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def call(self, x):
         gamma, beta = (ops.cast(each, "float32") for each in (self.gamma, self.beta))
@@ -98,6 +109,8 @@ class LayerNorm(keras.layers.LayerNormalization):
     """Layer normalisation over channels with PyTorch's epsilon."""
 
     def __init__(self, **kwargs):
+        kwargs.setdefault("gamma_initializer", backend.initializer("ones"))
+        kwargs.setdefault("beta_initializer", backend.initializer("zeros"))
         super().__init__(epsilon=1e-5, **kwargs)
 
     def call(self, x):
@@ -176,6 +189,9 @@ class ResidualBlock(keras.layers.Layer):
             self.time_emb_proj.build(time_shape)
         self.norm2.build(hidden_shape)
         self.conv2.build(hidden_shape)
+
+    def compute_output_shape(self, x_shape, time_shape=None):
+        return (*x_shape[:-1], self.filters)
 
     def call(self, x, time=None):
         h = self.conv1(self.norm1(x))

@@ -123,14 +123,18 @@ class TextEmbeddings(Block):
         self.token_embedding = keras.layers.Embedding(
             config.vocabulary_size,
             config.width,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            embeddings_initializer=backend.initializer(
+                keras.initializers.RandomNormal(stddev=0.02)
+            ),
             name="token_embedding",
             dtype=self.dtype_policy,
         )
         self.position_embedding = keras.layers.Embedding(
             config.context_length,
             config.width,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            embeddings_initializer=backend.initializer(
+                keras.initializers.RandomNormal(stddev=0.01)
+            ),
             name="position_embedding",
             dtype=self.dtype_policy,
         )

@@ -41,7 +41,10 @@ class Transformer(Block):
         if self.linear:
             self.proj_in = Dense(width, name="proj_in", dtype=dtype)
             self.proj_out = Dense(
-                width, kernel_initializer="zeros", name="proj_out", dtype=dtype
+                width,
+                kernel_initializer=backend.initializer("zeros"),
+                name="proj_out",
+                dtype=dtype,
             )
         else:
             self.proj_in = Conv(width, 1, name="proj_in", dtype=dtype)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import kerasdiffusion
 from kerasdiffusion.apps import cli, options
-from kerasdiffusion.apps.bench import compile_for, report, tiles
+from kerasdiffusion.apps.bench import compile_for, memory, report
 from kerasdiffusion.apps.bench.worker import Job, to_json
 from kerasdiffusion.families import SD1
 from kerasdiffusion.presets import PRESETS
@@ -89,10 +89,14 @@ def register(commands) -> None:
         "--json", type=Path, metavar="FILE", help="also write the figures here"
     )
     parser.add_argument(
-        "--decode-memory",
-        action="store_true",
-        help="measure nothing else: print the peak memory of a decode of 768x768 in "
-        "one piece and of 2048x2048 in tiles, random weights; hours on a CPU",
+        "--memory",
+        nargs="*",
+        type=options.whole,
+        metavar="N",
+        help="measure nothing else: print the peak memory of each part and of a whole "
+        "picture of N x N pixels (default: "
+        f"{' '.join(map(str, memory.SIDES))}), each in a process of its own, with "
+        "weights of zeros; hours on a CPU for large models",
     )
     parser.add_argument(
         "--profile",
@@ -130,11 +134,8 @@ def run(args: argparse.Namespace) -> int:
     if args.compile_for is not None:
         return compile_for.run(args)
     options.set_backend(args.backend)
-    if args.decode_memory:
-        known = PRESETS[args.preset].config if args.preset in PRESETS else None
-        autoencoder = (known or SD1).autoencoder
-        print(*tiles.lines(tiles.decode_memory(autoencoder)), sep="\n")
-        return 0
+    if args.memory is not None:
+        return _print_memory(args)
     check_peers(args)
     height, width = args.size or (None, None)
     job = Job(
@@ -190,6 +191,20 @@ def run(args: argparse.Namespace) -> int:
         content = json.dumps({"settings": settings, "results": results}, indent=2)
         args.json.write_text(content + "\n", "utf-8")
     return code
+
+
+def _print_memory(args: argparse.Namespace) -> int:
+    """Prints the table of `--memory`, and each figure on the way."""
+    sides, jit_compile = args.memory or memory.SIDES, options.jit_compile(args)
+    results = []
+    for each in memory.measure(args.preset, sides, args.precision, jit_compile):
+        results.append(each)
+        print(f"{memory.TASKS[each['task']]} ...", file=sys.stderr)
+    print(f"{args.preset}, {args.precision}; {machine()}\n")
+    print(memory.table(results))
+    if args.json is not None:
+        args.json.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    return cli.FAILED if any("error" in each for each in results) else 0
 
 
 def check_peers(args: argparse.Namespace) -> None:

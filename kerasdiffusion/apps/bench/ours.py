@@ -12,8 +12,8 @@ import numpy as np
 
 from kerasdiffusion import __version__, backend
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job
-from kerasdiffusion.latent_diffusion import read_tokenizer
 from kerasdiffusion.options import Options
+from kerasdiffusion.parts import read_tokenizer
 from kerasdiffusion.presets import find_preset
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.driver import CAPACITY, cut_window

@@ -109,7 +109,7 @@ def measure(job: Job, started: float) -> dict:
     seconds["build"] = time.perf_counter() - begun
     first = _seconds(library.picture)
     seconds["cold_picture"] = time.time() - started
-    memory = {"peak": _peak_memory(), "device_peak": library.device_memory()}
+    memory = {"peak": peak_memory(), "device_peak": library.device_memory()}
 
     seconds["picture"] = _median(library.picture, job.repeats)
     seconds["compile"] = max(0.0, first - seconds["picture"])
@@ -145,7 +145,7 @@ def _seconds(run: Callable[[], None]) -> float:
     return time.perf_counter() - begun
 
 
-def _peak_memory() -> int | None:
+def peak_memory() -> int | None:
     """Bytes of memory that this process held at most; unknown on Windows."""
     status = Path("/proc/self/status")
     if status.is_file():  # what getrusage says begins with the parent's

@@ -1,0 +1,186 @@
+"""Peak memory of each part and of a picture, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import kerasdiffusion
+from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, peak_memory
+
+SIDES = (512, 768, 1024, 2048)
+#: What is measured, and what it is called. The first has no weights and no size.
+TASKS = {
+    "nothing": "the backend alone",
+    "encode": "text encoder",
+    "denoise": "U-Net, one guided call",
+    "decode": "decoder",
+    "picture": "a picture",
+    "low memory": "a picture, low_memory=True",
+}
+
+
+def measure(
+    preset: str,
+    sides: Sequence[int] = SIDES,
+    precision: str = "auto",
+    jit_compile: bool | str = "auto",
+    tasks: Sequence[str] = tuple(TASKS),
+) -> Iterator[dict]:
+    """What each task takes at most, at each size.
+
+    The weights are zeros of the preset's shapes, in a folder that is there meanwhile.
+
+    Args:
+        preset: What `from_preset` takes.
+        sides: Of square pictures, in pixels.
+        precision: One of `backend.PRECISIONS`.
+        jit_compile: Whether to compile by XLA, or `"auto"`.
+        tasks: Of `TASKS`.
+
+    Yields:
+        A dict of `"task"`, `"side"` and `"bytes"` (of the whole process at its peak; of
+        the accelerator, where there is one; `None` where it failed, for want of memory
+        for example, and then the `"error"`) as soon as it is known.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        job = {"preset": preset, "precision": precision, "jit_compile": jit_compile}
+        job["folder"] = str(Path(folder, "model"))
+        written = _apart(job | {"task": "write", "side": None})
+        if "error" in written:
+            raise ChildProcessError(
+                f"The model could not be written: {written['error']}"
+            )
+        for task in tasks:
+            once = task in ("nothing", "encode")
+            for side in sides[:1] if once else sides:
+                job |= {"task": task, "side": None if once else side}
+                yield {"task": task, "side": job["side"], **_apart(job)}
+
+
+def table(results: Sequence[dict]) -> str:
+    """The results for people, in GiB.
+
+    Args:
+        results: What `measure` yields.
+
+    Returns:
+        Lines of text, without a last line break.
+    """
+    sides = list(dict.fromkeys(each["side"] for each in results if each["side"]))
+    rows = [["peak memory, GiB", *(f"{side}x{side}" for side in sides)]]
+    for task in dict.fromkeys(each["task"] for each in results):
+        found = {each["side"]: each for each in results if each["task"] == task}
+        cells = [found.get(side, found.get(None)) for side in sides]
+        rows.append([TASKS[task], *map(_shown, cells)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(n) for cell, n in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    ]
+    errors = [
+        f"{TASKS[each['task']]}, {each['side']}x{each['side']}: {each['error']}"
+        for each in results
+        if "error" in each
+    ]
+    return "\n".join(lines + errors)
+
+
+def _shown(result: dict | None) -> str:
+    if result is None:
+        return "-"
+    return "failed" if "error" in result else f"{result['bytes'] / 2**30:.2f}"
+
+
+def _apart(job: dict) -> dict:
+    package = str(Path(kerasdiffusion.__file__).parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-m", "kerasdiffusion.apps.bench.memory", json.dumps(job)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip() or "killed").splitlines()[-1]
+        return {"bytes": None, "error": f"exit code {done.returncode}: {last}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _run(job: dict) -> None:
+    """One task, in this process."""
+    import keras
+    import numpy as np
+
+    from kerasdiffusion import StableDiffusion
+
+    task, options = job["task"], {"precision": job["precision"]}
+    if task == "nothing":
+        keras.ops.convert_to_numpy(keras.ops.ones(1))
+        return
+    if task == "write":
+        _write(job, options)
+        return
+    side = job["side"]
+    if side is not None:
+        options |= {"img_height": side, "img_width": side}
+    model = StableDiffusion.from_preset(
+        job["folder"],
+        jit_compile=job["jit_compile"],
+        low_memory=task != "picture",
+        **options,
+    )
+    if task == "encode":
+        model.encode_text(PROMPT)
+        return
+    if task == "decode":
+        model.decode_latents(np.zeros((1, *model.latent_shape), "float32"))
+        return
+    if task == "denoise":
+        # A context of nothing and no decoder: neither is read.
+        tokens = model.config.tokenizer.context_length
+        context = np.zeros((1, tokens, model.config.text_width), "float32")
+        model._pictures = lambda latents: latents
+        model.text_to_image(
+            context, context, 1, 1, GUIDANCE_SCALE, 0, progress_bar=False
+        )
+        return
+    model.text_to_image(PROMPT, None, 1, 1, GUIDANCE_SCALE, 0, progress_bar=False)
+
+
+def _write(job: dict, options: dict) -> None:
+    from kerasdiffusion import backend
+    from kerasdiffusion.parts import read_tokenizer
+    from kerasdiffusion.presets import find_preset
+    from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.weights import load
+
+    source, known = find_preset(job["preset"])
+    config = known or load.read_config(source)
+    options["tokenizer"] = read_tokenizer(None if known else source, config)
+    model = StableDiffusion(config=config, weights=None, **options)
+    with backend.empty_weights():
+        model.build()
+    model.save_preset(job["folder"])
+
+
+def _peak() -> int:
+    """Bytes that this process held at most; an accelerator's where there is one."""
+    from kerasdiffusion import backend
+
+    device = backend.peak_device_memory()
+    return peak_memory() if device is None else device
+
+
+if __name__ == "__main__":
+    _run(json.loads(sys.argv[1]))
+    print(json.dumps({"bytes": _peak()}))

@@ -1,0 +1,156 @@
+"""Compiled programs kept in a folder, so that the next process need not compile them.
+
+Each backend has a cache of its own, which this file gives a place: JAX's persistent
+compilation cache, TensorFlow's of XLA programs, and PyTorch's of Inductor. All three
+know a program by its text, so that changed code or another size is never mistaken for
+what was kept; what they do not all ask is which version compiled it, and for which
+processor, so that the folder's name says both. Programs hold no weights.
+
+`KERASDIFFUSION_COMPILE_CACHE` is another folder for it, or `off`. A cache that is set
+by the backend's own means is left as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import stat
+import sys
+from pathlib import Path
+
+SWITCH = "KERASDIFFUSION_COMPILE_CACHE"
+OFF = ("off", "0", "no", "false")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@functools.lru_cache
+def keep_programs(backend: str) -> Path | None:
+    """Lets a backend keep what it compiles from here on; best ahead of its first use.
+
+    Args:
+        backend: `"tensorflow"`, `"jax"` or `"torch"`.
+
+    Returns:
+        The folder, or `None` where nothing is kept: by the switch, because the user has
+        set the backend's own cache, or because there is no folder to write to that is
+        the user's alone. (Who can write there can have a program run.)
+    """
+    if os.environ.get(SWITCH, "").strip().lower() in OFF:
+        return None
+    use = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[backend]
+    path = folder(backend)
+    return path if _is_ours(path) and use(path) else None
+
+
+def folder(backend: str) -> Path:
+    """Where the programs of a backend lie: of its version and this processor."""
+    root = os.environ.get(SWITCH, "").strip()
+    if root:
+        root = Path(root).expanduser()
+    else:
+        root = Path(_user_caches(), "kerasdiffusion", "compiled")
+    version = importlib.metadata.version(backend)
+    return root / f"{backend}-{version}-{_processor()}"
+
+
+def _user_caches() -> Path:
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"])
+    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
+        return Path(os.environ["LOCALAPPDATA"])
+    home = Path(os.path.expanduser("~"))
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+
+
+def _processor() -> str:
+    """A few letters that differ where programs for one would not run on another."""
+    known = [platform.machine(), platform.processor(), sys.platform]
+    if CPUINFO.is_file():
+        lines = CPUINFO.read_text("utf-8", "replace").split("\n")
+        named = ("model name", "flags", "Features", "CPU part")
+        known += [
+            next((line for line in lines if line.startswith(name)), "")
+            for name in named
+        ]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the folder is there, or can be made, and nobody else writes to it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = path.stat()
+    except OSError:
+        return False
+    if not os.access(path, os.W_OK | os.X_OK):
+        return False
+    if not hasattr(os, "getuid"):
+        return True
+    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return found.st_uid == os.getuid() and not others
+
+
+def _jax(path: Path) -> bool:
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is not None:
+        return jax.config.jax_compilation_cache_dir == str(path)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        # A second by default: more than most of a small model's programs take.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    return True
+
+
+def _tensorflow(path: Path) -> bool:
+    name = "tf_xla_persistent_cache_directory"
+    flags = os.environ.get("TF_XLA_FLAGS", "")
+    if name in flags:
+        return f"--{name}={path}" in flags.split()
+    if any(letter.isspace() for letter in str(path)):
+        return False  # the flags are divided at spaces
+    for program in path.glob("*.pb"):
+        if not _is_whole(program):  # TensorFlow would fail, now and ever after
+            program.unlink(missing_ok=True)
+    # Read when the first program is compiled.
+    os.environ["TF_XLA_FLAGS"] = f"{flags} --{name}={path}".strip()
+    return True
+
+
+def _torch(path: Path) -> bool:
+    return os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(path)) == str(path)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is all of a protocol buffer: its fields' lengths tell."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            while file.tell() < size:
+                kind = _varint(file) & 7
+                if kind == 0:
+                    _varint(file)
+                elif kind in (1, 2, 5):
+                    length = _varint(file) if kind == 2 else {1: 8, 5: 4}[kind]
+                    file.seek(length, os.SEEK_CUR)
+                else:
+                    return False
+            return file.tell() == size > 0
+    except (OSError, ValueError):
+        return False
+
+
+def _varint(file) -> int:
+    """The number that comes next, seven bits to a byte."""
+    number = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            break
+        number |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return number
+    raise ValueError(f"A number must end within ten bytes. Received: {number}")

@@ -1,0 +1,128 @@
+"""The networks of a model: made when they are first used, kept or given up after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+
+from kerasdiffusion import backend, memory
+from kerasdiffusion.config import ModelConfig, TinyAutoencoderConfig
+from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
+from kerasdiffusion.models.diffusion_model import DiffusionModel
+from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
+from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.weights import hub, load
+
+PARTS = {
+    "text_encoder": (TextEncoder, "text_encoder"),
+    "text_encoder_2": (TextEncoder, "text_encoder_2"),
+    "diffusion_model": (DiffusionModel, "diffusion_model"),
+    "image_encoder": (ImageEncoder, "autoencoder"),
+    "decoder": (Decoder, "autoencoder"),
+}
+TINY = {"image_encoder": TinyImageEncoder, "decoder": TinyDecoder}
+
+
+def make_parts(
+    config: ModelConfig, names, precision: str, sources: Mapping[str, object]
+) -> dict:
+    """The networks of some parts, with their weights.
+
+    Args:
+        config: What the model is made of.
+        names: Of the parts.
+        precision: The dtype policy's name.
+        sources: Where the weights of each are; random ones for `None`.
+
+    Returns:
+        A dict by name.
+
+    Raises:
+        WeightsError: If there are none, or they do not fit.
+    """
+    by_source: dict = {}
+    for part in names:
+        source = sources[part]
+        by_source.setdefault(_key(source), (source, []))[1].append(part)
+    parts = {}
+    for source, served in by_source.values():
+        for part in served:
+            own = getattr(config, PARTS[part][1])
+            is_tiny = isinstance(own, TinyAutoencoderConfig)
+            network = TINY[part] if is_tiny else PARTS[part][0]
+            with backend.empty_weights(source is not None):
+                parts[part] = network(own, dtype=precision, name=part)
+        if source is not None:
+            load.load_weights({name: parts[name] for name in served}, source)
+    return parts
+
+
+class Guests:
+    """Networks of which one at a time has its values in memory.
+
+    They are read again each time that another has been there in between. What a caller
+    may have changed must not be here: `leave` hands a network over for good.
+
+    Args:
+        make: A function of parts' names that makes networks, as `make_parts` does.
+        sources: Where the weights of each part are.
+        names: Of the parts.
+
+    Raises:
+        ValueError: If a part has no source, so that it could not be read again.
+    """
+
+    def __init__(self, make: Callable, sources: Mapping, names: Sequence[str]):
+        without = [part for part in names if sources[part] is None]
+        if without:
+            raise ValueError(
+                "With `low_memory`, weights are read each time that they are needed: "
+                f"all parts must have a source. Received: none for {', '.join(without)}"
+            )
+        self._make, self._sources = make, sources
+        self._networks, self._present = {}, None
+
+    def enter(self, part: str):
+        """The network of a part, with its values; the one before gives up its own."""
+        if self._present == part:
+            return self._networks[part]
+        self.clear()
+        network = self._networks.get(part)
+        if network is None:
+            network = self._networks[part] = self._make([part])[part]
+        else:
+            memory.take_back(keras.backend.backend(), network.variables)
+            load.load_weights({part: network}, self._sources[part])
+        self._present = part
+        return network
+
+    def clear(self) -> None:
+        """Has no network's values in memory."""
+        if self._present is not None:
+            before, self._present = self._networks[self._present], None
+            memory.give_up(keras.backend.backend(), before.variables)
+
+    def leave(self, part: str):
+        """The network of a part, with its values, which are its own affair now."""
+        network = self.enter(part)
+        del self._networks[part]
+        self._present = None
+        return network
+
+
+def _key(source):
+    """What tells sources apart."""
+    return str(sorted(source.items()) if isinstance(source, Mapping) else source)
+
+
+def read_tokenizer(source, config: ModelConfig) -> Tokenizer:
+    """The tokenizer in a model's folder, or CLIP's."""
+    if isinstance(source, (str, os.PathLike)):
+        root = hub.resolve(source, configs_only=True)
+        for name in ("tokenizer", "tokenizer_2"):  # a refiner has the second alone
+            if (root / name).is_dir():
+                return Tokenizer.from_folder(root / name, config.tokenizer)
+    return Tokenizer(config.tokenizer)

@@ -1,0 +1,66 @@
+"""Run by `test_replicas` with two devices, all one CPU, under `tf.distribute`."""
+
+import os
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from kerasdiffusion import StableDiffusion
+from tests.tiny import TEXTS, tiny_model
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+part = tf.config.LogicalDeviceConfiguration()
+tf.config.set_logical_device_configuration(cpu, [part] * 2)
+strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(2)])
+jit_compile = sys.argv[1] == "XLA"
+seen = []
+
+
+def watch(model):
+    """Notes how many pictures each traced call of a network has."""
+    for network in (model.diffusion_model, model.decoder):
+
+        def call(inputs, *args, network=network, own=network.call, **kwargs):
+            latents = inputs["latents"] if isinstance(inputs, dict) else inputs
+            seen.append((network.name, latents.shape[0]))
+            return own(inputs, *args, **kwargs)
+
+        network.call = call
+
+
+def paint(model, count=4, **options):
+    settings = {"seed": 3, "num_steps": 2, "progress_bar": False} | options
+    return model.text_to_image(TEXTS[:1], batch_size=count, **settings)
+
+
+alone = tiny_model(jit_compile=jit_compile)
+with strategy.scope():
+    model = tiny_model(jit_compile=jit_compile)
+    later = StableDiffusion(config=model.config, weights=None)
+variable = model.diffusion_model.conv_in.kernel.value
+assert len(strategy.experimental_local_results(variable)) == 2
+# Made under the scope, though built after it.
+variable = later.decoder.weights[0].value
+assert len(strategy.experimental_local_results(variable)) == 2
+
+watch(model)
+expected = paint(alone)
+assert expected.std() > 20
+assert np.abs(paint(model).astype(int) - expected).max() <= 1
+# Of four pictures two for each replica, under two branches; then one at a time.
+assert set(seen) == {("diffusion_model", 4), ("decoder", 1)}, seen
+
+if not jit_compile:
+    # What remembers, what has noise of its own, and a batch that does not divide.
+    options = {"apg": True, "sampler": "euler_ancestral"}
+    expected = paint(alone, **options)
+    assert np.abs(paint(model, **options).astype(int) - expected).max() <= 1
+    seen.clear()
+    expected = paint(alone, 3)
+    assert np.abs(paint(model, 3).astype(int) - expected).max() <= 1
+    assert ("diffusion_model", 6) in seen
+print("the same")

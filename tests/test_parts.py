@@ -1,0 +1,152 @@
+"""Parts of a model in memory, all or one at a time."""
+
+import functools
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kerasdiffusion import StableDiffusion, backend, memory
+from kerasdiffusion.parts import Guests, make_parts
+from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.weights import WeightsError
+from tests.tiny import TEXTS, TINY, tiny_model, tiny_tokenizer
+
+SETTINGS = {"num_steps": 2, "progress_bar": False}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The tiny model's files."""
+    path = tmp_path_factory.mktemp("tiny") / "model"
+    tiny_model().save_preset(path)
+    return path
+
+
+def read(path, **options):
+    tokenizer = Tokenizer(TINY.tokenizer, tiny_tokenizer().vocabulary)
+    return StableDiffusion.from_preset(
+        path, config=TINY, tokenizer=tokenizer, **options
+    )
+
+
+def values_in_memory(model) -> dict[str, int]:
+    """Numbers that each part's variables hold."""
+    return {
+        part: sum(backend.to_numpy(v.value).size for v in network.variables)
+        for part, network in (model._guests._networks | model._parts).items()
+    }
+
+
+@pytest.mark.every_backend
+def test_one_part_at_a_time_paints_the_same(saved):
+    model, whole = read(saved, low_memory=True), read(saved)
+    assert model.low_memory and not whole.low_memory
+    assert not model._guests._networks  # nothing is read yet
+    for seed in (0, 1):
+        expected = whole.text_to_image(TEXTS[0], seed=seed, **SETTINGS)
+        assert expected.std() > 20
+        found = model.text_to_image(TEXTS[0], seed=seed, **SETTINGS)
+        assert (found == expected).all()
+        held = values_in_memory(model)
+        assert sorted(held) == ["decoder", "diffusion_model", "text_encoder"]
+        assert [part for part, count in held.items() if count] == ["decoder"]
+    # What is given up is compiled still.
+    assert model.traces == whole.traces
+    picture = whole.image_to_image(expected[0], TEXTS[1], seed=2, **SETTINGS)
+    found = model.image_to_image(expected[0], TEXTS[1], seed=2, **SETTINGS)
+    assert (found == picture).all()
+
+
+def test_a_callback_may_decode(saved):
+    model, whole = read(saved, low_memory=True), read(saved)
+
+    def paint(model):
+        previews = []
+
+        def preview(step):
+            previews.append(model.decode_latents(step.latents))
+
+        last = model.text_to_image(TEXTS[0], seed=4, callback=preview, **SETTINGS)
+        return np.concatenate([*previews, last])
+
+    found, expected = paint(model), paint(whole)
+    assert len(found) == 3 and (found == expected).all()
+
+
+@pytest.mark.every_backend
+def test_what_is_taken_from_the_model_stays(saved):
+    model = read(saved, low_memory=True)
+    before = model.text_to_image(TEXTS[0], seed=3, **SETTINGS)
+    network = model.diffusion_model
+    network.conv_in.kernel.assign(-1.0 * network.conv_in.kernel)
+    learned = model.text_to_image(TEXTS[0], seed=3, **SETTINGS)
+    assert (learned != before).mean() > 0.5
+    assert (model.text_to_image(TEXTS[0], seed=3, **SETTINGS) == learned).all()
+    assert model.diffusion_model is network
+    held = values_in_memory(model)
+    assert (
+        held["diffusion_model"] == network.count_params() and not held["text_encoder"]
+    )
+    assert {id(v) for v in network.weights} <= {id(v) for v in model.weights}
+
+
+def test_all_that_is_built_stays_and_is_saved(saved, tmp_path):
+    model = read(saved, low_memory=True)
+    expected = model.text_to_image(TEXTS[0], seed=3, **SETTINGS)
+    model.save_preset(tmp_path / "copy")
+    assert all(values_in_memory(model).values()) and len(model._parts) == 4
+    assert (model.text_to_image(TEXTS[0], seed=3, **SETTINGS) == expected).all()
+    again = read(tmp_path / "copy").text_to_image(TEXTS[0], seed=3, **SETTINGS)
+    assert (again == expected).all()
+
+
+def test_tiles_enter_too(saved):
+    options = {"img_height": 128, "img_width": 64, "tiling": 64}
+    model, whole = read(saved, low_memory=True, **options), read(saved, **options)
+    latents = np.random.default_rng(0).normal(size=(1, *whole.latent_shape))
+    latents = latents.astype("float32")
+    expected = whole.decode_latents(latents)
+    model.decode_latents(latents)
+    model.encode_text(TEXTS[0])
+    assert not values_in_memory(model)["decoder"]
+    assert (model.decode_latents(latents) == expected).all()
+
+
+def test_random_weights_could_not_be_read_again():
+    with pytest.raises(ValueError, match="all parts must have a source. Received: non"):
+        StableDiffusion(config=TINY, weights=None, low_memory=True)
+
+
+def test_a_file_that_fails_is_an_error_each_time(saved, tmp_path):
+    sources = dict.fromkeys(TINY.parts, tmp_path / "none.safetensors")
+    make = functools.partial(make_parts, TINY, precision="float32", sources=sources)
+    guests = Guests(make, sources, TINY.parts)
+    for _ in range(2):
+        with pytest.raises((WeightsError, FileNotFoundError)):
+            guests.enter("decoder")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="Linux's counts")
+@pytest.mark.every_backend
+def test_memory_is_there_for_what_comes_next():
+    import keras
+
+    def resident() -> int:
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    name, size = keras.backend.backend(), 2**26
+    values = np.ones(size // 4, "float32")
+    empty = resident()
+    variable = keras.Variable(values, name="large")
+    assert resident() - empty > 0.9 * size
+    # TensorFlow keeps what it has for what comes next.
+    memory.give_up(name, [variable])
+    other = keras.Variable(values, name="next")
+    assert resident() - empty < 1.2 * size
+    memory.give_up(name, [other])
+    memory.take_back(name, [variable])
+    variable.assign(np.full(size // 4, 2, "float32"))
+    assert backend.to_numpy(variable)[-1] == 2.0
