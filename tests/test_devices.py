@@ -17,7 +17,8 @@ def test_batches_and_weights_are_spread_and_the_pictures_stay():
     environment = os.environ | {
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 "
+        "--xla_backend_optimization_level=0",  # compiled sooner
     }
     child = subprocess.run(
         [sys.executable, "-m", "tests.several_devices"],
