@@ -13,6 +13,7 @@ _PUBLIC = {
     "control_network": "kerasdiffusion.control",
     "ControlNet": "kerasdiffusion.models.controlnet",
     "T2IAdapter": "kerasdiffusion.models.t2i_adapter",
+    "sharded_weights": "kerasdiffusion.devices",
     "Tokenizer": "kerasdiffusion.tokenizer",
     "TextEncoder": "kerasdiffusion.models.text_encoder",
     "DiffusionModel": "kerasdiffusion.models.diffusion_model",

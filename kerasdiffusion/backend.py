@@ -459,13 +459,17 @@ def initializer(otherwise: str = "glorot_uniform"):
 
 
 class _Plain(keras.initializers.Constant):
-    """A number everywhere, by numpy: JAX would compile a program for each shape."""
+    """A number everywhere, by numpy where that is cheaper.
+
+    JAX would compile a program for each shape, and PyTorch would fill memory that numpy
+    leaves untouched; TensorFlow would copy numpy's.
+    """
 
     def __call__(self, shape, dtype=None):
-        if keras.distribution.distribution() is not None:  # made where its shards are
+        distributed = keras.distribution.distribution() is not None
+        if distributed or keras.backend.backend() == "tensorflow":
             return super().__call__(shape, dtype)
         dtype = np.dtype(keras.backend.standardize_dtype(dtype))
-        # Zeros take no memory until they are read.
         return (
             np.full(shape, self.value, dtype) if self.value else np.zeros(shape, dtype)
         )

@@ -333,7 +333,8 @@ def controller(networks: Sequence, controls: Sequence[Mapping]) -> Callable | No
 
 
 def _copied(x, copies: int):
-    return ops.concatenate([x] * copies, axis=0) if copies > 1 else x
+    # Side by side, as the denoiser has them.
+    return ops.repeat(x, copies, axis=0) if copies > 1 else x
 
 
 def _scales_of_images(control, row, images: int, copies: int):
@@ -345,6 +346,6 @@ def _scales_of_images(control, row, images: int, copies: int):
     # Of several copies the first is the negative prompt's.
     away, towards = scales[:1], scales[1:]
     first = [away] if copies > 1 else [towards]
-    return ops.repeat(
-        ops.concatenate(first + [towards] * (copies - 1), axis=0), images, axis=0
+    return ops.tile(
+        ops.concatenate(first + [towards] * (copies - 1), axis=0), (images, 1)
     )

@@ -272,8 +272,8 @@ def compile_for(
         args: What it takes: nested structures of `jax.ShapeDtypeStruct`.
         axes: Of the structure of `args`: the axis that is spread over the chips, or
             -1 for what each has whole.
-        shard_weights: Whether each chip holds only its share of the weights. The axis
-            is the last that divides by the number of chips.
+        shard_weights: Whether each chip holds only its share of the weights, along
+            `shared_axis`.
 
     Returns:
         A `jax.stages.Compiled`.
@@ -287,8 +287,8 @@ def compile_for(
         return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
 
     def share(variable):
-        axes = [i for i, n in enumerate(variable.shape) if n % mesh.size == 0]
-        return spread(axes[-1] if axes and shard_weights else -1)
+        whole = not shard_weights
+        return spread(-1 if whole else shared_axis(variable.shape, mesh.size))
 
     variables = [variable for layer in layers for variable in layer.variables]
 
@@ -305,6 +305,11 @@ def compile_for(
     finally:
         _target = before
     return lowered.compile()
+
+
+def shared_axis(shape: Sequence[int], count: int) -> int:
+    """The last axis that divides by the number of devices; -1 where none does."""
+    return max((i for i, n in enumerate(shape) if n % count == 0), default=-1)
 
 
 def facts(compiled) -> dict[str, float]:

@@ -1,8 +1,3 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -175,24 +170,6 @@ def test_the_machine_in_words(monkeypatch):
     accelerated(monkeypatch, False)
     assert backend.describe_machine()["device"] == "CPU"
     assert backend.describe_machine()["precision"] == "float32"
-
-
-def test_a_batch_is_spread_over_devices_and_the_pictures_stay():
-    """On JAX, in a process of its own: how many devices there are is said at start."""
-    pytest.importorskip("jax")
-    environment = os.environ | {
-        "KERAS_BACKEND": "jax",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    }
-    child = subprocess.run(
-        [sys.executable, "-m", "tests.several_devices"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=Path(__file__).parents[1],
-    )
-    assert child.stdout.strip() == "the same", child.stderr
 
 
 @pytest.mark.every_backend

@@ -35,10 +35,11 @@ def denoiser(
 ) -> Callable:
     """A function `denoise(x, row)` that predicts clean latents.
 
-    All branches go through the network in one call. One alone is the prediction. Of
-    several, the first is what the others are guided away from: the output is
-    `first + scale * sum_i shares[i] * (other_i - first)`. Classifier-free guidance has
-    two branches, unconditional and conditional.
+    All branches go through the network in one call, those of an image side by side, so
+    that a device that has some of the images has all their branches. One alone is the
+    prediction. Of several, the first is what the others are guided away from: the
+    output is `first + scale * sum_i shares[i] * (other_i - first)`. Classifier-free
+    guidance has two branches, unconditional and conditional.
 
     Args:
         network: Takes a dict of `"latents"` `(N, h, w, channels)`, `"timestep"` `(N,)`
@@ -112,13 +113,12 @@ def denoiser(
 
     def see(x, row, conditioning, copies, **options):
         """What the network gives for copies of the latents under a conditioning."""
-        latents = spread(ops.concatenate([x * row[COLUMNS.c_in]] * copies, axis=0))
+        latents = spread(_side_by_side([x * row[COLUMNS.c_in]] * copies))
         timestep = ops.broadcast_to(row[COLUMNS.timestep], ops.shape(latents)[:1])
         inputs = {"latents": latents, "timestep": timestep, **settings}
         inputs |= _seen(conditioning, row)
         if copies > count:
-            images = ops.arange(ops.shape(latents)[0])
-            inputs["perturbed"] = images >= count * ops.shape(x)[0]
+            inputs["perturbed"] = ops.arange(ops.shape(latents)[0]) % copies >= count
         if control is not None:
             inputs["control"] = control(inputs, row)
         return network(inputs, **options)
@@ -132,7 +132,7 @@ def denoiser(
         outputs = see(x, row, together, copies, **watch)
         outputs, attention = outputs if watch else (outputs, None)
         outputs = ops.cast(outputs, "float32")
-        outputs = ops.split(outputs, copies, axis=0) if copies > 1 else [outputs]
+        outputs = _apart(outputs, copies)
         first, *others = outputs[:count]
         output = first
         if others:
@@ -158,8 +158,7 @@ def denoiser(
             away = weighted(others, perturbed) if others else first - perturbed[0]
             output = output + row[COLUMNS.guidance] * methods["pag"] * away
         if "sag" in methods:
-            batch = ops.shape(x)[0]
-            without = degraded(x, clean(first), attention[:batch])
+            without = degraded(x, clean(first), _apart(attention, copies)[0])
             away = first - ops.cast(see(without, row, first_alone, 1), "float32")
             output = output + row[COLUMNS.guidance] * methods["sag"] * away
         if "rescale" in methods:
@@ -196,13 +195,30 @@ def _clean(x, row, output):
 
 
 def _join(branches):
-    """A conditioning of several branches, one after the other."""
+    """A conditioning of several branches, those of an image side by side."""
     return {
-        key: ops.concatenate(
-            [branch[key] for branch in branches], axis=1 if key in VARYING else 0
-        )
+        key: _side_by_side([branch[key] for branch in branches], int(key in VARYING))
         for key in branches[0]
     }
+
+
+def _side_by_side(tensors, axis=0):
+    """Batches as one: the first of each, the second of each, ..."""
+    if len(tensors) == 1:
+        return tensors[0]
+    together = ops.stack(tensors, axis=axis + 1)
+    shape = ops.shape(together)
+    count = shape[axis] * len(tensors)
+    return ops.reshape(together, (*shape[:axis], count, *shape[axis + 2 :]))
+
+
+def _apart(tensor, count):
+    """The batches of `_side_by_side`."""
+    if count == 1:
+        return [tensor]
+    shape = ops.shape(tensor)
+    apart = ops.reshape(tensor, (shape[0] // count, count, *shape[1:]))
+    return [apart[:, i] for i in range(count)]
 
 
 def _seen(conditioning, row):

@@ -1,5 +1,6 @@
 """`kerasdiffusion bench`: that it measures the right things, not how long they take."""
 
+import dataclasses
 import json
 
 import pytest
@@ -100,22 +101,28 @@ def test_a_short_call_is_timed_several_at_once(monkeypatch):
 def test_peers_do_the_same_work_and_ratios_are_printed(monkeypatch, capsys, tmp_path):
     jobs = []
 
-    def measure(job):
+    def measure(job, **variables):
         jobs.append(job)
         ours = job.library == "kerasdiffusion"
+        assert bool(variables) == ours
         return figures(1.0 if ours else 4.0, precision="bfloat16")
 
     monkeypatch.setattr(command, "measure_apart", measure)
     path = tmp_path / "figures.json"
     arguments = "bench --preset sd1.5 --peer diffusers --batch-size 3 --steps 7 --json"
     assert main([*arguments.split(), str(path)]) == 0
-    assert [job.library for job in jobs] == ["kerasdiffusion", "diffusers"]
+    # Once with nothing compiled yet, once more for the first picture alone.
+    first, again, peer = jobs
+    assert (first.library, peer.library) == ("kerasdiffusion", "diffusers")
+    assert again == dataclasses.replace(first, repeats=0)
+    jobs = [first, peer]
     assert jobs[0].precision == "auto" and jobs[1].precision == "bfloat16"
     assert (jobs[1].height, jobs[1].width, jobs[1].batch_size) == (32, 64, 3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("sd1.5, random weights, 64x32, batch 3, bfloat16;")
     rows = [line.split() for line in lines]
     assert "U-Net call, guided, s 2.00 8.00 0.25".split() in rows
+    assert "the next process to picture, s 2.00 - -".split() in rows
     assert "3 x 7 steps, warm, s 2.00 8.00 0.25".split() in rows
     assert "peak memory, GiB 1.00 4.00 0.25".split() in rows
     assert not any("device" in line for line in lines)
@@ -125,7 +132,7 @@ def test_peers_do_the_same_work_and_ratios_are_printed(monkeypatch, capsys, tmp_
 
 
 def test_a_peer_that_fails_costs_its_column_only(monkeypatch, capsys):
-    def measure(job):
+    def measure(job, **variables):
         if job.library == "diffusers":
             raise ChildProcessError("diffusers could not be measured")
         return figures(1.0)

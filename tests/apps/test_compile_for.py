@@ -80,7 +80,9 @@ def test_a_step_is_compiled_for_chips_that_are_not_here(assets, tmp_path):
     whole, shared = whole["2"], shared["2"]
     assert shared["arguments"] < 0.6 * whole["arguments"]
     assert whole["flops"] > 1e6 and whole["bytes"] > 1e5 and whole["temporaries"] > 0
-    assert whole["all-gather"] == 0 < sum(shared[name] for name in tpu.COLLECTIVES)
+    # Each chip has all branches of its pictures: nothing passes between them.
+    assert not any(whole[name] for name in tpu.COLLECTIVES)
+    assert sum(shared[name] for name in tpu.COLLECTIVES) > 0
 
 
 @NEEDS_LIBTPU

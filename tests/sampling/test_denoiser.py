@@ -62,8 +62,9 @@ def test_guidance_takes_one_call_of_both_halves(scale):
     (call,) = network.calls
     assert tuple(call["latents"].shape) == (4, 4, 4, 4)
     assert tuple(call["timestep"].shape) == (4,)
-    # The unconditional half comes first.
-    assert (evaluate(call["crossattn"]) == np.concatenate([0 * TEXT, TEXT])).all()
+    # Those of an image side by side, the unconditional one first.
+    expected = [0 * TEXT[0], TEXT[0], 0 * TEXT[1], TEXT[1]]
+    assert (evaluate(call["crossattn"]) == np.stack(expected)).all()
 
 
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "sample"])

@@ -212,7 +212,7 @@ def test_calls_of_the_network():
         calls.append((inputs["latents"].shape[0], watch, inputs["freeu"] is freeu))
         if "perturbed" in inputs:
             flags = ops.convert_to_numpy(inputs["perturbed"])
-            assert flags.tolist() == [False] * 4 + [True] * 2
+            assert flags.tolist() == [False, False, True] * 2
         return network(inputs, watch)
 
     freeu = ops.convert_to_tensor(np.float32([1.5, 1.6, 0.9, 0.2]))

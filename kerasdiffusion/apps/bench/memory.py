@@ -121,7 +121,7 @@ def _run(job: dict) -> None:
     import keras
     import numpy as np
 
-    from kerasdiffusion import StableDiffusion
+    from kerasdiffusion.stable_diffusion import StableDiffusion
 
     task, options = job["task"], {"precision": job["precision"]}
     if task == "nothing":

@@ -16,6 +16,7 @@ ROWS = (
     ("cold process to picture, s", "seconds", "cold_picture", 1),
     ("  of it: import, s", "seconds", "import", 1),
     ("  of it: build the model, s", "seconds", "build", 1),
+    ("the next process to picture, s", "seconds", "next_picture", 1),
     ("peak memory, GiB", "bytes", "peak", 2**30),
     ("peak device memory, GiB", "bytes", "device_peak", 2**30),
 )
@@ -37,7 +38,7 @@ def table(settings: Mapping, results: Mapping[str, Mapping]) -> str:
         header += [peer, "ratio"]
     lines = [header]
     for label, group, name, unit in ROWS:
-        figures = {library: results[library][group][name] for library in results}
+        figures = {library: results[library][group].get(name) for library in results}
         if all(figure is None for figure in figures.values()):
             continue
         line = [label.format(**settings), _shown(figures[OURS], unit)]

@@ -48,7 +48,8 @@ class Job:
         steps: Denoising steps, each one guided call of the U-Net.
         precision: One of `backend.PRECISIONS`.
         jit_compile: Whether to compile by XLA, or `"auto"`.
-        repeats: Measurements of which the median is taken.
+        repeats: Measurements of which the median is taken; 0 for the first picture and
+            nothing else.
         config: For peers: the `ModelConfig` as a dict.
         folder: For peers: the weights' folder in diffusers' layout, if there is one.
     """
@@ -110,6 +111,8 @@ def measure(job: Job, started: float) -> dict:
     first = _seconds(library.picture)
     seconds["cold_picture"] = time.time() - started
     memory = {"peak": peak_memory(), "device_peak": library.device_memory()}
+    if not job.repeats:
+        return {"seconds": seconds, "bytes": memory, "facts": library.facts}
 
     seconds["picture"] = _median(library.picture, job.repeats)
     seconds["compile"] = max(0.0, first - seconds["picture"])
