@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion import tpu
+from kerasdiffusion import openvino_programs, tpu
 
 PRECISIONS = (
     "auto",
@@ -71,6 +71,8 @@ def attention(query, key, value, causal: bool = False, seen=None):
         return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
 
     pieces, free = 1, mask is None and not causal
+    if free and openvino_programs.is_tracing():
+        return openvino_programs.attention(query, key, value)
     if free and keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
         return tpu.attention(query, key, value, attend)
     if free and keras.backend.backend() != "torch":
@@ -86,6 +88,13 @@ def attention(query, key, value, causal: bool = False, seen=None):
     split = ops.reshape(query, (shape[0], pieces, -1, *shape[2:]))
     split = ops.map(attend, ops.moveaxis(split, 1, 0))
     return ops.cast(ops.reshape(ops.moveaxis(split, 0, 1), shape), dtype)
+
+
+def while_loop(condition: Callable, body: Callable, state: tuple) -> tuple:
+    """`ops.while_loop`; one pass where a program does not go round, see `Program`."""
+    if openvino_programs.is_tracing():
+        return tuple(body(*state))
+    return ops.while_loop(condition, body, state)
 
 
 def spread(x):
@@ -119,6 +128,8 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
     Reference:
         Wu and He 2018, "Group Normalization", equation 7.
     """
+    if openvino_programs.is_tracing():
+        return openvino_programs.group_norm(x, gamma, beta, groups, epsilon)
     if keras.backend.backend() == "torch":  # fused there; the composition is 3 x slower
         from torch.nn import functional
 
@@ -200,8 +211,8 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def resolve_jit_compile(jit_compile: bool | str) -> bool:
-    """Whether to compile by XLA: `"auto"` does on GPUs and TPUs.
+def resolve_jit_compile(jit_compile: bool | str) -> bool | str:
+    """Whether to compile by XLA: `"auto"` does on GPUs and TPUs. Or `"openvino"`.
 
     On a CPU, XLA is slower than TensorFlow's own kernels; JAX has no other path.
     """
@@ -211,8 +222,11 @@ def resolve_jit_compile(jit_compile: bool | str) -> bool:
         )
     if isinstance(jit_compile, bool):
         return jit_compile
+    if jit_compile == openvino_programs.OPENVINO:
+        return openvino_programs.check(keras.backend.backend(), has_accelerator())
     raise ValueError(
-        f'`jit_compile` must be True, False or "auto". Received: {jit_compile!r}'
+        '`jit_compile` must be True, False, "auto" or "openvino". '
+        f"Received: {jit_compile!r}"
     )
 
 
@@ -250,10 +264,14 @@ class Program:
     Args:
         function: Takes and returns nested structures of tensors.
         layers: The Keras layers that the function calls.
-        jit_compile: Whether to compile by XLA (on PyTorch: by `torch.compile`).
+        jit_compile: Whether to compile by XLA (on PyTorch: by `torch.compile`). With
+            `"openvino"` the weights are copied into the program, which is compiled anew
+            where they have changed.
 
     Attributes:
         traces: How often it was traced, and so compiled. PyTorch does not trace.
+        goes_round: Whether a `while_loop` goes round within it. If not, there is one
+            pass to each call.
 
     Example:
 
@@ -267,9 +285,10 @@ class Program:
         self,
         function: Callable,
         layers: Sequence[keras.layers.Layer],
-        jit_compile: bool = False,
+        jit_compile: bool | str = False,
     ):
         self.traces = 0
+        self.goes_round = jit_compile != openvino_programs.OPENVINO
         self._layers = list(layers)
         wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
         wrap = wrap.get(keras.backend.backend(), self._torch)
@@ -282,9 +301,10 @@ class Program:
     def _tensorflow(self, function, jit_compile):
         import tensorflow as tf
 
-        return tf.function(
-            self._counted(function), jit_compile=jit_compile, autograph=False
-        )
+        function = self._counted(function)
+        if jit_compile == openvino_programs.OPENVINO:
+            return openvino_programs.compiled(function, self._layers)
+        return tf.function(function, jit_compile=jit_compile, autograph=False)
 
     def _jax(self, function, jit_compile):
         import jax

@@ -93,8 +93,9 @@ class LatentDiffusion(keras.Model):
         images.check_size(
             self.img_height, self.img_width, self.config.autoencoder.downsampling
         )
-        # `compile` of Keras sets `jit_compile` anew, for `fit`.
-        self.jit_compile = self._xla = backend.resolve_jit_compile(jit_compile)
+        self.compiler = backend.resolve_jit_compile(jit_compile)
+        # `compile` of Keras sets `jit_compile` anew, for `fit`: by XLA or not.
+        self.jit_compile = self.compiler is True
         self.precision, self.tiling = precision, tiling
         self._weights_source = weights
         self._tokenizer, self._tokenizer_2 = tokenizer, None
@@ -333,7 +334,9 @@ class LatentDiffusion(keras.Model):
             if name not in self._programs:
                 network = getattr(self, part)
                 function = functools.partial(through, network.stages[stage])
-                self._programs[name] = backend.Program(function, [network], self._xla)
+                self._programs[name] = backend.Program(
+                    function, [network], self.compiler
+                )
             return self._programs[name]
 
         return program
@@ -371,8 +374,11 @@ class LatentDiffusion(keras.Model):
                 "decode_begin": (self._coarse("decoder"), "decoder"),
             }[name]
             networks = [getattr(self, part), *followers]
-            self._programs[key] = backend.Program(function, networks, self._xla)
-        return self._programs[key]
+            self._programs[key] = backend.Program(function, networks, self.compiler)
+        program = self._programs[key]
+        if name == "denoise" and not program.goes_round:
+            return loop.row_by_row(program)
+        return program
 
 
 def _key(source):

@@ -11,7 +11,10 @@ ROOT = Path(__file__).parents[1] / "kerasdiffusion"
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up; rooms that are not named are packages of the same name.
 FLOORS = (
-    {"_version", "config", "families", "presets", "backend", "tpu", "prompts"},
+    {
+        *("_version", "config", "families", "presets", "backend", "prompts"),
+        *("tpu", "openvino_programs"),
+    },
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
