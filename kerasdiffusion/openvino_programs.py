@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import importlib.util
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 
 #: The value of `jit_compile` that asks for it.
 OPENVINO = "openvino"
+#: Programs of one function: a run that guides in part of its steps takes two.
+KEPT = 2
 
 _tracing = False
 
@@ -95,10 +98,10 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
 def compiled(function: Callable, layers: Sequence) -> Callable:
     """A function of tensors and layers, as OpenVINO runs it.
 
-    Each structure, shape and dtype of the arguments is compiled once. The weights are
-    the program's own then, in the form that the kernels want: other values in the
-    layers' variables, however they came there, make it compile anew. A loop of
-    `backend.while_loop` is made once only; `Program.goes_round` says so.
+    Each structure, shape and dtype of the arguments is compiled, and the latest `KEPT`
+    of them are kept: each has the weights once more, in the form that the kernels want.
+    Other values in the layers' variables, however they came there, make it compile
+    anew. A loop of `backend.while_loop` is one pass; `Program.goes_round` says so.
 
     Args:
         function: Takes and returns nested structures of tensors.
@@ -109,8 +112,13 @@ def compiled(function: Callable, layers: Sequence) -> Callable:
     """
     known: dict[str, _Compiled] = {}
     held: list = []  # the values that they were compiled with
+    lock = threading.Lock()
 
     def run(*args):
+        with lock:
+            return run_alone(*args)
+
+    def run_alone(*args):
         import keras
 
         values = [_read(v) for layer in layers for v in layer.variables]
@@ -120,8 +128,10 @@ def compiled(function: Callable, layers: Sequence) -> Callable:
         key = repr(
             keras.tree.map_structure(lambda x: (tuple(x.shape), x.dtype.name), args)
         )
-        if key not in known:
-            known[key] = _Compiled(function, layers, held, args)
+        program = known.pop(key, None)
+        while len(known) >= KEPT:
+            del known[next(iter(known))]  # ahead of compiling, which takes memory
+        known[key] = program or _Compiled(function, layers, held, args)
         return known[key](args)
 
     return run

@@ -120,8 +120,24 @@ def test_what_is_turned_between_two_calls_compiles_nothing(openvino):
         unconditional_guidance_scale=3.0,
     )
     assert openvino.traces == before
-    paint(openvino, batch_size=3)
+    for _ in range(2):  # of two shapes in turn
+        paint(openvino, batch_size=3)
+        paint(openvino)
     assert openvino.traces["denoise"] == before["denoise"] + 1
+
+
+@tensorflow
+def test_the_latest_programs_are_kept():
+    """Each has the weights once more."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    dense = keras.layers.Dense(2)
+    dense.build((None, 3))
+    program = backend.Program(dense, [dense], "openvino")
+    for count, traces in ((1, 1), (2, 2), (1, 2), (3, 3), (1, 3), (2, 4)):
+        x = np.ones((count, 3), "float32")
+        found = backend.to_numpy(program(x))
+        assert found == pytest.approx(x @ np.array(dense.kernel), abs=1e-6)
+        assert program.traces == traces
 
 
 @tensorflow

@@ -122,4 +122,4 @@ class Library:
         branches, shares, _ = self.model._branches([PROMPT] * count, [PROMPT], run)
         carry = loop.start(self._latents * np.float32(table.initial_scale))
         scale = np.float32(GUIDANCE_SCALE)
-        return branches, scale, shares, {}, (), carry, rows, noise
+        return branches, scale, shares, {}, [], carry, rows, noise
