@@ -97,7 +97,9 @@ class Autoencoding:
             if name not in self._programs:
                 network = self._network(part)
                 function = functools.partial(through, network.stages[stage])
-                self._programs[name] = backend.Program(function, [network], self._xla)
+                self._programs[name] = backend.Program(
+                    function, [network], self.compiler
+                )
             return self._running(part, self._programs[name])
 
         return program

@@ -1,14 +1,13 @@
-"""What depends on the Keras backend, the device or the compiler: the only such file.
+"""What depends on the Keras backend, the device or the compiler.
 
-Everything above is written in `keras.ops` and asks here for attention, for compiled
-programs and for the defaults of the machine.
+Everything above is written in `keras.ops` and asks here for compiled programs and for
+the defaults of the machine, and `operations.py` for attention and its like.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion import replicas, tensorflow_cpu, tpu
+from kerasdiffusion import openvino_programs, profiling, replicas, tensorflow_cpu, tpu
 
 PRECISIONS = (
     "auto",
@@ -31,79 +30,13 @@ PRECISIONS = (
 
 #: Where Linux says what the CPU can do.
 CPUINFO = Path("/proc/cpuinfo")
-#: The largest attention map that is made at once, and how large its pieces then are:
-#: queries times keys times heads times the batch, 4 GiB and 256 MiB.
-MAX_SCORES, PIECE = 2**30, 2**26
 
 
-def attention(query, key, value, causal: bool = False, seen=None):
-    """Scaled dot-product attention with a float32 softmax.
-
-    Args:
-        query: Tensor of shape `(batch, queries, heads, head_width)`.
-        key: Tensor of shape `(batch, keys, heads, head_width)`.
-        value: Tensor of the shape of `key`.
-        causal: Whether a query sees only the keys up to its own position.
-        seen: Which keys are seen at all, boolean of shape `(batch, keys)`; all by
-            default.
-
-    Returns:
-        Tensor of the shape of `query`.
-
-    Reference:
-        Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1.
-    """
-    dtype = keras.backend.standardize_dtype(query.dtype)
-    if (
-        dtype == "float16"
-        and keras.backend.backend() == "jax"
-        and not has_accelerator()
-    ):  # JAX has no product of float16 into float32 on CPUs
-        query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
-    mask = None
-    if seen is not None:
-        mask = ops.cast(seen, "bool")[:, None, None, :]
-        if causal:  # not every backend takes both
-            before = np.tril(np.ones((query.shape[1], key.shape[1]), "bool"))
-            mask, causal = ops.logical_and(mask, before), False
-
-    def attend(query, key=key, value=value):
-        return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
-
-    if keras.backend.backend() == "torch" and getattr(query, "requires_grad", 0):
-        attend = _with_fast_gradients(attend)
-    pieces, free = 1, mask is None and not causal
-    if free and keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
-        return tpu.attention(query, key, value, attend)
-    most, piece = MAX_SCORES, PIECE
-    if free and tensorflow_cpu.has_attention(query, key):
-        most, piece = tensorflow_cpu.MAX_SCORES, tensorflow_cpu.PIECE
-
-        def attend(query):
-            return tensorflow_cpu.attention(query, key, value)
-
-    if free and keras.backend.backend() != "torch":
-        # PyTorch keeps no map of attention; elsewhere a large one goes in pieces.
-        sizes = (*query.shape[:3], key.shape[1])
-        scores = math.prod(n or 1 for n in sizes)  # a batch may be of any size
-        if scores > most and query.shape[1]:
-            while scores > piece * pieces and query.shape[1] % (2 * pieces) == 0:
-                pieces *= 2
-    if pieces == 1:
-        return ops.cast(attend(query), dtype)
-    shape = ops.shape(query)
-    split = ops.reshape(query, (shape[0], pieces, -1, *shape[2:]))
-    split = ops.map(attend, ops.moveaxis(split, 1, 0))
-    return ops.cast(ops.reshape(ops.moveaxis(split, 0, 1), shape), dtype)
-
-
-def _with_fast_gradients(attend: Callable) -> Callable:
-    """PyTorch's attention with a gradient that does not slow training down."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    # On CPUs, the fused gradient takes three times the products' time in bfloat16.
-    return attend if torch.cuda.is_available() else sdpa_kernel(SDPBackend.MATH)(attend)
+def while_loop(condition: Callable, body: Callable, state: tuple) -> tuple:
+    """`ops.while_loop`; one pass where a program does not go round, see `Program`."""
+    if openvino_programs.is_tracing():
+        return tuple(body(*state))
+    return ops.while_loop(condition, body, state)
 
 
 def spread(x):
@@ -119,109 +52,6 @@ def spread(x):
         The same tensor.
     """
     return tpu.spread(x) if keras.backend.backend() == "jax" else x
-
-
-def group_norm(x, gamma, beta, groups: int, epsilon: float):
-    """Group normalisation over height, width and the channels of each group.
-
-    Args:
-        x: Tensor of shape `(batch, height, width, channels)`.
-        gamma: Scale, float32 of shape `(channels,)`.
-        beta: Shift, float32 of shape `(channels,)`.
-        groups: Number of groups that the channels fall into.
-        epsilon: Added to the variance.
-
-    Returns:
-        Tensor of the shape of `x`, in its dtype or in float32.
-
-    Reference:
-        Wu and He 2018, "Group Normalization", equation 7.
-    """
-    if tensorflow_cpu.has_group_norm(x):
-        return tensorflow_cpu.group_norm(x, gamma, beta, groups, epsilon)
-    x = ops.cast(x, "float32")
-    if keras.backend.backend() == "torch":  # fused there; the composition is 3 x slower
-        from torch.nn import functional
-
-        x = functional.group_norm(ops.moveaxis(x, -1, 1), groups, gamma, beta, epsilon)
-        return ops.moveaxis(x, 1, -1)
-    width = x.shape[-1]
-
-    def over_groups(per_channel):
-        """Means of each group, repeated to (batch, 1, 1, channels)."""
-        members = ops.reshape(per_channel, (-1, groups, width // groups))
-        # Not `ops.repeat`, which is thirty operations on TensorFlow.
-        mean = ops.mean(members, axis=-1, keepdims=True) * ops.ones_like(members)
-        return ops.reshape(mean, (-1, 1, 1, width))
-
-    x = x - over_groups(ops.mean(x, axis=(1, 2), keepdims=True))
-    variance = over_groups(ops.mean(x * x, axis=(1, 2), keepdims=True))
-    return x * (ops.rsqrt(variance + epsilon) * gamma) + beta
-
-
-def layer_norm(x, gamma, beta, epsilon: float):
-    """Layer normalisation over the last axis, in float32.
-
-    Args:
-        x: Tensor of shape `(..., channels)`.
-        gamma: Scale of shape `(channels,)`.
-        beta: Shift of shape `(channels,)`.
-        epsilon: Added to the variance.
-
-    Returns:
-        Tensor of the shape and dtype of `x`.
-
-    Reference:
-        Ba et al. 2016, "Layer Normalization", equation 4.
-    """
-    dtype = x.dtype
-    x, gamma, beta = (ops.cast(each, "float32") for each in (x, gamma, beta))
-    if keras.backend.backend() == "torch":
-        from torch.nn import functional
-
-        x = functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
-    else:
-        x = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(x), axis=-1, keepdims=True)
-        x = x * (ops.rsqrt(variance + epsilon) * gamma) + beta
-    return ops.cast(x, dtype)
-
-
-def upsample(x, conv: keras.layers.Conv2D, size: tuple | None = None):
-    """Doubles height and width by repetition, then convolves.
-
-    Args:
-        x: Tensor of shape `(batch, height, width, channels)`.
-        conv: The convolution.
-        size: Height and width, which may be one less than the double.
-
-    Returns:
-        Tensor of shape `(batch, *size, filters)`.
-    """
-    doubled = (2 * x.shape[1], 2 * x.shape[2]) if None not in x.shape else None
-    if tensorflow_cpu.has_upsample(x) and size in (None, doubled):
-        return tensorflow_cpu.upsample(x, conv.kernel, conv.bias)
-    x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
-    return conv(x if size is None else x[:, : size[0], : size[1]])
-
-
-def gelu(x):
-    """GELU as it is defined, by the error function.
-
-    Args:
-        x: Tensor of any shape.
-
-    Returns:
-        Tensor of the shape and dtype of `x`.
-
-    Reference:
-        Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", section 2.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return ops.gelu(x, approximate=False)
-    # TensorFlow's own is ten times as slow, by a function of few vector instructions.
-    wide = ops.cast(x, "float32")
-    return ops.cast(0.5 * wide * (1.0 + ops.erf(wide * math.sqrt(0.5))), x.dtype)
 
 
 def has_accelerator() -> bool:
@@ -287,8 +117,8 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def resolve_jit_compile(jit_compile: bool | str) -> bool:
-    """Whether to compile by XLA: `"auto"` does on GPUs and TPUs.
+def resolve_jit_compile(jit_compile: bool | str) -> bool | str:
+    """Whether to compile by XLA: `"auto"` does on GPUs and TPUs. Or `"openvino"`.
 
     On a CPU, XLA is slower than TensorFlow's own kernels; JAX has no other path.
     """
@@ -298,8 +128,11 @@ def resolve_jit_compile(jit_compile: bool | str) -> bool:
         )
     if isinstance(jit_compile, bool):
         return jit_compile
+    if jit_compile == openvino_programs.OPENVINO:
+        return openvino_programs.check(keras.backend.backend(), has_accelerator())
     raise ValueError(
-        f'`jit_compile` must be True, False or "auto". Received: {jit_compile!r}'
+        '`jit_compile` must be True, False, "auto" or "openvino". '
+        f"Received: {jit_compile!r}"
     )
 
 
@@ -337,11 +170,15 @@ class Program:
     Args:
         function: Takes and returns nested structures of tensors.
         layers: The Keras layers that the function calls.
-        jit_compile: Whether to compile by XLA (on PyTorch: by `torch.compile`).
+        jit_compile: Whether to compile by XLA (on PyTorch: by `torch.compile`). With
+            `"openvino"` the weights are copied into the program, which is compiled anew
+            where they have changed.
         axes: Where the batch is, to be divided under `tf.distribute`: `replicas`.
 
     Attributes:
         traces: How often it was traced, and so compiled. PyTorch does not trace.
+        goes_round: Whether a `while_loop` goes round within it. If not, there is one
+            pass to each call.
 
     Example:
 
@@ -355,10 +192,11 @@ class Program:
         self,
         function: Callable,
         layers: Sequence[keras.layers.Layer],
-        jit_compile: bool = False,
+        jit_compile: bool | str = False,
         axes: tuple[Callable, Callable] | None = None,
     ):
         self.traces, self._axes = 0, axes
+        self.goes_round = jit_compile != openvino_programs.OPENVINO
         self._layers = list(layers)
         wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
         wrap = wrap.get(keras.backend.backend(), self._torch)
@@ -372,6 +210,8 @@ class Program:
         import tensorflow as tf
 
         function = self._counted(function)
+        if jit_compile == openvino_programs.OPENVINO:
+            return openvino_programs.compiled(function, self._layers)
         if not jit_compile and not has_accelerator():
             function = tensorflow_cpu.kernels()(function)
         strategy = self._axes and replicas.strategy_of(self._variables())
@@ -409,6 +249,31 @@ class Program:
 
     def _variables(self):
         return [variable for layer in self._layers for variable in layer.variables]
+
+
+def profile(run: Callable[[], object]) -> dict[str, tuple[float, int]]:
+    """The operations of a call, the costliest first.
+
+    Args:
+        run: Makes the call and waits for its result. Run it once before, so that
+            nothing is compiled here.
+
+    Returns:
+        Seconds and number of calls by the operation's kind: TensorFlow's name of it,
+        XLA's without its number, or the kernel's on a GPU. Operations that run beside
+        each other add up to more than the time of the call.
+
+    Example:
+
+    >>> x = keras.random.normal((64, 64))
+    >>> found = profile(lambda: keras.ops.convert_to_numpy(x @ x))
+    """
+    by = {
+        "tensorflow": profiling.tensorflow,
+        "jax": profiling.jax,
+        "torch": profiling.torch,
+    }
+    return profiling.summed(by[keras.backend.backend()](run))
 
 
 def peak_device_memory() -> int | None:

@@ -98,8 +98,9 @@ class LatentDiffusion(Autoencoding, keras.Model):
         images.check_size(
             self.img_height, self.img_width, self.config.autoencoder.downsampling
         )
-        # `compile` of Keras sets `jit_compile` anew, for `fit`.
-        self.jit_compile = self._xla = backend.resolve_jit_compile(jit_compile)
+        self.compiler = backend.resolve_jit_compile(jit_compile)
+        # `compile` of Keras sets `jit_compile` anew, for `fit`: by XLA or not.
+        self.jit_compile = self.compiler is True
         self.precision, self.tiling = precision, tiling
         self._weights_source = weights
         self._tokenizer, self._tokenizer_2 = tokenizer, None
@@ -317,9 +318,12 @@ class LatentDiffusion(Autoencoding, keras.Model):
             }[name]
             networks = [self._network(part), *followers]
             self._programs[key] = backend.Program(
-                function, networks, self._xla, AXES.get(name)
+                function, networks, self.compiler, AXES.get(name)
             )
-        return self._running(part, self._programs[key])
+        program = self._running(part, self._programs[key])
+        if name == "denoise" and not self._programs[key].goes_round:
+            return loop.row_by_row(program)
+        return program
 
     def _running(self, part: str, program: backend.Program):
         """A program whose part comes into memory where it is not there."""

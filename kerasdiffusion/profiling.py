@@ -8,8 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import keras
-
 #: What profilers list beside operations: their executors, and calls that hold others.
 _HOLDERS = re.compile(
     r"::|^Run$|^Process$|inference_|EagerExecute|EagerConst|TfrtCpu|PjitFunction"
@@ -17,32 +15,24 @@ _HOLDERS = re.compile(
 )
 
 
-def operations(run: Callable[[], object]) -> dict[str, tuple[float, int]]:
-    """The operations of a call, the costliest first.
+def summed(costs: Iterable[tuple[str, float, int]]) -> dict[str, tuple[float, int]]:
+    """Costs by kind, the largest first.
 
     Args:
-        run: Makes the call and waits for its result. Run it once before, so that
-            nothing is compiled here.
+        costs: Kind, seconds and calls of operations, as the functions here give them.
 
     Returns:
-        Seconds and number of calls by the operation's kind: TensorFlow's name of it,
-        XLA's without its number, or the kernel's on a GPU. Operations that run beside
-        each other add up to more than the time of the call.
-
-    Example:
-
-    >>> x = keras.random.normal((64, 64))
-    >>> found = operations(lambda: keras.ops.convert_to_numpy(x @ x))
+        Seconds and number of calls by kind.
     """
-    read = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
     found = defaultdict(lambda: (0.0, 0))
-    for kind, seconds, count in read[keras.backend.backend()](run):
+    for kind, seconds, count in costs:
         before = found[kind]
         found[kind] = before[0] + seconds, before[1] + count
     return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
 
-def _tensorflow(run):
+def tensorflow(run: Callable[[], object]) -> Iterator[tuple[str, float, int]]:
+    """What TensorFlow's profiler says of a call."""
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
@@ -70,13 +60,14 @@ def _tensorflow(run):
                 yield name.rpartition(":")[2], seconds, 1
 
 
-def _jax(run):
-    import jax
+def jax(run: Callable[[], object]) -> Iterator[tuple[str, float, int]]:
+    """What JAX's profiler says of a call."""
+    from jax import profiler
 
     with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
+        with profiler.trace(folder):
             run()
-        data = jax.profiler.ProfileData.from_file(str(_written(folder)))
+        data = profiler.ProfileData.from_file(str(_written(folder)))
         events = {
             plane.name: [
                 (event.name, event.duration_ns / 1e9)
@@ -89,11 +80,12 @@ def _jax(run):
     yield from _named(_on_devices(events))
 
 
-def _torch(run):
-    import torch
+def torch(run: Callable[[], object]) -> Iterator[tuple[str, float, int]]:
+    """What PyTorch's profiler says of a call."""
+    from torch import cuda
     from torch.profiler import ProfilerActivity, profile
 
-    activities, has_gpu = [ProfilerActivity.CPU], torch.cuda.is_available()
+    activities, has_gpu = [ProfilerActivity.CPU], cuda.is_available()
     if has_gpu:
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as found:

@@ -82,6 +82,8 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
         img_height: Height of the pictures in pixels, a multiple of 8.
         img_width: Width of the pictures in pixels, a multiple of 8.
         jit_compile: Whether to compile by XLA; `"auto"` does on GPUs and TPUs.
+            `"openvino"` compiles by OpenVINO, on CPUs and the TensorFlow backend; it
+            has a copy of the weights, and compiles anew where they have changed.
         precision: Dtype policy of the networks, one of `backend.PRECISIONS`. `"auto"`
             takes the global policy where one was set, else half precision on a GPU
             or TPU, bfloat16 on a CPU with AMX (TensorFlow, PyTorch) and float32 on

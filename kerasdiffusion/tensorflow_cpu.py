@@ -28,7 +28,7 @@ MAX_BATCH = 16
 
 @contextlib.contextmanager
 def kernels() -> Iterator[None]:
-    """Within it, `backend.attention` and `backend.group_norm` use these kernels."""
+    """Within it, `operations.py` uses these kernels."""
     before = _active.set(True)
     try:
         yield

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion import backend, tensorflow_cpu
+from kerasdiffusion import backend, operations, tensorflow_cpu
 from kerasdiffusion.models.layers import GroupNorm, Upsample
 from tests.models.test_layers import grouped
 from tests.test_backend import attended
@@ -46,7 +46,7 @@ def test_attention(dtype, error):
     query, key, value = normal(2, 6, 3, 4), normal(2, 5, 3, 4), normal(2, 5, 3, 4)
 
     def attention(*tensors):
-        return backend.attention(*(ops.cast(each, dtype) for each in tensors))
+        return operations.attention(*(ops.cast(each, dtype) for each in tensors))
 
     found = program(attention)(query, key, value)
     assert keras.backend.standardize_dtype(found.dtype) == dtype
@@ -60,9 +60,9 @@ def test_a_large_attention_goes_in_pieces(monkeypatch):
     query, key, value = normal(2, 8, 3, 4), normal(2, 5, 3, 4), normal(2, 5, 3, 4)
     monkeypatch.setattr(tensorflow_cpu, "MAX_SCORES", 2 * 8 * 3 * 5 - 1)
     monkeypatch.setattr(tensorflow_cpu, "PIECE", 2 * 2 * 3 * 5)
-    found = backend.to_numpy(program(backend.attention)(query, key, value))
+    found = backend.to_numpy(program(operations.attention)(query, key, value))
     assert found == pytest.approx(attended(query, key, value, False), abs=1e-5)
-    assert "While" in " ".join(kernels_of(backend.attention, query, key, value))
+    assert "While" in " ".join(kernels_of(operations.attention, query, key, value))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 6), (3, 4, 5, 6), (2, 7, 3, 12)])
@@ -70,7 +70,7 @@ def test_group_norm(shape):
     x, gamma, beta = normal(*shape, mean=4), normal(shape[-1]), normal(shape[-1])
 
     def norm(*tensors):
-        return backend.group_norm(*tensors, 3, 1e-5)
+        return operations.group_norm(*tensors, 3, 1e-5)
 
     found = backend.to_numpy(program(norm)(x, gamma, beta))
     assert found == pytest.approx(grouped(x, 3, 1e-5) * gamma + beta, abs=1e-4)

@@ -26,7 +26,7 @@ PRECISIONS = (
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `--backend`, `--precision`, `--jit` and `--no-jit`."""
+    """Adds `--backend`, `--precision`, `--jit`, `--no-jit` and `--openvino`."""
     group = parser.add_argument_group("how to compute")
     add_backend_option(group)
     group.add_argument(
@@ -41,6 +41,14 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="compile by XLA, on torch by torch.compile (default: where it is faster)",
     )
+    group.add_argument(
+        "--openvino",
+        dest="jit",
+        action="store_const",
+        const="openvino",
+        help="compile by OpenVINO, on CPUs and the tensorflow backend: pip install "
+        "kerasdiffusion[openvino]",
+    )
 
 
 def add_backend_option(parser) -> None:
@@ -53,7 +61,7 @@ def add_backend_option(parser) -> None:
 
 
 def jit_compile(args: argparse.Namespace) -> bool | str:
-    """The `jit_compile` that `--jit`, `--no-jit` or neither stands for."""
+    """The `jit_compile` that `--jit`, `--no-jit`, `--openvino` or none stands for."""
     return "auto" if args.jit is None else args.jit
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasdiffusion import backend
+from kerasdiffusion import backend, operations
 from kerasdiffusion.models.taps import tapped
 from kerasdiffusion.models.tiles import current_whole, normalize
 
@@ -99,7 +99,7 @@ class GroupNorm(keras.layers.Layer):
         how = gamma, beta, self.groups, self.epsilon
         whole = current_whole()
         if whole is None:
-            x = backend.group_norm(x, *how)
+            x = operations.group_norm(x, *how)
         else:
             x = normalize(whole, ops.cast(x, "float32"), *how)
         return ops.cast(ops.silu(x) if self.silu else x, self.compute_dtype)
@@ -114,7 +114,7 @@ class LayerNorm(keras.layers.LayerNormalization):
         super().__init__(epsilon=1e-5, **kwargs)
 
     def call(self, x):
-        return backend.layer_norm(x, self.gamma, self.beta, self.epsilon)
+        return operations.layer_norm(x, self.gamma, self.beta, self.epsilon)
 
 
 class Downsample(Block):
@@ -147,7 +147,7 @@ class Upsample(Block):
     def call(self, x, like=None):
         """`like` is what the result is joined to: where its size is odd, ours is."""
         size = None if like is None else tuple(ops.shape(like)[1:3])
-        return backend.upsample(x, self.conv, size)
+        return operations.upsample(x, self.conv, size)
 
 
 class ResidualBlock(keras.layers.Layer):
@@ -244,7 +244,7 @@ class Attention(Block):
         context = x if to_itself else context
         query = self._split(self.query(x))
         key, value = self._split(self.key(context)), self._split(self.value(context))
-        h = backend.attention(query, key, value, self.causal, seen)
+        h = operations.attention(query, key, value, self.causal, seen)
         if to_itself:
             h = tapped(self.path, query, key, value, h)
         return self.out(ops.reshape(h, ops.shape(x)[:-1] + (-1,)))

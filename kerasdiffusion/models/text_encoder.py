@@ -5,13 +5,13 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasdiffusion import backend
+from kerasdiffusion import backend, operations
 from kerasdiffusion.config import TextEncoderConfig
 from kerasdiffusion.models.layers import Attention, Block, Dense, LayerNorm, Network
 
 ACTIVATIONS = {
     "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x),
-    "gelu": backend.gelu,
+    "gelu": operations.gelu,
 }
 
 

@@ -61,7 +61,7 @@ def current_whole() -> Whole | None:
 def normalize(whole: Whole, x, gamma, beta, groups: int, epsilon: float):
     """Group normalisation of a tile by the whole picture's statistics.
 
-    The arguments are those of `backend.group_norm`, for a batch of one.
+    The arguments are those of `operations.group_norm`, for a batch of one.
 
     Raises:
         Enough: If they are not known yet; the tile's own are in `whole.measured`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from kerasdiffusion import backend
+from kerasdiffusion import backend, operations
 from kerasdiffusion.config import DiffusionModelConfig
 from kerasdiffusion.models.layers import (
     Attention,
@@ -104,4 +104,4 @@ class GatedPerceptron(Block):
 
     def call(self, x):
         h, gate = ops.split(self.hidden(x), 2, axis=-1)
-        return self.out(h * backend.gelu(gate))
+        return self.out(h * operations.gelu(gate))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
+from kerasdiffusion.backend import while_loop
 from kerasdiffusion.sampling.table import COLUMNS, HISTORY, STATES
 
 
@@ -143,5 +145,24 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop, known=()) -> 
     stop = ops.cast(stop, "int32")
     *carry, memory = carry
     state = (first, *carry, *memory)
-    _, x, anchor, history, *memory = ops.while_loop(lambda i, *_: i < stop, body, state)
+    _, x, anchor, history, *memory = while_loop(lambda i, *_: i < stop, body, state)
     return Carry(x, anchor, history, tuple(memory))
+
+
+def row_by_row(program: Callable) -> Callable:
+    """The same walk by a program of `run` that makes one row at each call.
+
+    Args:
+        program: Takes what `run` takes from `carry` on, and anything ahead of it.
+
+    Returns:
+        A function of the same arguments.
+    """
+
+    def walk(*args):
+        *ahead, carry, rows, noise, start, stop, known = args
+        for i in map(np.int32, range(int(start), int(stop))):
+            carry = program(*ahead, carry, rows, noise, i, i + 1, known)
+        return carry
+
+    return walk

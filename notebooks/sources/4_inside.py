@@ -18,7 +18,7 @@ from IPython.display import display
 from keras import ops
 from PIL import Image
 
-from kerasdiffusion import StableDiffusion, backend
+from kerasdiffusion import StableDiffusion, backend, operations
 from kerasdiffusion.images import grid
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.schedule import Schedule
@@ -87,7 +87,7 @@ for step in chosen:
 # middle step, here is where each word is listened to, averaged over heads and layers. White
 # is much.
 # %%
-attention, maps = backend.attention, []
+attention, maps = operations.attention, []
 
 
 def watched(query, key, *others):
@@ -100,7 +100,7 @@ def watched(query, key, *others):
 
 middle = steps[STEPS // 2]
 timestep = Schedule(model.config.schedule).timestep_at(middle.sigma)
-backend.attention = watched
+operations.attention = watched
 model.diffusion_model(
     {
         "latents": ops.convert_to_tensor(middle.latents),
@@ -108,7 +108,7 @@ model.diffusion_model(
         "crossattn": ops.convert_to_tensor(context),
     }
 )
-backend.attention = attention
+operations.attention = attention
 
 height, width = model.img_height, model.img_width
 total = np.zeros((height, width, context.shape[1]))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,16 @@ def test_the_worker_measures_a_model_from_the_disk(model, tmp_path, monkeypatch)
     assert facts["config"]["diffusion_model"]["block_widths"] == [32, 64]
 
 
+def test_parts_are_measured_alone(model, tmp_path):
+    result = tmp_path / "result.json"
+    job = make_job(model, only=("decode",))
+    worker.main(worker.to_json(job), "0", str(result))
+    measured = json.loads(result.read_text())
+    known = {name for name, figure in measured["seconds"].items() if figure is not None}
+    assert known == {"import", "build", "decode"}
+    assert measured["bytes"] == {"peak": None, "device_peak": None}
+
+
 def test_random_weights_need_none_on_the_disk(model):
     from kerasdiffusion.apps.bench.ours import Library
 
@@ -129,6 +140,39 @@ def test_peers_do_the_same_work_and_ratios_are_printed(monkeypatch, capsys, tmp_
     assert json.loads(path.read_text())["results"]["diffusers"] == figures(
         4.0, precision="bfloat16"
     )
+
+
+def test_by_openvino_and_beside_it(monkeypatch, capsys):
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: True)
+    ran = []
+
+    def run_apart(library, module, *arguments, **environment):
+        job = json.loads(arguments[0])
+        ran.append((library, module, job["jit_compile"], job["only"], environment))
+        if module == "peer_openvino":
+            assert job["converted"] is None and Path(arguments[1]).is_dir()
+            return
+        assert (job["converted"] is not None) == (library == "openvino")
+        content = figures(1.0, jit_compile=job["jit_compile"])
+        Path(arguments[2]).write_text(json.dumps(content))
+
+    monkeypatch.setattr(command, "run_apart", run_apart)
+    arguments = "bench --preset sd1.5 --openvino --only cold,network --peer openvino"
+    assert main([*arguments.split(), "--peer", "kerasdiffusion-openvino"]) == 0
+    how = ("openvino", ["cold", "network"])
+    assert ran == [
+        ("kerasdiffusion", "worker", *how, {}),
+        ("openvino", "peer_openvino", *how, {}),
+        ("openvino", "worker", *how, {}),
+        ("kerasdiffusion-openvino", "worker", *how, {"KERAS_BACKEND": "tensorflow"}),
+    ]
+    assert ", float32, OpenVINO; medians" in capsys.readouterr().out
+
+
+def test_only_what_there_is_can_be_measured(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--only", "network,decoder"])
+    assert "must be of cold, picture, network, decode" in capsys.readouterr().err
 
 
 def test_a_peer_that_fails_costs_its_column_only(monkeypatch, capsys):

@@ -45,6 +45,47 @@ def test_diffusers_runs_at_our_geometry(precision):
     assert library.pipeline.unet.config.block_out_channels == [32, 64]
 
 
+def test_compiled_diffusers_freezes_its_weights(monkeypatch):
+    module = pytest.importorskip("kerasdiffusion.apps.bench.peer_diffusers_compiled")
+    import torch
+
+    compiled = []
+
+    def compile(function, **options):  # the real one takes minutes
+        compiled.append((function.__qualname__, options))
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile)
+    drive(module.Library(JOB))
+    if not torch.cuda.is_available():
+        assert torch._inductor.config.freezing
+        names = "UNet2DConditionModel.forward", "AutoencoderKL.decode"
+        assert compiled == [(name, {"dynamic": False}) for name in names]
+
+
+def test_openvino_has_diffusers_numbers(tmp_path):
+    """The same weights give the same prediction, by what was converted."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    import torch
+
+    peer = pytest.importorskip("kerasdiffusion.apps.bench.peer_openvino")
+    torch.manual_seed(0)
+    peer.convert(JOB, str(tmp_path))
+    torch.manual_seed(0)
+    plain = peer.peer_diffusers.Library(JOB)
+    library = peer.Library(dataclasses.replace(JOB, converted=str(tmp_path)))
+    drive(library)
+    names = sorted(path.name for path in tmp_path.glob("*.xml"))
+    assert names == ["decoder.xml", "text_encoder.xml", "unet.xml"]
+    latents = torch.randn(4, 4, 16, 32)
+    context = plain.context.expand(4, -1, -1)
+    with torch.no_grad():
+        expected = plain.pipeline.unet(latents, 300, context).sample
+        found = library.pipeline.unet(latents, 300, context).sample
+    assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
+    assert expected.abs().max() > 0.1
+
+
 def test_keras_cv_runs_its_own_loop(monkeypatch):
     """With small networks in place of its own, which have one size."""
     peer_keras_cv = pytest.importorskip("kerasdiffusion.apps.bench.peer_keras_cv")

@@ -18,12 +18,19 @@ import kerasdiffusion
 from kerasdiffusion import compile_cache
 from kerasdiffusion.apps import cli, options
 from kerasdiffusion.apps.bench import compile_for, memory, report
-from kerasdiffusion.apps.bench.worker import Job, to_json
+from kerasdiffusion.apps.bench.worker import PARTS, Job, to_json
 from kerasdiffusion.families import SD1
 from kerasdiffusion.presets import PRESETS
 from kerasdiffusion.tpu import CHIPS
 
-PEERS = {"diffusers": "diffusers", "keras-cv": "keras_cv"}
+#: What is measured beside this library, and what must be installed for it.
+PEERS = {
+    "diffusers": ("diffusers",),
+    "diffusers-compiled": ("diffusers",),
+    "openvino": ("openvino", "diffusers"),
+    "keras-cv": ("keras_cv",),
+    "kerasdiffusion-openvino": ("openvino",),
+}
 KERAS_CV_MULTIPLE = 128
 
 
@@ -56,7 +63,18 @@ def register(commands) -> None:
         default=[],
         choices=PEERS,
         help="measure this library too, on the same machine, sizes and precision; may "
-        "be given twice. keras-cv has Stable Diffusion 1's networks only",
+        "be given several times. diffusers-compiled is diffusers under torch.compile, "
+        "openvino its networks by way of OpenVINO on a CPU, kerasdiffusion-openvino "
+        "this library so; keras-cv has Stable Diffusion 1's networks only",
+    )
+    parser.add_argument(
+        "--only",
+        type=parts,
+        default=PARTS,
+        metavar="PARTS",
+        help="measure only these, with commas between: cold (a first picture from a "
+        "cold process, and the peak memory), picture (warm ones), network, decode, "
+        "encode (default: all)",
     )
     parser.add_argument(
         "--size",
@@ -130,6 +148,16 @@ def register(commands) -> None:
     parser.set_defaults(run=run)
 
 
+def parts(text: str) -> tuple[str, ...]:
+    """Names of `PARTS` with commas between."""
+    found = tuple(options.names(text))
+    if not set(found) <= set(PARTS):
+        raise argparse.ArgumentTypeError(
+            f"must be of {', '.join(PARTS)}, with commas between. Received: {text}"
+        )
+    return found
+
+
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the table and writes the JSON file."""
     if args.compile_for is not None:
@@ -150,6 +178,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         jit_compile=options.jit_compile(args),
         repeats=args.repeats,
+        only=args.only,
     )
     if args.profile:
         from kerasdiffusion.apps.bench import profile
@@ -174,9 +203,7 @@ def run(args: argparse.Namespace) -> int:
             )
         }
         try:
-            results[peer] = measure_apart(
-                dataclasses.replace(job, library=peer, **same)
-            )
+            results[peer] = measure_peer(dataclasses.replace(job, library=peer, **same))
         except ChildProcessError as error:
             cli.report(error)
             code = cli.FAILED
@@ -215,11 +242,12 @@ def check_peers(args: argparse.Namespace) -> None:
         ValueError: If a peer is not installed, or does not know the geometry.
     """
     for peer in args.peer:
-        if importlib.util.find_spec(PEERS[peer]) is None:
-            raise ValueError(
-                f"The peer must be installed: pip install {peer}. "
-                f"Received: --peer {peer}"
-            )
+        for module in PEERS[peer]:
+            if importlib.util.find_spec(module) is None:
+                raise ValueError(
+                    "The peer must be installed: pip install "
+                    f"{module.replace('_', '-')}. Received: --peer {peer}"
+                )
     if "keras-cv" not in args.peer:
         return
     from kerasdiffusion.weights.load import read_config
@@ -247,10 +275,26 @@ def measure_ours(job: Job) -> dict:
     """
     with tempfile.TemporaryDirectory() as folder:
         found = measure_apart(job, **{compile_cache.SWITCH: folder})
-        again = dataclasses.replace(job, repeats=0)
-        again = measure_apart(again, **{compile_cache.SWITCH: folder})
-    found["seconds"]["next_picture"] = again["seconds"]["cold_picture"]
+        if "cold" in job.only:
+            again = dataclasses.replace(job, repeats=0)
+            again = measure_apart(again, **{compile_cache.SWITCH: folder})
+            found["seconds"]["next_picture"] = again["seconds"]["cold_picture"]
     return found
+
+
+def measure_peer(job: Job) -> dict:
+    """What `measure_apart` gives, after what is not measured.
+
+    Raises:
+        ChildProcessError: As `measure_apart`.
+    """
+    if job.library == "kerasdiffusion-openvino":
+        return measure_apart(job, KERAS_BACKEND="tensorflow")
+    if job.library != "openvino":
+        return measure_apart(job)
+    with tempfile.TemporaryDirectory() as folder:
+        run_apart("openvino", "peer_openvino", to_json(job), folder)
+        return measure_apart(dataclasses.replace(job, converted=folder))
 
 
 def measure_apart(job: Job, **variables: str) -> dict:
@@ -264,6 +308,19 @@ def measure_apart(job: Job, **variables: str) -> dict:
         ChildProcessError: If the process fails; the message has its last line.
     """
     print(f"Measuring {job.library} ...", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder, "result.json")
+        arguments = to_json(job), str(time.time()), str(result)
+        run_apart(job.library, "worker", *arguments, **variables)
+        return json.loads(result.read_text("utf-8"))
+
+
+def run_apart(library: str, module: str, *arguments: str, **variables: str) -> None:
+    """Runs a module of this package for a library, in a process of its own.
+
+    Raises:
+        ChildProcessError: If the process fails; the message has its last line.
+    """
     package = str(Path(kerasdiffusion.__file__).parent.parent)
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {
@@ -271,26 +328,23 @@ def measure_apart(job: Job, **variables: str) -> dict:
         "HF_HUB_OFFLINE": "1",
         **variables,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        result, errors = Path(folder, "result.json"), Path(folder, "errors.txt")
-        worker = [sys.executable, "-m", "kerasdiffusion.apps.bench.worker"]
-        with open(errors, "wb") as stderr:
-            done = subprocess.run(
-                [*worker, to_json(job), str(time.time()), str(result)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                env=environment,
-                check=False,
-            )
+    with tempfile.TemporaryFile() as stderr:
+        done = subprocess.run(
+            [sys.executable, "-m", f"kerasdiffusion.apps.bench.{module}", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env=environment,
+            check=False,
+        )
         if done.returncode:
-            lines = errors.read_text("utf-8", "replace").split("\n")
+            stderr.seek(0)
+            lines = stderr.read().decode("utf-8", "replace").split("\n")
             last = next((line for line in reversed(lines) if line.strip()), "")
             raise ChildProcessError(
-                f"{job.library} could not be measured (exit code {done.returncode}): "
+                f"{library} could not be measured (exit code {done.returncode}): "
                 f"{last.strip()}"
             )
-        return json.loads(result.read_text("utf-8"))
 
 
 def machine() -> str:

@@ -27,10 +27,11 @@ class Library:
 
     def __init__(self, job: Job):
         self.job = job
+        by_openvino = job.library.endswith("openvino")
         options = {
             "img_height": job.height,
             "img_width": job.width,
-            "jit_compile": job.jit_compile,
+            "jit_compile": "openvino" if by_openvino else job.jit_compile,
             "precision": job.precision,
         }
         source, known = find_preset(job.preset)
@@ -45,19 +46,26 @@ class Library:
         else:
             self.model = StableDiffusion.from_preset(source, **options)
         is_folder = folder is not None and (folder / "model_index.json").is_file()
-        name = keras.backend.backend()
         self.facts = {
             "version": __version__,
-            "backend": f"{name} {version(name)}, keras {keras.__version__}",
+            "backend": self._backend(),
             "accelerator": backend.has_accelerator(),
             "precision": self.model.precision,
-            "jit_compile": self.model.jit_compile,
+            "jit_compile": self.model.compiler,
             "height": self.model.img_height,
             "width": self.model.img_width,
             "random_weights": folder is None,
             "folder": str(folder) if is_folder else None,
             "config": dataclasses.asdict(self.model.config),
         }
+
+    def _backend(self) -> str:
+        """What computes, in words."""
+        name = keras.backend.backend()
+        words = [f"{name} {version(name)}", f"keras {keras.__version__}"]
+        if self.model.compiler == "openvino":
+            words.append(f"OpenVINO {version('openvino')}")
+        return ", ".join(words)
 
     @staticmethod
     def _on_disk(source, known) -> Path | None:
@@ -82,7 +90,7 @@ class Library:
 
     def network(self, count: int) -> None:
         program = self.model.program("denoise")
-        carry = program(*self._denoising, np.int32(0), np.int32(count))
+        carry = program(*self._denoising, np.int32(0), np.int32(count), ())
         backend.to_numpy(carry.x)
 
     def decode(self, count: int) -> None:
@@ -114,4 +122,4 @@ class Library:
         branches, shares, _ = self.model._branches([PROMPT] * count, [PROMPT], run)
         carry = loop.start(self._latents * np.float32(table.initial_scale))
         scale = np.float32(GUIDANCE_SCALE)
-        return branches, scale, shares, {}, (), carry, rows, noise
+        return branches, scale, shares, {}, [], carry, rows, noise

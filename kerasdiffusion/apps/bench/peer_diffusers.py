@@ -28,12 +28,13 @@ class Library:
     Its prompts are token ids: tokenizing is the same small work everywhere.
     """
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
     def __init__(self, job: Job):
         diffusers.utils.logging.set_verbosity_error()
         transformers.utils.logging.set_verbosity_error()
         self.job = job
         self.config = dataclass_from(ModelConfig, job.config, "the job")
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype = getattr(torch, job.precision.removeprefix("mixed_"))
         mixed = job.precision.startswith("mixed_")
         text_encoder, unet, vae = self._parts(job.folder)

@@ -28,9 +28,10 @@ class Library:
     def __init__(self, job: Job):
         self.job = job
         keras.config.set_dtype_policy(job.precision)
+        by_xla = job.jit_compile is True
         with _no_output():  # a notice about published weights
             self.model = keras_cv.models.StableDiffusion(
-                job.height, job.width, jit_compile=job.jit_compile
+                job.height, job.width, jit_compile=by_xla
             )
         size = (job.height, job.width)
         parts = {
@@ -41,7 +42,7 @@ class Library:
             "_decoder": Decoder(*size, download_weights=False),
         }
         for name, part in parts.items():
-            part.compile(jit_compile=job.jit_compile)
+            part.compile(jit_compile=by_xla)
             setattr(self.model, name, part)
         tokens = np.arange(PROMPT_LENGTH, dtype="int32")[None]
         self.prompt = {"tokens": tokens, "positions": self.model._get_pos_ids()}

@@ -61,11 +61,11 @@ def table(settings: Mapping, results: Mapping[str, Mapping]) -> str:
 def describe(settings: Mapping, results: Mapping[str, Mapping]) -> str:
     """What was measured, on what: the lines above the table."""
     facts = results[OURS]["facts"]
+    compiler = {True: ", XLA", "openvino": ", OpenVINO"}.get(facts["jit_compile"], "")
     weights = "random weights" if facts["random_weights"] else "weights from the disk"
     lines = [
         f"{settings['preset']}, {weights}, {facts['width']}x{facts['height']}, "
-        f"batch {settings['batch_size']}, {facts['precision']}"
-        f"{', XLA' if facts['jit_compile'] else ''}; "
+        f"batch {settings['batch_size']}, {facts['precision']}{compiler}; "
         f"medians of up to {settings['repeats']}",
         settings["machine"],
     ]

@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,9 +23,15 @@ GUIDANCE_SCALE = 7.5
 
 LIBRARIES = {
     "kerasdiffusion": "kerasdiffusion.apps.bench.ours",
+    "kerasdiffusion-openvino": "kerasdiffusion.apps.bench.ours",
     "diffusers": "kerasdiffusion.apps.bench.peer_diffusers",
+    "diffusers-compiled": "kerasdiffusion.apps.bench.peer_diffusers_compiled",
+    "openvino": "kerasdiffusion.apps.bench.peer_openvino",
     "keras-cv": "kerasdiffusion.apps.bench.peer_keras_cv",
 }
+#: What can be measured: the first picture from a cold process, pictures after it, and
+#: single calls.
+PARTS = ("cold", "picture", "network", "decode", "encode")
 
 #: Calls that take less than this many seconds are timed several at once.
 GLANCE = 0.25
@@ -47,11 +53,13 @@ class Job:
         batch_size: Pictures at a time.
         steps: Denoising steps, each one guided call of the U-Net.
         precision: One of `backend.PRECISIONS`.
-        jit_compile: Whether to compile by XLA, or `"auto"`.
+        jit_compile: Whether to compile by XLA, `"auto"` or `"openvino"`.
         repeats: Measurements of which the median is taken; 0 for the first picture and
             nothing else.
         config: For peers: the `ModelConfig` as a dict.
         folder: For peers: the weights' folder in diffusers' layout, if there is one.
+        only: Those of `PARTS` to measure; a first picture is made ahead of others.
+        converted: For OpenVINO: where `peer_openvino.convert` put the networks.
     """
 
     library: str
@@ -66,6 +74,8 @@ class Job:
     repeats: int
     config: dict | None = None
     folder: str | None = None
+    only: tuple[str, ...] = PARTS
+    converted: str | None = None
 
 
 class Library(Protocol):
@@ -101,24 +111,27 @@ def measure(job: Job, started: float) -> dict:
         `"seconds"`, `"bytes"` and `"facts"`, each a dict. A figure that is not known
         is `None`.
     """
-    seconds = {}
+    names = ("cold_picture", "picture", "compile", "network", "decode", "encode")
+    seconds: dict = dict.fromkeys(names)
     begun = time.perf_counter()
     module = importlib.import_module(LIBRARIES[job.library])
     seconds["import"] = time.perf_counter() - begun
     begun = time.perf_counter()
     library = module.Library(job)
     seconds["build"] = time.perf_counter() - begun
-    first = _seconds(library.picture)
-    seconds["cold_picture"] = time.time() - started
-    memory = {"peak": peak_memory(), "device_peak": library.device_memory()}
+    memory = {"peak": None, "device_peak": None}
+    if {"cold", "picture"} & set(job.only):
+        first = _seconds(library.picture)
+        seconds["cold_picture"] = time.time() - started
+        memory = {"peak": peak_memory(), "device_peak": library.device_memory()}
     if not job.repeats:
         return {"seconds": seconds, "bytes": memory, "facts": library.facts}
-
-    seconds["picture"] = _median(library.picture, job.repeats)
-    seconds["compile"] = max(0.0, first - seconds["picture"])
-    seconds["network"] = median_of_calls(library.network, job.repeats)
-    seconds["decode"] = median_of_calls(library.decode, job.repeats)
-    seconds["encode"] = median_of_calls(library.encode, job.repeats)
+    if "picture" in job.only:
+        seconds["picture"] = _median(library.picture, job.repeats)
+        seconds["compile"] = max(0.0, first - seconds["picture"])
+    for name in ("network", "decode", "encode"):
+        if name in job.only:
+            seconds[name] = median_of_calls(getattr(library, name), job.repeats)
     return {"seconds": seconds, "bytes": memory, "facts": library.facts}
 
 
@@ -130,13 +143,17 @@ def median_of_calls(calls: Callable[[int], None], repeats: int) -> float:
         repeats: Measurements of which the median is taken.
     """
     calls(1)
-    count = int(GLANCE / max(_seconds(lambda: calls(1)), 1e-6))
-    count = max(1, min(count, MOST_AT_ONCE))
+    once = _seconds(lambda: calls(1))
+    count = max(1, min(int(GLANCE / max(once, 1e-6)), MOST_AT_ONCE))
+    if count == 1:
+        return _median(lambda: calls(1), repeats, [once])
     return _median(lambda: calls(count), repeats) / count
 
 
-def _median(run: Callable[[], None], repeats: int) -> float:
-    times = [_seconds(run)]
+def _median(
+    run: Callable[[], None], repeats: int, times: Sequence[float] = ()
+) -> float:
+    times = list(times) or [_seconds(run)]
     while len(times) < repeats and sum(times) < PATIENCE:
         times.append(_seconds(run))
     return statistics.median(times)
