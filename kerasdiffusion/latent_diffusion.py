@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion import backend, images
+from kerasdiffusion.cheaper_steps import cheapened
 from kerasdiffusion.config import ModelConfig, TinyAutoencoderConfig
 from kerasdiffusion.control import Networks, controller
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
@@ -269,6 +270,7 @@ class LatentDiffusion(keras.Model):
             # One entry for each layer: names are no tensors, but keys may differ.
             layers = methods.pop("pag_layers")
             network = functools.partial(network, perturbed_layers=tuple(layers))
+        network = cheapened(network, methods)
         control = controller(followers, controls)
         denoise = denoiser(network, branches, scale, shares, methods, control)
         return loop.run(denoise, *state)
