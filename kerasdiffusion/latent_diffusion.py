@@ -19,6 +19,7 @@ from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
 from kerasdiffusion.presets import find_preset, find_unet
+from kerasdiffusion.quantization import EightBitWeights
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.tiling import (
@@ -44,7 +45,7 @@ EXTRAS = ("concat", "vector", "guidance", "noise_level")
 TINY = {"image_encoder": TinyImageEncoder, "decoder": TinyDecoder}
 
 
-class LatentDiffusion(keras.Model):
+class LatentDiffusion(EightBitWeights, keras.Model):
     """Text encoder, U-Net and autoencoder, their weights and compiled programs.
 
     What can be done with them is in `StableDiffusion`, which explains the arguments.
@@ -102,6 +103,9 @@ class LatentDiffusion(keras.Model):
         self._learned = {}
         self._parts = {}
         self._programs = {}
+        self._eight_bit = {}
+        # Keras's wrapper around it is for one layer, which is built.
+        self.__dict__.pop("quantize", None)
         self._control_networks = Networks(precision)
 
     def build(self, input_shape=None):
@@ -124,6 +128,7 @@ class LatentDiffusion(keras.Model):
                 load.load_weights({name: parts[name] for name in names}, source)
         self._parts = parts
         self.built = True
+        self._quantize()
 
     @property
     def text_encoder(self) -> TextEncoder:
