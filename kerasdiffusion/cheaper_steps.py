@@ -16,6 +16,7 @@ from keras import ops
 
 from kerasdiffusion.config import DiffusionModelConfig
 from kerasdiffusion.models.diffusion_model import DiffusionModel
+from kerasdiffusion.models.token_merging import finest_attention
 from kerasdiffusion.options import Options
 from kerasdiffusion.sampling.table import COLUMNS, Table
 
@@ -54,6 +55,11 @@ def cheaper_methods(options: Options, config: DiffusionModelConfig) -> dict:
     if not 0.0 <= share <= MOST_MERGED:
         raise ValueError(
             f"`merge_tokens` must be from 0 to {MOST_MERGED}. Received: {share}"
+        )
+    if share and finest_attention(config) is None:
+        raise ValueError(
+            "`merge_tokens` must be 0 for a U-Net whose pixels do not attend to each "
+            f"other. Received: {share}"
         )
     if share:
         methods["merge_tokens"] = {str(float(share)): ()}

@@ -84,9 +84,9 @@ class Options:
             2023), 3 for example. With `(interval, branch)` the layers as far out as the
             skip of that number; 0, the first, by default. All calls of a step (Heun's
             two) are alike.
-        merge_tokens: The share of the pixels that self-attention at the latents' own
-            resolution merges into others that are like them (ToMe, Bolya and Hoffman
-            2023): from 0, which is none, to 0.75.
+        merge_tokens: The share of the pixels that self-attention at its finest level
+            merges into others that are like them (ToMe, Bolya and Hoffman 2023): from
+            0, which is none, to 0.75.
 
     What takes several numbers also takes a dict of them by these names.
     """

@@ -20,7 +20,7 @@ from kerasdiffusion.models.layers import (
     Upsample,
 )
 from kerasdiffusion.models.taps import Tap, free_u, layer_name, tapping
-from kerasdiffusion.models.token_merging import merging
+from kerasdiffusion.models.token_merging import finest_attention, merging
 from kerasdiffusion.models.transformer import Transformer
 
 RESIDUAL_EPSILON = 1e-5
@@ -141,8 +141,8 @@ class DiffusionModel(WayDown):
             convolution's: those that come from below to the layer which joins it.
         kept: Such features of an earlier call, in place of all that is below; then
             only the layers as far out as that skip run.
-        merge_tokens: The share of the tokens that self-attention at the latents' own
-            resolution sees as one with others; see `token_merging`.
+        merge_tokens: The share of the tokens that self-attention at the finest level
+            which has any sees as one with others; see `token_merging`.
 
     Call returns:
         The prediction, a tensor of shape `(batch, height, width, out_channels)`. With
@@ -208,8 +208,9 @@ class DiffusionModel(WayDown):
             if "perturbed" in inputs or watch:
                 stack.enter_context(tapping(tap))
             if merge_tokens:
-                size = inputs["latents"].shape[1:3]
-                stack.enter_context(merging(merge_tokens, *size))
+                level = finest_attention(self.config)
+                sides = (-(-side // 2**level) for side in inputs["latents"].shape[1:3])
+                stack.enter_context(merging(merge_tokens, *sides))
             prediction, middle, kept = self._predict(inputs, branch, kept)
         found = [prediction]
         if watch:

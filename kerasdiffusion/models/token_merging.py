@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from keras import ops
 
+from kerasdiffusion.config import DiffusionModelConfig
+
 #: Of each square of tokens with this side, the first is what others are merged into.
 STRIDE = 2
 
@@ -34,6 +36,17 @@ def merging(share: float, height: int, width: int) -> Iterator[None]:
         yield
     finally:
         _current.reset(before)
+
+
+def finest_attention(config: DiffusionModelConfig) -> int | None:
+    """The first level of a U-Net where pixels attend to each other, if there is one.
+
+    The first in Stable Diffusion 1 and 2, the second in SDXL.
+    """
+    for level in range(len(config.block_widths)):
+        if max(config.depths(level)) and not config.is_cross_only(level):
+            return level
+    return None
 
 
 def matching(x) -> tuple[Callable, Callable]:

@@ -1,4 +1,4 @@
-"""Cheaper steps beside the plain ones: how much time, and how far from their pictures."""
+"""Cheaper steps beside plain ones: how much time, and how far from their pictures."""
 
 from __future__ import annotations
 
