@@ -98,7 +98,7 @@ def without_guidance(
     methods than the scale and with `AND` it never is.
     """
     alone = len(branches) == 2 and np.all(np.asarray(shares) == 1.0)
-    alone = alone and not set(methods) - {"freeu"}
+    alone = alone and not set(methods) - {"freeu", "deep_cache", "merge_tokens"}
     return alone & (table.rows[:, COLUMNS.guidance] == 0.0)
 
 

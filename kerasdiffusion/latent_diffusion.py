@@ -10,6 +10,7 @@ from keras import ops
 
 from kerasdiffusion import backend, compile_cache, devices, images
 from kerasdiffusion.autoencoding import Autoencoding
+from kerasdiffusion.cheaper_steps import cheapened
 from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.control import Networks, controller
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
@@ -17,6 +18,7 @@ from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.parts import PARTS, Guests, make_parts, read_tokenizer
 from kerasdiffusion.presets import find_preset, find_unet
+from kerasdiffusion.quantization import EightBitWeights
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.axes import denoising_axes
 from kerasdiffusion.sampling.denoiser import denoiser
@@ -44,7 +46,7 @@ AXES = {
 EXTRAS = ("concat", "vector", "guidance", "noise_level")
 
 
-class LatentDiffusion(Autoencoding, keras.Model):
+class LatentDiffusion(Autoencoding, EightBitWeights, keras.Model):
     """Text encoder, U-Net and autoencoder, their weights and compiled programs.
 
     What can be done with them is in `StableDiffusion`, which explains the arguments.
@@ -107,9 +109,18 @@ class LatentDiffusion(Autoencoding, keras.Model):
         self._learned = {}
         self._parts = {}
         self._programs = {}
+        self._eight_bit = {}
+        # Keras's wrapper around it is for one layer, which is built.
+        self.__dict__.pop("quantize", None)
         self._control_networks = Networks(precision)
         self._guests, self._place = None, devices.placing()
         if low_memory:
+            if self.compiler == "openvino":
+                raise ValueError(
+                    "With `low_memory` weights are read again and again; OpenVINO "
+                    "would compile each time. Received: low_memory=True, "
+                    'jit_compile="openvino"'
+                )
             self._guests = Guests(self._make, self._sources, self.config.parts)
 
     @property
@@ -128,6 +139,7 @@ class LatentDiffusion(Autoencoding, keras.Model):
         elif not self._parts:
             self._parts = self._make(self.config.parts)
         self.built = True
+        self._quantize()
 
     def _make(self, names) -> dict:
         with self._place():
@@ -289,6 +301,7 @@ class LatentDiffusion(Autoencoding, keras.Model):
             # One entry for each layer: names are no tensors, but keys may differ.
             layers = methods.pop("pag_layers")
             network = functools.partial(network, perturbed_layers=tuple(layers))
+        network = cheapened(network, methods)
         control = controller(followers, controls)
         denoise = denoiser(network, branches, scale, shares, methods, control)
         return loop.run(denoise, *state)

@@ -79,6 +79,14 @@ class Options:
             example; 0 is none. Half as much time again; alone, twice.
         freeu: FreeU's factors (Si et al. 2023) `(b1, b2, s1, s2)`, of the backbone and
             of the skips, in the two coarsest blocks; `(1.5, 1.6, 0.9, 0.2)` for SD 1.
+        deep_cache: Every how many steps the whole U-Net runs; in the others the outer
+            layers alone, on the inner ones' features of before (DeepCache, Ma et al.
+            2023), 3 for example. With `(interval, branch)` the layers as far out as the
+            skip of that number; 0, the first, by default. All calls of a step (Heun's
+            two) are alike.
+        merge_tokens: The share of the pixels that self-attention at its finest level
+            merges into others that are like them (ToMe, Bolya and Hoffman 2023): from
+            0, which is none, to 0.75.
 
     What takes several numbers also takes a dict of them by these names.
     """
@@ -115,6 +123,8 @@ class Options:
     pag_applied_layers: str | Sequence[str] = "mid"
     sag_scale: float = 0.0
     freeu: Numbers | None = None
+    deep_cache: int | Numbers | None = None
+    merge_tokens: float = 0.0
 
 
 def takes_options(task: Callable) -> Callable:

@@ -20,6 +20,12 @@ from kerasdiffusion.arguments import (
     check_share,
     check_text_is_enough,
 )
+from kerasdiffusion.cheaper_steps import (
+    cheaper_methods,
+    deep_cache,
+    kept_features,
+    whole_steps,
+)
 from kerasdiffusion.conditioned_tasks import ConditionedTasks
 from kerasdiffusion.control import Checked, check_controls, told
 from kerasdiffusion.guidance_arguments import (
@@ -33,7 +39,7 @@ from kerasdiffusion.inpainting import Inpainting
 from kerasdiffusion.options import Options, check_keywords, takes_options
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.refining import refine
-from kerasdiffusion.sampling.denoiser import empty_memory
+from kerasdiffusion.sampling.denoiser import copies_of, empty_memory
 from kerasdiffusion.sampling.driver import drive
 from kerasdiffusion.sampling.loop import Known
 from kerasdiffusion.sampling.noise import (
@@ -292,11 +298,13 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
                 seed = resolve_seeds(seed, 1) * count
         size = size or (self.img_height, self.img_width)
         controls = check_controls(options.control, self.config, count, size)
+        cheaper = cheaper_methods(options, self.config.diffusion_model)
+        methods = guidance_methods(options) | cheaper
         run = Run(
             within_interval(table, options),
             resolve_seeds(seed, count),
             check_guidance_scale(guidance_scale),
-            guidance_methods(options),
+            methods,
             options,
             variations,
             controls=controls,
@@ -355,11 +363,22 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
             latents = latents + np.float32(table.opening_noise) * fresh[0]
             fresh = fresh[1:]
         unguided = without_guidance(table, branches, shares, run.methods)
+        if "deep_cache" in run.methods:
+            table = whole_steps(table, deep_cache(run.options)[0], unguided)
 
-        def walk(alone, *state):
-            seen = branches[1:] if alone else branches
+        def memory(alone):
+            copies = copies_of(len(branches) - alone, run.methods)
+            kept = self.diffusion_model, run.methods, latents.shape, copies
+            return empty_memory(run.methods, latents, kept_features(*kept))
+
+        empty = {alone: memory(alone) for alone in set(unguided)}
+
+        def walk(alone, carry, *state):
+            seen, room = branches[1:] if alone else branches, empty[alone]
+            if room and room[-1].shape != carry.memory[-1].shape:
+                carry = carry._replace(memory=room)
             return denoise(
-                seen, scale, shares, run.methods, controls, *state, run.known
+                seen, scale, shares, run.methods, controls, carry, *state, run.known
             )
 
         return drive(
@@ -369,7 +388,7 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
             fresh,
             run.options.callback,
             run.options.progress_bar,
-            empty_memory(run.methods, latents),
+            empty[unguided[0]],
             unguided,
         )
 

@@ -22,6 +22,7 @@ FLOORS = (
         *("generation_parameters", "conditioning", "arguments", "options", "pictures"),
         *("guidance_arguments", "comfy_parameters", "animations", "regions"),
         *("control", "control_presets", "control_pictures", "depth_maps", "tiling"),
+        *("cheaper_steps", "quantization"),
     },
     {
         *(

@@ -32,7 +32,7 @@ def register(commands) -> None:
         type=options.whole,
         metavar="N",
         help="pictures of each set (default: 200; with --samplers and --weights 20 "
-        "for each cell, with --inpainting 50)",
+        "for each cell, with --inpainting 50, with --cheaper 100)",
     )
     parser.add_argument(
         "--samplers",
@@ -49,7 +49,15 @@ def register(commands) -> None:
         nargs="+",
         type=options.whole,
         metavar="N",
-        help="the steps of that table (default: 2 4 8 15 25 50)",
+        help="the steps of that table (default: 2 4 8 15 25 50), or of --cheaper (one "
+        "number)",
+    )
+    parser.add_argument(
+        "--cheaper",
+        action="store_true",
+        help="a table of what makes steps cheaper (a guidance interval, DeepCache, "
+        "token merging, 8-bit weights): time of a picture, how far it is from the "
+        "plain one, the share of pictures with the right object",
     )
     parser.add_argument(
         "--classifier",
@@ -95,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     options.choose_backend(args.backend)
     from kerasdiffusion import images
     from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.training import evaluate_cheaper as cheaper
     from kerasdiffusion.training.evaluate import contact_sheet, evaluate
     from kerasdiffusion.training.evaluate_inpainting import evaluate_inpainting
     from kerasdiffusion.training.evaluate_samplers import (
@@ -123,6 +132,19 @@ def run(args: argparse.Namespace) -> int:
     if args.weights is not None:
         count = args.count or 20
         evaluate_weights(model, classifier, scenes, count=count, weighting=args.weights)
+        return 0
+    if args.cheaper:
+        eight_bit = StableDiffusion.from_preset(args.preset)
+        eight_bit.quantize("int8")
+        rows = cheaper.evaluate_cheaper(
+            model,
+            eight_bit,
+            classifier,
+            scenes,
+            count=args.count or 100,
+            num_steps=args.steps and args.steps[0],
+        )
+        print(cheaper.markdown(rows))
         return 0
     if args.inpainting:
         evaluate_inpainting(model, classifier, scenes, args.count or 50)

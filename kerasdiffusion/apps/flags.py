@@ -147,6 +147,24 @@ GUIDANCE = (
         "FreeU",
     ),
 )
+CHEAPER = (
+    Flag(
+        "deep_cache",
+        options.numbers(1, 2),
+        "N[,BRANCH]",
+        "runs the whole U-Net in every N-th step, its outer layers alone in the others "
+        "(DeepCache, Ma et al. 2023)",
+        "DeepCache",
+    ),
+    Flag(
+        "merge_tokens",
+        options.finite,
+        "X",
+        "the share of pixels that self-attention merges, 0 to 0.75 (ToMe, Bolya and "
+        "Hoffman 2023)",
+        "Token merging ratio",
+    ),
+)
 TEXT = (
     Flag(
         "clip_skip",
@@ -221,10 +239,18 @@ REFINER = (
         "Refiner start",
     ),
 )
-#: Arguments of `StableDiffusion` itself.
+#: Arguments of `StableDiffusion` itself, and the mode of its `quantize`.
 PARTS = (
     Flag("vae", str, "SOURCE", "another autoencoder: a folder or file", "VAE"),
     Flag("text_encoder", str, "SOURCE", "another (first) text encoder", "Text encoder"),
+    Flag(
+        "quantize",
+        str,
+        None,
+        "keep the weights of the text encoders and the U-Net in 8 bits",
+        "Quantization",
+        {"choices": ("int8",)},
+    ),
     Flag(
         "prediction_type",
         str,
@@ -234,13 +260,14 @@ PARTS = (
         {"choices": ("epsilon", "v_prediction", "sample")},
     ),
 )
-KEYWORDS = (*SAMPLING, *GUIDANCE, *TEXT, *SIZES, *REFINER)
+KEYWORDS = (*SAMPLING, *GUIDANCE, *CHEAPER, *TEXT, *SIZES, *REFINER)
 GROUPS = (
     ("steps and noise", SAMPLING),
     ("guidance", GUIDANCE),
+    ("cheaper steps", CHEAPER),
     ("text", TEXT),
     ("Stable Diffusion XL", (*SIZES, *REFINER)),
-    ("other parts for the model", PARTS),
+    ("the model's parts", PARTS),
 )
 
 

@@ -15,7 +15,12 @@ def make_model(args: argparse.Namespace):
     What is wrong with the arguments of a task is then said before they are read.
     """
     height, width = args.size or (None, None)
-    return _model(args, args.preset, height, width, **flags.given(args, flags.PARTS))
+    parts = flags.given(args, flags.PARTS)
+    mode = parts.pop("quantize", None)
+    model = _model(args, args.preset, height, width, **parts)
+    if mode is not None:
+        model.quantize(mode)
+    return model
 
 
 def ready(

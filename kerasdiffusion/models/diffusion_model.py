@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import keras
@@ -19,6 +20,7 @@ from kerasdiffusion.models.layers import (
     Upsample,
 )
 from kerasdiffusion.models.taps import Tap, free_u, layer_name, tapping
+from kerasdiffusion.models.token_merging import finest_attention, merging
 from kerasdiffusion.models.transformer import Transformer
 
 RESIDUAL_EPSILON = 1e-5
@@ -88,13 +90,19 @@ class WayDown(Network):
             time = time + self.class_embedding(level)
         return time
 
-    def go_down(self, x, time, context, features=()):
-        """What the middle gives, and the skips; `features` join at the levels' ends."""
+    def go_down(self, x, time, context, features=(), most=None):
+        """What the middle gives, and the skips; `features` join at the levels' ends.
+
+        With `most`, only so many skips, and what the last is.
+        """
         skips = [x]
         for block, feature in itertools.zip_longest(
             self.down_blocks, features[: len(self.down_blocks)]
         ):
-            x, block_skips = block(x, time, context, feature)
+            if len(skips) == most:
+                return x, skips
+            left = None if most is None else most - len(skips)
+            x, block_skips = block(x, time, context, feature, most=left)
             skips += block_skips
         if self.mid_block is not None:
             x = self.mid_block(x, time, context)
@@ -129,11 +137,17 @@ class DiffusionModel(WayDown):
         perturbed_layers: In which layers they have it: diffusers' names of them, or of
             blocks that they are in.
         watch: Whether to give the middle block's self-attention too.
+        branch: Number of the skip at which features are kept, from 0, the first
+            convolution's: those that come from below to the layer which joins it.
+        kept: Such features of an earlier call, in place of all that is below; then
+            only the layers as far out as that skip run.
+        merge_tokens: The share of the tokens that self-attention at the finest level
+            which has any sees as one with others; see `token_merging`.
 
     Call returns:
         The prediction, a tensor of shape `(batch, height, width, out_channels)`. With
         `watch` also how much attention each position in the middle gets from all, of
-        shape `(batch, middle height, middle width)`.
+        shape `(batch, middle height, middle width)`; with `branch` also the features.
 
     Example:
 
@@ -176,27 +190,42 @@ class DiffusionModel(WayDown):
         shapes = self.input_shapes()
         self({key: keras.KerasTensor((1, *shape)) for key, shape in shapes.items()})
 
-    def call(self, inputs, perturbed_layers=(), watch=False):
-        if "perturbed" not in inputs and not watch:
-            return self._predict(inputs)[0]
+    def call(
+        self,
+        inputs,
+        perturbed_layers=(),
+        watch=False,
+        branch=None,
+        kept=None,
+        merge_tokens=0.0,
+    ):
         tap = Tap(
             inputs.get("perturbed"),
             perturbed_layers if "perturbed" in inputs else (),
             watched="mid" if watch else None,
         )
-        with tapping(tap):
-            prediction, middle = self._predict(inputs)
-        if not watch:
-            return prediction
-        return prediction, ops.reshape(tap.attention, (-1, *middle.shape[1:3]))
+        with contextlib.ExitStack() as stack:
+            if "perturbed" in inputs or watch:
+                stack.enter_context(tapping(tap))
+            if merge_tokens:
+                level = finest_attention(self.config)
+                sides = (-(-side // 2**level) for side in inputs["latents"].shape[1:3])
+                stack.enter_context(merging(merge_tokens, *sides))
+            prediction, middle, kept = self._predict(inputs, branch, kept)
+        found = [prediction]
+        if watch:
+            found.append(ops.reshape(tap.attention, (-1, *middle.shape[1:3])))
+        if branch is not None:
+            found.append(kept)
+        return found[0] if len(found) == 1 else tuple(found)
 
     def self_attentions(self) -> list[str]:
         """diffusers' names of the layers that `perturbed_layers` chooses from."""
         names = [layer_name(layer.path) for layer in self._flatten_layers()]
         return sorted(name for name in names if name.endswith(".attn1"))
 
-    def _predict(self, inputs):
-        """The prediction, and what the middle block gives."""
+    def _predict(self, inputs, branch=None, kept=None):
+        """The prediction, what the middle block gives, and the features at `branch`."""
         context = ops.cast(inputs["crossattn"], self.compute_dtype)
         time = self.embed_time(inputs)
         x = ops.cast(inputs["latents"], self.compute_dtype)
@@ -205,18 +234,32 @@ class DiffusionModel(WayDown):
             x = ops.concatenate([x, more], axis=-1)
         control = inputs.get("control", {})
         features = control.get("features", ())
-        x, skips = self.go_down(self.conv_in(x), time, context, features)
+        most = None if kept is None else branch + 1
+        x, skips = self.go_down(self.conv_in(x), time, context, features, most)
         if "skips" in control:
             *residuals, last = control["skips"]
-            pairs = zip(skips, residuals, strict=True)
+            pairs = zip(skips, residuals[: len(skips)], strict=True)
             skips = [skip + ops.cast(each, skip.dtype) for skip, each in pairs]
-            x = x + ops.cast(last, x.dtype)
-        middle = x
+            x = x + ops.cast(last, x.dtype) if kept is None else x
+        middle, outer = x, 0 if branch is None else branch + 1
+        freeu = inputs.get("freeu")
+        if kept is None:
+            kept = self._go_up(x, time, context, skips, freeu, outer)
+        x = self._go_up(kept, time, context, skips[:outer], freeu)
+        return self.conv_out(self.conv_norm_out(x)), middle, kept
+
+    def _go_up(self, x, time, context, skips, freeu, outer=0):
+        """Joins the skips to `x`, the last one first, but for `outer` of the first."""
+        end = sum(len(block.resnets) for block in self.up_blocks)
         for i, block in enumerate(self.up_blocks):
-            own, skips = skips[-len(block.resnets) :], skips[: -len(block.resnets)]
-            factors = inputs["freeu"][i::2] if "freeu" in inputs and i < 2 else None
-            x = block(x, time, context, own, skips[-1] if skips else None, factors)
-        return self.conv_out(self.conv_norm_out(x)), middle
+            begin = end - len(block.resnets)
+            last = max(begin, outer)
+            if own := skips[last:end]:
+                factors = freeu[i::2] if freeu is not None and i < 2 else None
+                like, first = skips[begin - 1] if begin else None, end - last - len(own)
+                x = block(x, time, context, own, like, factors, first=first)
+            end = begin
+        return x
 
 
 class _Level(Block):
@@ -258,15 +301,22 @@ class DownBlock(_Level):
             width, dtype = config.block_widths[level], self.dtype_policy
             self.downsamplers = [Downsample(width, name="downsamplers-0", dtype=dtype)]
 
-    def call(self, x, time, context, feature=None):
-        """`feature` joins what the transformers give or, without them, the result."""
+    def call(self, x, time, context, feature=None, most=None):
+        """`feature` joins what the transformers give or, without them, the result.
+
+        With `most`, no more than so many skips.
+        """
         skips = []
-        for i in range(len(self.resnets)):
+        for i in range(len(self.resnets[:most])):
             x = self.layer(i, x, time, context)
             skips.append(x)
+        if most is not None and most < len(self.resnets):
+            return x, skips
         if feature is not None and self.attentions:
             x = skips[-1] = x + ops.cast(feature, x.dtype)
         for downsample in self.downsamplers:
+            if len(skips) == most:
+                return x, skips
             x = downsample(x)
             skips.append(x)
         if feature is not None and not self.attentions:
@@ -322,13 +372,18 @@ class UpBlock(_Level):
             width, dtype = config.block_widths[level], self.dtype_policy
             self.upsamplers = [Upsample(width, name="upsamplers-0", dtype=dtype)]
 
-    def call(self, x, time, context, skips, next_skip=None, freeu=None):
-        """`freeu` is a pair of factors, of the backbone and of the skips."""
-        for i, skip in enumerate(reversed(skips)):
+    def call(self, x, time, context, skips, next_skip=None, freeu=None, first=0):
+        """`freeu` is a pair of factors, of the backbone and of the skips.
+
+        The skips may be those of some layers, from the one of number `first` on.
+        """
+        for i, skip in enumerate(reversed(skips), first):
             if freeu is not None:
                 x, skip = free_u(x, skip, freeu[0], freeu[1])
             x = ops.concatenate([x, skip], axis=-1)
             x = self.layer(i, x, time, context)
+        if first + len(skips) < len(self.resnets):
+            return x
         for upsample in self.upsamplers:
             x = upsample(x, like=next_skip)
         return x

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion import backend, operations
+from kerasdiffusion.models.eight_bit import EightBitConv, EightBitDense
 from kerasdiffusion.models.taps import tapped
 from kerasdiffusion.models.tiles import current_whole, normalize
 
@@ -37,7 +38,7 @@ class Network(Block, keras.Model):
         return {"config": self.config, "dtype": dtype, "name": self.name}
 
 
-class Dense(keras.layers.Dense):
+class Dense(EightBitDense, keras.layers.Dense):
     """A dense layer that is left empty where weights are read next."""
 
     def __init__(self, units: int, **kwargs):
@@ -46,7 +47,7 @@ class Dense(keras.layers.Dense):
         super().__init__(units, **kwargs)
 
 
-class Conv(keras.layers.Conv2D):
+class Conv(EightBitConv, keras.layers.Conv2D):
     """A square convolution of stride 1 that keeps height and width.
 
     Args:

@@ -15,6 +15,7 @@ from kerasdiffusion.models.layers import (
     LayerNorm,
     flatten_pixels,
 )
+from kerasdiffusion.models.token_merging import matching
 
 EPSILON = 1e-6
 
@@ -84,7 +85,11 @@ class TransformerBlock(Block):
         self.ff = GatedPerceptron(width, name="ff", dtype=dtype)
 
     def call(self, x, context):
-        x = x + self.attn1(self.norm1(x), context if self.cross_only else None)
+        if self.cross_only:
+            x = x + self.attn1(self.norm1(x), context)
+        else:
+            merge, unmerge = matching(x)
+            x = x + unmerge(self.attn1(merge(self.norm1(x))))
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
 

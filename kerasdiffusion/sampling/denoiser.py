@@ -18,7 +18,7 @@ from kerasdiffusion.sampling.guidance import (
 from kerasdiffusion.sampling.schedule import scalings
 from kerasdiffusion.sampling.table import COLUMNS
 
-__all__ = ["VARYING", "denoiser", "empty_memory", "scalings"]
+__all__ = ["VARYING", "copies_of", "denoiser", "empty_memory", "scalings"]
 
 #: The keys of a conditioning that may change from step to step: their first axis is
 #: that of the variants, and `COLUMNS.variant` of a row says which one is seen.
@@ -63,6 +63,9 @@ def denoiser(
             `"sag"`: a scale. The network is called with `watch=True`, and then once
             more on `guidance.degraded` latents, which it is guided away from.
             `"freeu"`: of shape `(4,)`, handed to the network.
+            `"deep_cache"`: its presence alone. The network gives features beside its
+            prediction, which are kept in the memory, behind what else is there; a row
+            that is not `whole` hands them back to it as `kept`.
         control: A function of the network's inputs and a row, whose result they get
             as `"control"`.
 
@@ -96,13 +99,14 @@ def denoiser(
             + (" and ".join(map(str, keys)) or "none")
         )
     methods, count = dict(methods or {}), len(branches)
+    keeps = methods.pop("deep_cache", None) is not None
     settings = {"freeu": methods.pop("freeu")} if "freeu" in methods else {}
     if count == 1:
         methods = {k: v for k, v in methods.items() if k not in OF_THE_SCALE}
         if not {"pag", "sag"} & set(methods):
             methods = {}
     copied = (branches[1:] or branches) if "pag" in methods else []
-    copies = count + len(copied)
+    copies = copies_of(count, methods)
     # Once, ahead of the loop.
     together, first_alone = _join([*branches, *copied]), _join(branches[:1])
     watch = {"watch": True} if "sag" in methods else {}
@@ -129,7 +133,21 @@ def denoiser(
         return sum(shares[i] * (each - origin) for i, (each, origin) in pairs)
 
     def denoise(x, row, memory=()):
-        outputs = see(x, row, together, copies, **watch)
+        if not keeps:
+            return guide(x, row, see(x, row, together, copies, **watch), memory)
+        *memory, kept = memory
+        outputs, kept = ops.cond(
+            row[COLUMNS.whole] > 0.0,
+            lambda: see(x, row, together, copies),
+            lambda: see(x, row, together, copies, kept=kept),
+        )
+        if not memory:
+            return guide(x, row, outputs, ()), (kept,)
+        denoised, memory = guide(x, row, outputs, tuple(memory))
+        return denoised, (*memory, kept)
+
+    def guide(x, row, outputs, memory):
+        """The denoised latents, with the next memory where there is one."""
         outputs, attention = outputs if watch else (outputs, None)
         outputs = ops.cast(outputs, "float32")
         outputs = _apart(outputs, copies)
@@ -176,17 +194,24 @@ def denoiser(
     return denoise
 
 
-def empty_memory(methods: Mapping, latents) -> tuple:
+def copies_of(branches: int, methods: Mapping) -> int:
+    """How often the latents go through the network in one call."""
+    return branches + ((branches - 1 or 1) if "pag" in methods else 0)
+
+
+def empty_memory(methods: Mapping, latents, kept=None) -> tuple:
     """What a denoiser by these methods remembers ahead of its first call.
 
     Args:
         methods: As in `denoiser`.
         latents: Of the shape of the latents.
+        kept: Of the shape and dtype of what `"deep_cache"` keeps.
 
     Returns:
         A tuple of tensors, for `loop.start`; empty where nothing is remembered.
     """
-    return (ops.zeros_like(latents),) if "apg" in methods else ()
+    memory = (ops.zeros_like(latents),) if "apg" in methods else ()
+    return memory if kept is None else (*memory, kept)
 
 
 def _clean(x, row, output):

@@ -20,7 +20,8 @@ class Columns(NamedTuple):
     conditioning that the call sees, `guidance` the part of the guidance scale's excess
     over 1 that it is guided by. `after` is the noise of the latents that the row
     leaves, `rest` the share of all steps that is still to do when its own begins,
-    `call` the number of the call.
+    `call` the number of the call, `whole` whether all of the network runs, where some
+    of what it gave before could do: 1 or 0.
     """
 
     sigma: int = 0
@@ -34,9 +35,10 @@ class Columns(NamedTuple):
     after: int = 8
     rest: int = 9
     call: int = 10
-    record: slice = slice(11, 13)
-    x: slice = slice(13, 13 + STATES)
-    anchor: slice = slice(13 + STATES, 13 + 2 * STATES)
+    whole: int = 11
+    record: slice = slice(12, 14)
+    x: slice = slice(14, 14 + STATES)
+    anchor: slice = slice(14 + STATES, 14 + 2 * STATES)
 
 
 COLUMNS = Columns()
@@ -225,7 +227,7 @@ def stack(
         value[COLUMNS.sigma] = row.sigma
         value[COLUMNS.timestep] = timesteps[row.sigma]
         value[COLUMNS.noise] = row.noise
-        value[COLUMNS.guidance] = 1.0
+        value[COLUMNS.guidance] = value[COLUMNS.whole] = 1.0
         value[COLUMNS.record] = row.record
         for column, weights in ((COLUMNS.x, row.x), (COLUMNS.anchor, row.anchor)):
             value[column][: len(weights)] = weights

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import ml_dtypes
 import numpy as np
 
@@ -78,9 +80,56 @@ def to_stored(variable, dtype: np.dtype | None = None) -> np.ndarray:
     return np.ascontiguousarray(values.transpose(axes), dtype)
 
 
+@dataclass(frozen=True, eq=False)
+class EightBit:
+    """A kernel of 8 bits and its scales, which is stored as floats.
+
+    Args:
+        kernel: An int8 variable, the output channels last.
+        scale: A variable: what each of these was multiplied by.
+    """
+
+    kernel: object
+    scale: object
+
+    @property
+    def path(self) -> str:
+        """The kernel's."""
+        return self.kernel.path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The kernel's."""
+        return self.kernel.shape
+
+    @property
+    def dtype(self) -> str:
+        """What it was before."""
+        return self.scale.dtype
+
+
+def stored_variables(network) -> list:
+    """A network's weights as they are written: with an `EightBit` where it has such.
+
+    Args:
+        network: A built network.
+    """
+    scales = {each.path: each for each in network.weights}
+    found = []
+    for variable in network.weights:
+        scale = scales.get(f"{variable.path}_scale")
+        if variable.path.endswith("/kernel_scale"):
+            continue
+        found.append(variable if scale is None else EightBit(variable, scale))
+    return found
+
+
 def _to_numpy(variable) -> np.ndarray:
     import keras
 
+    if isinstance(variable, EightBit):
+        kernel, scale = map(_to_numpy, (variable.kernel, variable.scale))
+        return (kernel / scale.astype("float32")).astype(np.dtype(variable.dtype))
     value = keras.ops.convert_to_numpy(variable)
     # PyTorch hands bfloat16 over as float32.
     return value.astype(np.dtype(variable.dtype), copy=False)

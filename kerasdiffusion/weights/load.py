@@ -226,6 +226,11 @@ def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
     steps: list[Step] = []
     missing, misshapen, used = [], [], set()
     for part, model in parts.items():
+        if any(variable.dtype == "int8" for variable in model.weights):
+            raise ValueError(
+                "Weights are read before a network is quantized, not after. "
+                f"Received: the {part}, whose kernels are in 8 bits"
+            )
         file = files[part]
         is_keras = isinstance(file, HDF5File)
         averages = ema and part == "diffusion_model"

@@ -20,7 +20,12 @@ import numpy as np
 
 from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.weights import names
-from kerasdiffusion.weights.arrays import is_float, stored_shape, to_stored
+from kerasdiffusion.weights.arrays import (
+    is_float,
+    stored_shape,
+    stored_variables,
+    to_stored,
+)
 from kerasdiffusion.weights.detect import METADATA_KEY
 from kerasdiffusion.weights.folders import text_folders, write_configs
 from kerasdiffusion.weights.formats import SAFETENSORS_DTYPES
@@ -101,7 +106,7 @@ def save_folder(
                     _dtype(variable, dtype),
                 )
                 for part in members
-                for variable in parts[part].weights
+                for variable in stored_variables(parts[part])
             ]
             _write_shards(temporary / stem, entries, max_shard_size)
 
@@ -141,7 +146,7 @@ def save_file(
     for part in config.parts:
         table = names.tensors(part, getattr(config, FIELDS[part]))
         rows = {tensor.name: tensor for tensor in table}
-        for variable in parts[part].weights:
+        for variable in stored_variables(parts[part]):
             row = rows[names.canonical_name(variable.path, parts[part].name)]
             name, kind = row.original, _dtype(variable, dtype)
             if part == "text_encoder" and config.diffusion_model.vector_width:
