@@ -142,7 +142,7 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
 
     table = asked[0].run.table
     LatentDiffusion._denoise(
-        SimpleNamespace(diffusion_model=network),
+        SimpleNamespace(_network=lambda part: network),
         (),
         asked[0].branches,
         scale,
