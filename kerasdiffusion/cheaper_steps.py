@@ -15,7 +15,6 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion.config import DiffusionModelConfig
-from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.token_merging import finest_attention
 from kerasdiffusion.options import Options
 from kerasdiffusion.sampling.table import COLUMNS, Table
@@ -139,21 +138,26 @@ def cheapened(network: Callable, methods: dict) -> Callable:
 
 
 def kept_features(
-    network: DiffusionModel, methods: Mapping, latents: Sequence[int], copies: int
+    config: DiffusionModelConfig,
+    methods: Mapping,
+    latents: Sequence[int],
+    copies: int,
+    dtype: str,
 ):
     """Room for what DeepCache keeps; `None` where it is off.
 
     Args:
-        network: The U-Net.
+        config: The U-Net's.
         methods: From `cheaper_methods`.
         latents: The shape of the latents.
         copies: How often they go through the U-Net in one call.
+        dtype: What it computes in.
     """
     if "deep_cache" not in methods:
         return None
     (branch,) = methods["deep_cache"]
-    shape = kept_shape(network.config, int(branch), latents, copies)
-    return ops.zeros(shape, network.compute_dtype)
+    shape = kept_shape(config, int(branch), latents, copies)
+    return ops.zeros(shape, dtype)
 
 
 def kept_shape(

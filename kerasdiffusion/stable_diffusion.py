@@ -368,8 +368,14 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
 
         def memory(alone):
             copies = copies_of(len(branches) - alone, run.methods)
-            kept = self.diffusion_model, run.methods, latents.shape, copies
-            return empty_memory(run.methods, latents, kept_features(*kept))
+            kept = kept_features(
+                self.config.diffusion_model,
+                run.methods,
+                latents.shape,
+                copies,
+                self.compute_dtype,
+            )
+            return empty_memory(run.methods, latents, kept)
 
         empty = {alone: memory(alone) for alone in set(unguided)}
 
