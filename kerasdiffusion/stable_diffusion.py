@@ -366,15 +366,11 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
         if "deep_cache" in run.methods:
             table = whole_steps(table, deep_cache(run.options)[0], unguided)
 
+        unet, dtype = self.config.diffusion_model, self.compute_dtype
+
         def memory(alone):
             copies = copies_of(len(branches) - alone, run.methods)
-            kept = kept_features(
-                self.config.diffusion_model,
-                run.methods,
-                latents.shape,
-                copies,
-                self.compute_dtype,
-            )
+            kept = kept_features(unet, run.methods, latents.shape, copies, dtype)
             return empty_memory(run.methods, latents, kept)
 
         empty = {alone: memory(alone) for alone in set(unguided)}
