@@ -334,6 +334,7 @@ def add_paint_flags(
                 **flag.more,
             )
     options.add_machine_options(parser)
+    options.add_memory_option(parser)
 
 
 def option(name: str) -> str:

@@ -56,6 +56,7 @@ def _model(args, source, height, width, **parts):
         img_width=width,
         jit_compile=options.jit_compile(args),
         precision=args.precision,
+        low_memory=args.low_memory,
         weights=source,
         **parts,
     )

@@ -34,7 +34,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         choices=PRECISIONS,
         default="auto",
         help="dtype of the networks (default: auto: half precision on a GPU, a TPU or "
-        "a CPU with AMX, else float32; `show --machine` prints which)",
+        "a CPU that multiplies bfloat16, else float32; `show --machine` prints which)",
     )
     group.add_argument(
         "--jit",
@@ -48,6 +48,15 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         const="openvino",
         help="compile by OpenVINO, on CPUs and the tensorflow backend: pip install "
         "kerasdiffusion[openvino]",
+    )
+
+
+def add_memory_option(parser: argparse.ArgumentParser) -> None:
+    """Adds `--low-memory`."""
+    parser.add_argument(
+        "--low-memory",
+        action="store_true",
+        help="hold one network in memory at a time, and read each when it is needed",
     )
 
 
