@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-#: What profilers list beside operations: their executors, and calls that hold others.
+#: What profilers list beside operations: their executors, and what holds others.
 _HOLDERS = re.compile(
-    r"::|^Run$|^Process$|inference_|EagerExecute|EagerConst|TfrtCpu|PjitFunction"
-    r"|Thunk|^while|^call|^Wait|^Task"
+    r"::|inference_|EagerExecute|TfrtCpu|PjitFunction|Thunk|^while|^call|^Wait|^Task"
 )
+_HOLDING_KINDS = ("While", "StatelessWhile", "If", "StatelessIf")
 
 
 def summed(costs: Iterable[tuple[str, float, int]]) -> dict[str, tuple[float, int]]:
@@ -56,8 +56,11 @@ def tensorflow(run: Callable[[], object]) -> Iterator[tuple[str, float, int]]:
     for found in events.values():
         for name, seconds in found:
             # An operation's event is its path, a colon and its type.
-            if ":" in name and not _HOLDERS.search(name):
-                yield name.rpartition(":")[2], seconds, 1
+            path, _, kind = name.rpartition(":")
+            if not path or "::" in name or kind.startswith(" "):
+                continue
+            if not kind.endswith("PartitionedCall") and kind not in _HOLDING_KINDS:
+                yield kind, seconds, 1
 
 
 def jax(run: Callable[[], object]) -> Iterator[tuple[str, float, int]]:

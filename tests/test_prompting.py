@@ -137,7 +137,7 @@ def test_weightings_by_name(tiny):
 
 
 def test_attention_hides_what_is_not_seen():
-    from kerasdiffusion.backend import attention
+    from kerasdiffusion.operations import attention
 
     random = np.random.default_rng(0)
     query, key, value = random.normal(size=(3, 2, 5, 2, 4)).astype("float32")

@@ -94,7 +94,8 @@ def watched(query, key, *others):
     """The attention of the library, that writes down who listens to which word."""
     if key.shape[1] == context.shape[1] != query.shape[1]:
         scores = ops.einsum("bqhc,bkhc->bhqk", query, key) / query.shape[-1] ** 0.5
-        maps.append(backend.to_numpy(ops.mean(ops.softmax(scores), axis=1))[0])
+        listened = ops.mean(ops.softmax(scores), axis=1)
+        maps.append(backend.to_numpy(ops.cast(listened, "float32"))[0])
     return attention(query, key, *others)
 
 

@@ -238,7 +238,7 @@ def test_a_refiner_and_other_parts_are_loaded(generate, assets, calls):
     line = f"--vae {vae} --refiner emoji --refiner-start 0.5 --size 48x32 --seed 1"
     generate(APPLE, *line.split(), "--output", "a.png")
     (model, _, _, keywords), refiner = calls[0], calls[0][-1]["refiner"]
-    assert model.image_encoder is not None and model._swapped["decoder"] == vae
+    assert model.image_encoder is not None and model._sources["decoder"] == vae
     assert (refiner.img_height, refiner.img_width) == (32, 48)
     assert keywords["refiner_start"] == 0.5
     made = read_parameters("a.png")

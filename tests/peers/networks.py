@@ -13,7 +13,7 @@ import transformers
 
 from kerasdiffusion.backend import Program, empty_weights
 from kerasdiffusion.config import TinyAutoencoderConfig
-from kerasdiffusion.latent_diffusion import PARTS, TINY
+from kerasdiffusion.parts import PARTS, TINY
 from kerasdiffusion.weights.load import load_weights, read_config
 from tests.tiny import lively
 
