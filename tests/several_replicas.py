@@ -16,7 +16,7 @@ from tests.tiny import TEXTS, tiny_model
 part = tf.config.LogicalDeviceConfiguration()
 tf.config.set_logical_device_configuration(cpu, [part] * 2)
 strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(2)])
-jit_compile = sys.argv[1] == "XLA"
+options = {"jit_compile": sys.argv[1] == "XLA", "precision": "float32"}
 seen = []
 
 
@@ -37,10 +37,10 @@ def paint(model, count=4, **options):
     return model.text_to_image(TEXTS[:1], batch_size=count, **settings)
 
 
-alone = tiny_model(jit_compile=jit_compile)
+alone = tiny_model(**options)
 with strategy.scope():
-    model = tiny_model(jit_compile=jit_compile)
-    later = StableDiffusion(config=model.config, weights=None)
+    model = tiny_model(**options)
+    later = StableDiffusion(config=model.config, weights=None, **options)
 variable = model.diffusion_model.conv_in.kernel.value
 assert len(strategy.experimental_local_results(variable)) == 2
 # Made under the scope, though built after it.
@@ -54,11 +54,11 @@ assert np.abs(paint(model).astype(int) - expected).max() <= 1
 # Of four pictures two for each replica, under two branches; then one at a time.
 assert set(seen) == {("diffusion_model", 4), ("decoder", 1)}, seen
 
-if not jit_compile:
+if not options["jit_compile"]:
     # What remembers, what has noise of its own, and a batch that does not divide.
-    options = {"apg": True, "sampler": "euler_ancestral"}
-    expected = paint(alone, **options)
-    assert np.abs(paint(model, **options).astype(int) - expected).max() <= 1
+    how = {"apg": True, "sampler": "euler_ancestral"}
+    expected = paint(alone, **how)
+    assert np.abs(paint(model, **how).astype(int) - expected).max() <= 1
     seen.clear()
     expected = paint(alone, 3)
     assert np.abs(paint(model, 3).astype(int) - expected).max() <= 1
