@@ -188,7 +188,7 @@ def test_empty_weights_nest_and_end():
             made = backend.initializer("ones")((2, 3), "bfloat16")
             assert keras.backend.standardize_dtype(made.dtype) == "bfloat16"
             assert (backend.to_numpy(ops.cast(made, "float32")) == 1).all()
-        assert (backend.initializer()((2, 3)) == np.zeros((2, 3), "float32")).all()
+        assert (backend.to_numpy(backend.initializer()((2, 3))) == 0.0).all()
     with pytest.raises(RuntimeError), backend.empty_weights():
         raise RuntimeError
     assert backend.initializer() == "glorot_uniform"
