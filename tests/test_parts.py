@@ -130,7 +130,6 @@ def test_a_file_that_fails_is_an_error_each_time(saved, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="Linux's counts")
-@pytest.mark.every_backend
 def test_memory_is_there_for_what_comes_next():
     done = subprocess.run(
         [sys.executable, "-m", "tests.memory_given_up"],
