@@ -123,7 +123,6 @@ def inputs_of(seed):
     }
 
 
-@pytest.mark.every_backend
 def test_kept_features_are_what_the_whole_network_has_there(unet):
     inputs = inputs_of(0)
     plain = ops.convert_to_numpy(unet(inputs))

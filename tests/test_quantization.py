@@ -38,7 +38,6 @@ def rounded(kernel):
     return np.round(kernel * scale) / scale
 
 
-@pytest.mark.every_backend
 def test_it_computes_with_the_rounded_weights():
     inputs = seen()
     network, other = unet(), unet()
@@ -66,7 +65,6 @@ def test_rounding_activations_too_is_less_exact():
     assert 1e-4 < errors[0] < errors[1] < 0.1 * np.abs(plain).mean()
 
 
-@pytest.mark.every_backend
 def test_a_model_before_and_after_it_is_built_and_through_a_folder(tmp_path):
     model = tiny_model()
     plain = model.text_to_image(**CAT)
