@@ -6,6 +6,7 @@ For TensorFlow alone, which is imported where it is needed: `backend` calls this
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ctypes
 import importlib.util
 import tempfile
@@ -21,7 +22,7 @@ OPENVINO = "openvino"
 #: Programs of one function: a run that guides in part of its steps takes two.
 KEPT = 2
 
-_tracing = False
+_tracing = contextvars.ContextVar("tracing", default=False)
 
 
 def check(backend: str, accelerator: bool) -> str:
@@ -55,7 +56,7 @@ def check(backend: str, accelerator: bool) -> str:
 
 def is_tracing() -> bool:
     """Whether what is computed now becomes a program of OpenVINO's."""
-    return _tracing
+    return _tracing.get()
 
 
 def attention(query, key, value):
@@ -213,12 +214,11 @@ class _Compiled:
 
 @contextlib.contextmanager
 def _traces():
-    global _tracing
-    before, _tracing = _tracing, True
+    before = _tracing.set(True)
     try:
         yield
     finally:
-        _tracing = before
+        _tracing.reset(before)
 
 
 def _name(port, names) -> str | None:
