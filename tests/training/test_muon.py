@@ -40,3 +40,18 @@ def test_what_is_excluded_and_what_is_no_matrix_goes_by_adamw(shape, name):
     optimizer = Muon(0.1, exclude_layers=["conv_in"], adam_weight_decay=None)
     moved, gradient = stepped(shape, optimizer, name)
     assert moved == pytest.approx(-0.1 * np.sign(gradient), abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (9, 32), (144, 16), (16, 64)])
+def test_a_long_matrix_is_made_orthogonal_as_keras_does_it(shape):
+    # Gradients have some large directions and many small ones.
+    random = np.random.default_rng(0)
+    left, _ = np.linalg.qr(random.normal(size=(shape[0], min(shape))))
+    right, _ = np.linalg.qr(random.normal(size=(shape[1], min(shape))))
+    values = np.geomspace(1.0, 1e-3, min(shape))
+    matrix = ops.convert_to_tensor(((left * values) @ right.T).astype("float32"))
+    ours, theirs = (
+        ops.convert_to_numpy(made(0.1).zeropower_via_newtonschulz5(matrix, 5))
+        for made in (Muon, keras.optimizers.Muon)
+    )
+    assert ours == pytest.approx(theirs, abs=2e-4)
