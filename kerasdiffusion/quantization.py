@@ -65,7 +65,7 @@ class EightBitWeights:
                 raise ValueError(f"A network is quantized once. Received: {part!r}")
         self._eight_bit |= dict.fromkeys(names, bool(activations))
         if self._parts:
-            self._quantize()
+            self.build()
 
     def _quantize(self) -> None:
         """What was asked for, of the networks that are there."""
@@ -157,3 +157,17 @@ def quantize(network: keras.Model, activations: bool = False) -> int:
 def is_quantized(network: keras.layers.Layer) -> bool:
     """Whether a network has kernels in 8 bits."""
     return any(variable.dtype == "int8" for variable in network.weights)
+
+
+def check_learns(*networks: keras.layers.Layer) -> None:
+    """Before training: kernels in 8 bits have no gradients.
+
+    Raises:
+        ValueError: If one of the networks has such.
+    """
+    for network in networks:
+        if network.trainable and is_quantized(network):
+            raise ValueError(
+                "Networks are trained before they are quantized, not after. "
+                f"Received: {network.name!r}, whose kernels are in 8 bits"
+            )

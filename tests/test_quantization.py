@@ -7,6 +7,8 @@ from keras import ops
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.quantization import is_quantized, quantize
+from kerasdiffusion.training.autoencoder import AutoencoderTrainer
+from kerasdiffusion.training.diffusion import DiffusionTrainer
 from kerasdiffusion.weights.load import load_weights
 from tests.tiny import TINY, lively, tiny_model
 
@@ -111,3 +113,17 @@ def test_what_cannot_be_done_is_said(tmp_path):
     tiny_model().save_preset(tmp_path / "model")
     with pytest.raises(ValueError, match="read before.*diffusion_model, whose kernels"):
         load_weights(parts, tmp_path / "model")
+
+
+def test_what_is_in_8_bits_does_not_learn():
+    model = tiny_model()
+    parts = model.diffusion_model, model.text_encoder
+    empty = np.zeros(12, "int32")
+    quantize(model.text_encoder)
+    with pytest.raises(ValueError, match="before they are quantized.*'text_encoder'"):
+        DiffusionTrainer(*parts, model.config.schedule, empty)
+    model.text_encoder.trainable = False  # for the U-Net alone
+    DiffusionTrainer(*parts, model.config.schedule, empty)
+    quantize(model.decoder)
+    with pytest.raises(ValueError, match="before they are quantized.*'decoder'"):
+        AutoencoderTrainer(model.image_encoder, model.decoder)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
+from kerasdiffusion.quantization import check_learns
 
 
 class AutoencoderTrainer(keras.Model):
@@ -44,6 +45,7 @@ class AutoencoderTrainer(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        check_learns(image_encoder, decoder)
         self.image_encoder, self.decoder = image_encoder, decoder
         self.edge_weight, self.kl_weight = edge_weight, kl_weight
         self.seed_generator = keras.random.SeedGenerator(seed)

@@ -9,6 +9,7 @@ from keras import ops
 from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.quantization import check_learns
 from kerasdiffusion.sampling.schedule import Schedule
 
 
@@ -54,6 +55,7 @@ class DiffusionTrainer(keras.Model):
                 "`schedule` must be of training steps; networks of a range of noise "
                 f"levels are not trained here. Received: {schedule}"
             )
+        check_learns(diffusion_model, text_encoder)
         self.diffusion_model, self.text_encoder = diffusion_model, text_encoder
         self.prediction_type = schedule.prediction_type
         self.caption_dropout, self.snr_cap = caption_dropout, snr_cap
