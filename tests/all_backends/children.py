@@ -19,7 +19,7 @@ only_from_tensorflow = [
 ]
 
 
-def run_every_backend(backend: str) -> None:
+def run_every_backend(backend: str, **environment: str) -> None:
     """The marked tests in a process of their own; its output where one fails."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
@@ -29,7 +29,7 @@ def run_every_backend(backend: str) -> None:
             *(sys.executable, "-m", "pytest", str(tests), "-q", "-x", "-n", "0"),
             *("-m", "every_backend and not full_size", "-p", "no:cacheprovider"),
         ],
-        env={**os.environ, "KERAS_BACKEND": backend},
+        env={**os.environ, "KERAS_BACKEND": backend, **environment},
         cwd=tests.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

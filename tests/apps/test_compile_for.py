@@ -87,6 +87,7 @@ def test_a_step_is_compiled_for_chips_that_are_not_here(assets, tmp_path):
 
 @NEEDS_LIBTPU
 @pytest.mark.full_size
+@pytest.mark.timeout(7200)
 def test_stable_diffusion_fits_a_v5e(tmp_path):
     batches = ["--chip-batch=1", "--chip-batch=4", "--chip-batch=8"]
     _, found = compiled_for("sd1.5", *batches, tmp_path=tmp_path)
