@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,21 @@ def _cpu_multiplies_bfloat16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
+def compiles_ahead(jit_compile: bool | str) -> bool:
+    """Whether `Program.compile` does something, for which weights need not be there."""
+    traced = keras.backend.backend() in ("tensorflow", "jax")
+    return traced and jit_compile != openvino_programs.OPENVINO
+
+
+def thread_settings() -> Callable[[], contextlib.AbstractContextManager]:
+    """The device that was chosen for this thread, as a context for another."""
+    if keras.backend.backend() != "jax":
+        return contextlib.nullcontext
+    import jax
+
+    return functools.partial(jax.default_device, jax.config.jax_default_device)
+
+
 def describe_machine() -> dict[str, str]:
     """What the library computes with here where it is not told, in words."""
     name = keras.backend.backend()
@@ -174,6 +191,8 @@ class Program:
             `"openvino"` the weights are copied into the program, which is compiled anew
             where they have changed.
         axes: Where the batch is, to be divided under `tf.distribute`: `replicas`.
+        ready: Returns when the layers have their weights: before that, a program can
+            be traced and compiled but not run.
 
     Attributes:
         traces: How often it was traced, and so compiled. PyTorch does not trace.
@@ -194,8 +213,10 @@ class Program:
         layers: Sequence[keras.layers.Layer],
         jit_compile: bool | str = False,
         axes: tuple[Callable, Callable] | None = None,
+        ready: Callable[[], None] | None = None,
     ):
-        self.traces, self._axes = 0, axes
+        self.traces, self._axes, self._ready = 0, axes, ready
+        self._compiling = None
         self.goes_round = jit_compile != openvino_programs.OPENVINO
         self._layers = list(layers)
         wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
@@ -204,13 +225,35 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         """Runs on arrays or tensors; returns the backend's tensors."""
-        return self._run(*keras.tree.map_structure(ops.convert_to_tensor, args))
+        args = keras.tree.map_structure(ops.convert_to_tensor, args)
+        if self._compiling is not None:
+            self._compiling.join()
+        ready = self._ready
+        if ready is not None:
+            self._compile(*args)
+            ready()
+            self._ready = None
+        return self._run(*args)
+
+    def compile_soon(self, *args: Any) -> None:
+        """Traces, and compiles on JAX, for arguments like these, in a thread."""
+        args = keras.tree.map_structure(ops.convert_to_tensor, args)
+        settings = thread_settings()
+
+        def run():
+            # What fails here fails again, and is raised, when the program is called.
+            with settings(), contextlib.suppress(Exception):
+                self._compile(*args)
+
+        self._compiling = threading.Thread(target=run, name="compiler", daemon=True)
+        self._compiling.start()
 
     def _tensorflow(self, function, jit_compile):
         import tensorflow as tf
 
         function = self._counted(function)
         if jit_compile == openvino_programs.OPENVINO:
+            self._compile = lambda *args: None  # it takes the weights along
             return openvino_programs.compiled(function, self._layers)
         if not jit_compile and not has_accelerator():
             function = tensorflow_cpu.kernels()(function)
@@ -218,7 +261,9 @@ class Program:
         if strategy:
             function = replicas.divided(function, self._axes, strategy, jit_compile)
             jit_compile = False
-        return tf.function(function, jit_compile=jit_compile, autograph=False)
+        run = tf.function(function, jit_compile=jit_compile, autograph=False)
+        self._compile = run.get_concrete_function
+        return run
 
     def _jax(self, function, jit_compile):
         import jax
@@ -231,11 +276,17 @@ class Program:
             with keras.StatelessScope(state_mapping=mapping):
                 return function(*args)
 
-        return lambda *args: stateless([v.value for v in self._variables()], args)
+        def values():
+            return [v.value for v in self._variables()]
+
+        # What it compiles is found again when it runs.
+        self._compile = lambda *args: stateless.lower(values(), args).compile()
+        return lambda *args: stateless(values(), args)
 
     def _torch(self, function, jit_compile):
         import torch
 
+        self._compile = lambda *args: None
         return torch.no_grad()(torch.compile(function) if jit_compile else function)
 
     def _counted(self, function):
@@ -301,12 +352,17 @@ def to_numpy(tensor) -> np.ndarray:
     return ops.convert_to_numpy(tensor)
 
 
+#: Numbers of which TensorFlow's memory is left as it is, see `empty_weights`.
+UNTOUCHED = 2**18
 _empty_weights = False
 
 
 @contextlib.contextmanager
 def empty_weights(empty: bool = True):
-    """Within it, variables are made of zeros or ones, where weights are read next."""
+    """Within it, variables are made of zeros or ones, where weights are read next.
+
+    A large one may hold anything on TensorFlow.
+    """
     global _empty_weights
     before, _empty_weights = _empty_weights, _empty_weights or empty
     try:
@@ -324,17 +380,21 @@ def initializer(otherwise: str = "glorot_uniform"):
 
 
 class _Plain(keras.initializers.Constant):
-    """A number everywhere, by numpy where that is cheaper.
+    """A number everywhere, made as cheaply as the backend can.
 
-    JAX would compile a program for each shape, and PyTorch would fill memory that numpy
-    leaves untouched; TensorFlow would copy numpy's.
+    JAX would compile a program for each shape. The memory of many zeros, which are
+    overwritten, is not even touched: TensorFlow's holds anything.
     """
 
     def __call__(self, shape, dtype=None):
-        distributed = keras.distribution.distribution() is not None
-        if distributed or keras.backend.backend() == "tensorflow":
+        dtype = keras.backend.standardize_dtype(dtype)
+        if keras.distribution.distribution() is not None:
             return super().__call__(shape, dtype)
-        dtype = np.dtype(keras.backend.standardize_dtype(dtype))
-        return (
-            np.full(shape, self.value, dtype) if self.value else np.zeros(shape, dtype)
-        )
+        if keras.backend.backend() == "tensorflow":
+            if self.value or np.prod(shape) < UNTOUCHED:
+                return super().__call__(shape, dtype)
+            import tensorflow as tf
+
+            return tf.raw_ops.Empty(shape=shape, dtype=dtype)
+        make = np.ones if self.value else np.zeros
+        return make(shape, np.dtype(dtype))

@@ -6,6 +6,7 @@ import functools
 import os
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerasdiffusion import backend, compile_cache, devices, images
@@ -13,10 +14,12 @@ from kerasdiffusion.autoencoding import Autoencoding
 from kerasdiffusion.cheaper_steps import cheapened
 from kerasdiffusion.config import ModelConfig
 from kerasdiffusion.control import Networks, controller
-from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
-from kerasdiffusion.models.diffusion_model import DiffusionModel
-from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.parts import PARTS, Guests, make_parts, read_tokenizer
+from kerasdiffusion.networks import LazyNetworks
+from kerasdiffusion.parts import (
+    PARTS,
+    Guests,
+    read_tokenizer,
+)
 from kerasdiffusion.presets import find_preset, find_unet
 from kerasdiffusion.quantization import EightBitWeights
 from kerasdiffusion.sampling import loop
@@ -46,7 +49,7 @@ AXES = {
 EXTRAS = ("concat", "vector", "guidance", "noise_level")
 
 
-class LatentDiffusion(Autoencoding, EightBitWeights, keras.Model):
+class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
     """Text encoder, U-Net and autoencoder, their weights and compiled programs.
 
     What can be done with them is in `StableDiffusion`, which explains the arguments.
@@ -113,7 +116,7 @@ class LatentDiffusion(Autoencoding, EightBitWeights, keras.Model):
         # Keras's wrapper around it is for one layer, which is built.
         self.__dict__.pop("quantize", None)
         self._control_networks = Networks(precision)
-        self._guests, self._place = None, devices.placing()
+        self._guests, self._place, self._reading = None, devices.placing(), None
         if low_memory:
             if self.compiler == "openvino":
                 raise ValueError(
@@ -122,69 +125,6 @@ class LatentDiffusion(Autoencoding, EightBitWeights, keras.Model):
                     'jit_compile="openvino"'
                 )
             self._guests = Guests(self._make, self._sources, self.config.parts)
-
-    @property
-    def low_memory(self) -> bool:
-        """Whether parts are in memory one at a time."""
-        return self._guests is not None
-
-    def build(self, input_shape=None):
-        """Makes the networks and reads their weights, if that is still to do.
-
-        With `low_memory` too: all are kept from then on.
-        """
-        if self._guests is not None:
-            for part in self.config.parts:
-                self._kept(part)
-        elif not self._parts:
-            self._parts = self._make(self.config.parts)
-        self.built = True
-        self._quantize()
-
-    def _make(self, names) -> dict:
-        with self._place():
-            return make_parts(self.config, names, self.precision, self._sources)
-
-    def _network(self, part: str):
-        """A part to compute with: it may give up its weights when another one comes."""
-        if self._guests is None:
-            self.build()
-        if part in self._parts or part not in self.config.parts:
-            return self._parts.get(part)
-        return self._guests.enter(part)
-
-    def _kept(self, part: str):
-        """A part for the caller, who may change it: it stays in memory."""
-        if self._guests is None:
-            self.build()
-        elif part in self.config.parts and part not in self._parts:
-            self._parts[part] = self._guests.leave(part)
-        return self._parts.get(part)
-
-    @property
-    def text_encoder(self) -> TextEncoder:
-        """Tokens to context."""
-        return self._kept("text_encoder")
-
-    @property
-    def text_encoder_2(self) -> TextEncoder | None:
-        """The second text encoder of SDXL; `None` where there is one."""
-        return self._kept("text_encoder_2")
-
-    @property
-    def diffusion_model(self) -> DiffusionModel:
-        """Noisy latents, timestep and context to a prediction."""
-        return self._kept("diffusion_model")
-
-    @property
-    def image_encoder(self) -> ImageEncoder:
-        """Pictures to latents."""
-        return self._kept("image_encoder")
-
-    @property
-    def decoder(self) -> Decoder:
-        """Latents to pictures."""
-        return self._kept("decoder")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -330,13 +270,28 @@ class LatentDiffusion(Autoencoding, EightBitWeights, keras.Model):
                 "decode_begin": self._coarse(part),
             }[name]
             networks = [self._network(part), *followers]
-            self._programs[key] = backend.Program(
-                function, networks, self.compiler, AXES.get(name)
+            self._programs[key] = self._program(
+                part, function, networks, AXES.get(name)
             )
         program = self._running(part, self._programs[key])
         if name == "denoise" and not self._programs[key].goes_round:
             return loop.row_by_row(program)
         return program
+
+    def _ready(self, part: str) -> None:
+        """Returns when a program of a part, just compiled, can run for the first time.
+
+        While the U-Net does, the decoder's is compiled.
+        """
+        self._wait((part,))
+        latents = np.zeros((1, *self.latent_shape), "float32")
+        if part == "diffusion_model" and "decode" not in self.traces:
+            if self._tile_side(*self._pixels(latents)) is None:
+                self.program("decode").compile_soon(latents)
+
+    def _program(self, part: str, function, networks, axes=None) -> backend.Program:
+        ready = functools.partial(self._ready, part) if self._goes_ahead else None
+        return backend.Program(function, networks, self.compiler, axes, ready)
 
     def _running(self, part: str, program: backend.Program):
         """A program whose part comes into memory where it is not there."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 
@@ -43,21 +44,79 @@ def make_parts(
     Raises:
         WeightsError: If there are none, or they do not fit.
     """
-    by_source: dict = {}
-    for part in names:
-        source = sources[part]
-        by_source.setdefault(_key(source), (source, []))[1].append(part)
-    parts = {}
-    for source, served in by_source.values():
-        for part in served:
-            own = getattr(config, PARTS[part][1])
-            is_tiny = isinstance(own, TinyAutoencoderConfig)
-            network = TINY[part] if is_tiny else PARTS[part][0]
-            with backend.empty_weights(source is not None):
-                parts[part] = network(own, dtype=precision, name=part)
-        if source is not None:
-            load.load_weights({name: parts[name] for name in served}, source)
+    parts = make_networks(config, names, precision, sources)
+    read(parts, sources)
     return parts
+
+
+def make_networks(
+    config: ModelConfig, names, precision: str, sources: Mapping[str, object]
+) -> dict:
+    """The same, without the weights of those that have a source."""
+    parts = {}
+    for part in names:
+        own = getattr(config, PARTS[part][1])
+        is_tiny = isinstance(own, TinyAutoencoderConfig)
+        network = TINY[part] if is_tiny else PARTS[part][0]
+        with backend.empty_weights(sources[part] is not None):
+            parts[part] = network(own, dtype=precision, name=part)
+    return parts
+
+
+def read(
+    parts: Mapping, sources: Mapping[str, object], arrived: Callable | None = None
+) -> None:
+    """The weights of networks, those of one source together: all of them or none.
+
+    Args:
+        parts: Networks by name.
+        sources: Where the weights of each are; what has none is left as it is.
+        arrived: Is told the name of each part that has its weights.
+    """
+    by_source: dict = {}
+    for part in parts:
+        source = sources[part]
+        if source is not None:
+            by_source.setdefault(_key(source), (source, []))[1].append(part)
+    for source, served in by_source.values():
+        own = {name: parts[name] for name in served}
+        load.load_weights(own, source, arrived=arrived)
+
+
+class Reading:
+    """Weights that are read in a thread, while programs are traced and compiled.
+
+    Args:
+        parts: Networks by name, as `make_networks` makes them.
+        sources: Where the weights of each are.
+    """
+
+    def __init__(self, parts: Mapping, sources: Mapping[str, object]):
+        self._here = {part: threading.Event() for part in parts}
+        self._error = None
+        settings = backend.thread_settings()
+
+        def run():
+            try:
+                with settings():
+                    read(parts, sources, lambda part: self._here[part].set())
+            except BaseException as error:  # whoever waits is told
+                self._error = error
+            for each in self._here.values():
+                each.set()
+
+        threading.Thread(target=run, name="weights", daemon=True).start()
+
+    def wait(self, parts: Iterable[str]) -> None:
+        """Returns when these have their weights.
+
+        Raises:
+            WeightsError: If there are none, or they do not fit.
+        """
+        for part in parts:
+            self._here[part].wait()
+        if self._error is not None:
+            raise self._error
 
 
 class Guests:

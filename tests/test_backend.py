@@ -1,3 +1,5 @@
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -68,6 +70,51 @@ def test_a_program_is_traced_once_for_each_signature():
     assert program.traces == (0 if IS_TORCH else 1)
     program({"x": x[:3]}, bias)
     assert program.traces == (0 if IS_TORCH else 2)
+
+
+@pytest.mark.every_backend
+def test_a_program_is_compiled_while_its_weights_are_read():
+    dense = keras.layers.Dense(2, use_bias=False)
+    dense.build((None, 3))
+    x, kernel, traces = normal(4, 3), normal(3, 2), []
+
+    def weights_arrive():
+        traces.append(program.traces)
+        dense.kernel.assign(kernel)
+
+    program = backend.Program(dense, [dense], ready=weights_arrive)
+    for _ in range(2):
+        assert backend.to_numpy(program(x)) == pytest.approx(x @ kernel, abs=1e-5)
+    assert traces == [0 if IS_TORCH else 1]  # before them, and they came once
+    assert program.traces == (0 if IS_TORCH else 1)
+
+
+@pytest.mark.every_backend
+def test_a_program_is_compiled_in_a_thread():
+    dense = keras.layers.Dense(2)
+    dense.build((None, 3))
+    threads, x = [], normal(4, 3)
+
+    def function(inputs):
+        threads.append(threading.current_thread().name)
+        return dense(inputs)
+
+    program = backend.Program(function, [dense])
+    program.compile_soon(x)
+    found = backend.to_numpy(program(x))
+    expected = x @ ops.convert_to_numpy(dense.kernel)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert threads == [threading.main_thread().name if IS_TORCH else "compiler"]
+
+
+def test_what_fails_in_a_thread_is_raised_by_the_call():
+    def function(x):
+        raise ArithmeticError("no")
+
+    program = backend.Program(function, [])
+    program.compile_soon(normal(4, 3))
+    with pytest.raises(ArithmeticError):
+        program(normal(4, 3))
 
 
 @pytest.mark.every_backend

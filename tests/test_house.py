@@ -27,6 +27,7 @@ FLOORS = (
     {
         *(
             "parts",
+            "networks",
             "autoencoding",
             "latent_diffusion",
             "prompting",

@@ -1,8 +1,10 @@
 """Parts of a model in memory, all or one at a time."""
 
 import functools
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from kerasdiffusion import StableDiffusion, backend
 from kerasdiffusion.parts import Guests, make_parts
 from kerasdiffusion.tokenizer import Tokenizer
-from kerasdiffusion.weights import WeightsError
+from kerasdiffusion.weights import WeightsError, load
 from tests.tiny import TEXTS, TINY, tiny_model, tiny_tokenizer
 
 SETTINGS = {"num_steps": 2, "progress_bar": False}
@@ -30,6 +32,12 @@ def read(path, **options):
     return StableDiffusion.from_preset(
         path, config=TINY, tokenizer=tokenizer, **options
     )
+
+
+def later(path):
+    """A model whose weights are read with its first picture."""
+    tokenizer = Tokenizer(TINY.tokenizer, tiny_tokenizer().vocabulary)
+    return StableDiffusion(weights=path, config=TINY, tokenizer=tokenizer)
 
 
 def values_in_memory(model) -> dict[str, int]:
@@ -113,6 +121,50 @@ def test_tiles_enter_too(saved):
     model.encode_text(TEXTS[0])
     assert not values_in_memory(model)["decoder"]
     assert (model.decode_latents(latents) == expected).all()
+
+
+@pytest.mark.every_backend
+def test_programs_are_compiled_while_weights_are_read(saved, monkeypatch):
+    begun, traced = threading.Event(), threading.Event()
+    load_weights = load.load_weights
+
+    def slowly(*args, **options):
+        begun.set()
+        assert traced.wait(20)
+        load_weights(*args, **options)
+
+    monkeypatch.setattr(load, "load_weights", slowly)
+    model = later(saved)
+    program = backend.Program
+
+    class Watched(program):
+        def _counted(self, function):
+            traced.set() if begun.is_set() else None
+            return super()._counted(function)
+
+    if not backend.compiles_ahead("auto"):
+        traced.set()  # PyTorch has nothing to compile
+    monkeypatch.setattr(backend, "Program", Watched)
+    found = model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
+    assert begun.is_set() and model.built
+    expected = tiny_model().text_to_image(TEXTS[0], seed=0, **SETTINGS)
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+    assert set(model.traces.values()) <= {0, 1}  # nothing is traced twice
+
+
+@pytest.mark.every_backend
+def test_weights_that_fail_to_come_leave_nothing(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "model")
+    weights = next((tmp_path / "model" / "unet").glob("*.safetensors"))
+    weights.rename(tmp_path / "away")
+    model = later(tmp_path / "model")
+    for _ in range(2):
+        with pytest.raises(WeightsError, match="no weights"):
+            model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
+        with pytest.raises(WeightsError, match="no weights"):
+            model.diffusion_model  # noqa: B018
+    (tmp_path / "away").rename(weights)
+    assert model.text_to_image(TEXTS[0], seed=0, **SETTINGS).std() > 20
 
 
 def test_random_weights_could_not_be_read_again():

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -80,6 +80,7 @@ def load_weights(
     ema: bool = False,
     variant: str | None = None,
     strict: bool = True,
+    arrived: Callable[[str], None] | None = None,
 ) -> None:
     """Read the weights of networks, all or nothing.
 
@@ -97,6 +98,8 @@ def load_weights(
         variant: Which of several precisions a folder holds (`"fp16"`, ...). By default
             the plain files, and those of a variant only where there are no others.
         strict: Whether tensors that no network has are an error.
+        arrived: Is told the name of each part when all its variables are assigned,
+            in the order of `parts`.
 
     Raises:
         WeightsError: Naming what is missing, unexpected, of a wrong shape or not
@@ -112,7 +115,8 @@ def load_weights(
         raise ValueError(
             f"`parts` must have keys of {', '.join(PARTS)}. Received: {list(parts)}"
         )
-    load_files(parts, locate(source, parts, variant), ema=ema, strict=strict)
+    paths = locate(source, parts, variant)
+    load_files(parts, paths, ema=ema, strict=strict, arrived=arrived)
 
 
 def load_files(
@@ -121,6 +125,7 @@ def load_files(
     *,
     ema: bool = False,
     strict: bool = True,
+    arrived: Callable[[str], None] | None = None,
 ) -> None:
     """The same from one file for each part.
 
@@ -129,16 +134,21 @@ def load_files(
         paths: The file of each.
         ema: As in `load_weights`.
         strict: As in `load_weights`.
+        arrived: As in `load_weights`.
     """
     with contextlib.ExitStack() as stack:
         opened: dict[Path, TensorFile] = {}
         for path in set(paths.values()):
             opened[path] = stack.enter_context(open_tensors(path))
         files = {part: opened[path] for part, path in paths.items()}
-        steps = _plan(parts, files, ema, strict)
+        plan = _plan(parts, files, ema, strict)
+        steps = [step for own in plan.values() for step in own]
         for file in opened.values():
             file.check({step.key for step in steps if step.file is file})
-        _assign(steps)
+        for part, own in plan.items():
+            _assign(own)
+            if arrived is not None:
+                arrived(part)
 
 
 def _assign(steps: list[Step]) -> None:
@@ -221,9 +231,9 @@ def _nothing_found(root: Path, part: str, variant: str | None) -> str:
     )
 
 
-def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
-    """A step for each variable, or one error about all of them."""
-    steps: list[Step] = []
+def _plan(parts, files, ema: bool, strict: bool) -> dict[str, list[Step]]:
+    """A step for each variable of each part, or one error about all of them."""
+    plan: dict[str, list[Step]] = {part: [] for part in parts}
     missing, misshapen, used = [], [], set()
     for part, model in parts.items():
         if any(variable.dtype == "int8" for variable in model.weights):
@@ -250,7 +260,7 @@ def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
                 misshapen.append(f"{key} holds {file.dtype(key)}, not numbers in float")
             elif _without_ones(found) != _without_ones(wanted):
                 misshapen.append(f"{key} has {found}, not {wanted}")
-            steps.append(Step(variable, file, key, is_keras))
+            plan[part].append(Step(variable, file, key, is_keras))
     unexpected = []
     if strict:
         for file in dict.fromkeys(files.values()):
@@ -280,7 +290,7 @@ def _plan(parts, files, ema: bool, strict: bool) -> list[Step]:
             f"The weights do not fit the networks; nothing was loaded. Tensors: "
             f"{'; '.join(problems)}{hint}. Received: {paths}"
         )
-    return steps
+    return plan
 
 
 def _keys(part: str, config, file: TensorFile, averages: bool) -> dict[str, str]:

@@ -158,6 +158,8 @@ def _run(job: dict) -> None:
 
 
 def _write(job: dict, options: dict) -> None:
+    import numpy as np
+
     from kerasdiffusion import backend
     from kerasdiffusion.parts import read_tokenizer
     from kerasdiffusion.presets import find_preset
@@ -170,6 +172,8 @@ def _write(job: dict, options: dict) -> None:
     model = StableDiffusion(config=config, weights=None, **options)
     with backend.empty_weights():
         model.build()
+    for variable in model.variables:
+        variable.assign(np.zeros(variable.shape, np.dtype(variable.dtype)))
     model.save_preset(job["folder"])
 
 

@@ -44,7 +44,8 @@ class Library:
             self.model = StableDiffusion(**options)
             self.model.build()
         else:
-            self.model = StableDiffusion.from_preset(source, **options)
+            # As a newcomer's first picture: weights are read when it is made.
+            self.model = StableDiffusion(weights=source, **options)
         is_folder = folder is not None and (folder / "model_index.json").is_file()
         self.facts = {
             "version": __version__,
