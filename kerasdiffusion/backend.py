@@ -106,7 +106,7 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 
 def compiles_ahead(jit_compile: bool | str) -> bool:
-    """Whether `Program.compile` does something, for which weights need not be there."""
+    """Whether programs are traced or compiled, for which weights need not be there."""
     traced = keras.backend.backend() in ("tensorflow", "jax")
     return traced and jit_compile != openvino_programs.OPENVINO
 

@@ -96,6 +96,15 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
     return tf.transpose(tf.reshape(flat, shape) * gamma + beta, (0, 2, 3, 1))
 
 
+def layer_norm(x, gamma, beta, epsilon: float):
+    """`operations.layer_norm` as OpenVINO knows it."""
+    import tensorflow as tf
+
+    x = x - tf.reduce_mean(x, [-1], keepdims=True)
+    variance = tf.reduce_mean(tf.square(x), [-1], keepdims=True)
+    return x * (tf.math.rsqrt(variance + epsilon) * gamma) + beta
+
+
 def compiled(function: Callable, layers: Sequence) -> Callable:
     """A function of tensors and layers, as OpenVINO runs it.
 

@@ -126,9 +126,13 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
         mean = ops.mean(members, axis=-1, keepdims=True) * ops.ones_like(members)
         return ops.reshape(mean, (-1, 1, 1, width))
 
-    x = x - over_groups(ops.mean(x, axis=(1, 2), keepdims=True))
-    variance = over_groups(ops.mean(x * x, axis=(1, 2), keepdims=True))
-    return x * (ops.rsqrt(variance + epsilon) * gamma) + beta
+    # Both moments at once, which XLA takes as it writes `x`. In float32 that costs n^2
+    # roundings of the variance where the mean is n deviations from zero.
+    mean = over_groups(ops.mean(x, axis=(1, 2), keepdims=True))
+    square = over_groups(ops.mean(ops.square(x), axis=(1, 2), keepdims=True))
+    variance = ops.maximum(square - ops.square(mean), 0.0)
+    scale = ops.rsqrt(variance + epsilon) * gamma
+    return (x - mean) * scale + beta
 
 
 def layer_norm(x, gamma, beta, epsilon: float):
@@ -152,10 +156,13 @@ def layer_norm(x, gamma, beta, epsilon: float):
         from torch.nn import functional
 
         x = functional.layer_norm(x, gamma.shape, gamma, beta, epsilon)
+    elif openvino_programs.is_tracing():
+        x = openvino_programs.layer_norm(x, gamma, beta, epsilon)
     else:
-        x = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(x), axis=-1, keepdims=True)
-        x = x * (ops.rsqrt(variance + epsilon) * gamma) + beta
+        mean = ops.mean(x, axis=-1, keepdims=True)
+        square = ops.mean(ops.square(x), axis=-1, keepdims=True)
+        variance = ops.maximum(square - ops.square(mean), 0.0)
+        x = (x - mean) * (ops.rsqrt(variance + epsilon) * gamma) + beta
     return ops.cast(x, dtype)
 
 
