@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -159,14 +159,15 @@ def is_quantized(network: keras.layers.Layer) -> bool:
     return any(variable.dtype == "int8" for variable in network.weights)
 
 
-def check_learns(*networks: keras.layers.Layer) -> None:
+def check_learns(*networks: Callable) -> None:
     """Before training: kernels in 8 bits have no gradients.
 
     Raises:
         ValueError: If one of the networks has such.
     """
     for network in networks:
-        if network.trainable and is_quantized(network):
+        is_network = isinstance(network, keras.layers.Layer)  # not any callable
+        if is_network and network.trainable and is_quantized(network):
             raise ValueError(
                 "Networks are trained before they are quantized, not after. "
                 f"Received: {network.name!r}, whose kernels are in 8 bits"
