@@ -18,7 +18,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--full-size",
         action="store_true",
-        help="run the tests at Stable Diffusion's published sizes too",
+        help="run the tests at Stable Diffusion's published sizes too, and heavy ones",
     )
 
 
@@ -26,7 +26,11 @@ def pytest_collection_modifyitems(config, items):
     chosen = config.getoption("--full-size") or "full_size" in config.option.markexpr
     if chosen:
         return
-    left_out = [item for item in items if item.get_closest_marker("full_size")]
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("full_size") or item.get_closest_marker("heavy")
+    ]
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)

@@ -137,7 +137,6 @@ def test_kept_features_are_what_the_whole_network_has_there(unet):
         assert np.abs(ops.convert_to_numpy(others) - plain).max() > 1e-3
 
 
-@pytest.mark.every_backend
 def test_what_the_outer_layers_leave_out_does_not_run(unet):
     """Deep layers broken on purpose are not noticed."""
     inputs = inputs_of(0)

@@ -79,6 +79,7 @@ def test_outputs_are_kept_and_small(name):
     assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < 400_000
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the notebooks are TensorFlow's"
 )

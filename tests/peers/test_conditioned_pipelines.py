@@ -27,6 +27,8 @@ SAMPLERS = {
     "dpmpp_2m": "DPMSolverMultistepScheduler",
     "pndm": "PNDMScheduler",
 }
+# The samplers' rows are numpy, and the loop that follows them has tests of its own.
+SOME = list(SAMPLERS)[: None if keras.backend.backend() == "tensorflow" else 1]
 PROMPTS, NEGATIVE = ["a red apple on a blue background", "two cats"], "blurry, dark"
 SEEDS, STEPS, GUIDANCE = [3, 4], 12, 7.5
 HEIGHT, WIDTH = 32, 48
@@ -125,7 +127,7 @@ def depth(tmp_path_factory):
     return Pair(TINY_DEPTH, kind, folder, **none)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", SOME)
 def test_depth(depth, sampler, monkeypatch):
     strength = 0.75
     noise = initial_noise(SEEDS, (HEIGHT // 2, WIDTH // 2, 4))
@@ -167,7 +169,7 @@ def editing(tmp_path_factory):
     return Pair(TINY_EDITING, kind, folder, requires_safety_checker=False, **none)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", SOME)
 def test_edit(editing, sampler, monkeypatch):
     expected = editing.expected(
         sampler,
@@ -195,7 +197,7 @@ def upscaler(tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", SOME)
 def test_upscale(upscaler, sampler, monkeypatch):
     expected = upscaler.expected(
         sampler,
