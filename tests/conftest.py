@@ -13,6 +13,9 @@ os.environ.setdefault("KERASDIFFUSION_COMPILE_CACHE", "off")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+#: Markers of tests that run when they are asked for.
+LEFT_OUT = ("full_size", "heavy")
+
 
 def pytest_addoption(parser):
     parser.addoption(
@@ -23,14 +26,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    chosen = config.getoption("--full-size") or "full_size" in config.option.markexpr
-    if chosen:
+    named = [name for name in LEFT_OUT if name in config.option.markexpr]
+    if config.getoption("--full-size") or named:
         return
-    left_out = [
-        item
-        for item in items
-        if item.get_closest_marker("full_size") or item.get_closest_marker("heavy")
-    ]
+    left_out = [item for item in items if any(map(item.get_closest_marker, LEFT_OUT))]
     if left_out:
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)

@@ -58,10 +58,11 @@ class Muon(keras.optimizers.Muon):
             )
         x = x / (ops.norm(x) + 1e-7)
         gram = ops.matmul(x, ops.transpose(x))
-        whole = identity = ops.eye(short, dtype=x.dtype)
-        for _ in range(steps):
+        factor = whole = identity = ops.eye(short, dtype=x.dtype)
+        for step in range(steps):
+            if step:
+                gram = ops.matmul(ops.matmul(factor, gram), factor)
             factor = self.muon_b * gram + self.muon_c * ops.matmul(gram, gram)
             factor = factor + self.muon_a * identity
             whole = ops.matmul(factor, whole)
-            gram = ops.matmul(ops.matmul(factor, gram), factor)
         return ops.matmul(whole, x)
