@@ -14,22 +14,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
-from kerasdiffusion import openvino_programs, profiling, replicas, tensorflow_cpu, tpu
+from kerasdiffusion import openvino_programs, profiling, replicas, tpu
+from kerasdiffusion.memory import collector_paused
+
+with collector_paused():
+    import keras
+    from keras import ops
+
+    from kerasdiffusion import tensorflow_cpu
 
 PRECISIONS = (
-    "auto",
-    "float32",
-    "float16",
-    "bfloat16",
-    "mixed_float16",
-    "mixed_bfloat16",
+    *("auto", "float32", "float16", "bfloat16"),
+    *("mixed_float16", "mixed_bfloat16"),
 )
-
-
 #: Where Linux says what the CPU can do.
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -294,7 +293,8 @@ class Program:
 
         def traced(*args):
             self.traces += 1
-            return function(*args)
+            with collector_paused():
+                return function(*args)
 
         return traced
 

@@ -58,7 +58,8 @@ def make_networks(
         own = getattr(config, PARTS[part][1])
         is_tiny = isinstance(own, TinyAutoencoderConfig)
         network = TINY[part] if is_tiny else PARTS[part][0]
-        with backend.empty_weights(sources[part] is not None):
+        is_read = sources[part] is not None
+        with memory.collector_paused(), backend.empty_weights(is_read):
             parts[part] = network(own, dtype=precision, name=part)
     return parts
 

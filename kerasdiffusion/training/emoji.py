@@ -125,6 +125,7 @@ def train_diffusion(
         text_encoder,
         recipe.config.schedule,
         tokenizer("")[0],
+        noise_bias=recipe.noise_bias,
         seed=recipe.seed,
     )
     networks = diffusion_model, text_encoder, tokenizer

@@ -154,6 +154,7 @@ class Recipe:
         autoencoder: Its second stage, on whole pictures.
         cached_samples: Pictures that are rendered and encoded once.
         diffusion: The U-Net and the text encoder.
+        noise_bias: How much oftener it sees noisy timesteps: see `DiffusionTrainer`.
         precision: Dtype policy of the networks as they learn.
         seed: Seed of the scenes, the weights and the draws.
     """
@@ -166,6 +167,7 @@ class Recipe:
     autoencoder: Stage
     cached_samples: int
     diffusion: Stage
+    noise_bias: float = 0.0
     precision: str = "float32"
     seed: int = 0
 

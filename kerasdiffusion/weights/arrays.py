@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
+from kerasdiffusion import memory
+
 BLOCK = 64  # output channels that are transposed at a time: they fit the cache
 
 
@@ -33,8 +35,8 @@ def arrange(
     shape: tuple[int, ...],
     dtype: np.dtype,
     is_keras: bool = False,
-) -> np.ndarray:
-    """A file's values as a Keras variable takes them: one copy, owned.
+) -> object:
+    """A file's values as a Keras variable takes them soonest.
 
     Args:
         values: What the file holds; a 1x1 convolution and a dense layer are one.
@@ -44,16 +46,24 @@ def arrange(
         is_keras: Whether the file has Keras's order already.
 
     Returns:
-        A new contiguous array of the shape and dtype.
+        A new contiguous array, or tensor, of the shape and dtype.
     """
-    result = np.empty(shape, dtype)
+    import keras  # without which files can be listed
+
     if is_keras or not path.endswith("/kernel"):
-        np.copyto(result, values.reshape(shape), casting="unsafe")
-        return result
-    outs = shape[-1]
-    source = values.reshape(outs, shape[-2], *shape[:-2])
-    axes = (1, 0) if len(shape) == 2 else (2, 3, 1, 0)
-    for start in range(0, outs, BLOCK):
+        source, axes = values.reshape(shape), None
+    else:
+        source = values.reshape(shape[-1], shape[-2], *shape[:-2])
+        axes = (1, 0) if len(shape) == 2 else (2, 3, 1, 0)
+    tensor = memory.laid_out(keras.backend.backend(), source, axes, dtype)
+    return _laid_out(source, axes, dtype) if tensor is None else tensor
+
+
+def _laid_out(source, axes, dtype) -> np.ndarray:
+    if axes is None:
+        return np.array(source, dtype, order="C")
+    result = np.empty([source.shape[axis] for axis in axes], dtype)
+    for start in range(0, len(source), BLOCK):
         # Cast while contiguous: numpy has fast loops for that alone.
         block = source[start : start + BLOCK].astype(dtype, copy=False)
         result[..., start : start + BLOCK] = block.transpose(axes)

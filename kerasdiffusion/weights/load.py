@@ -164,7 +164,7 @@ def _assign(steps: list[Step]) -> None:
             variable.assign(values.result())
 
 
-def _prepare(step: Step) -> np.ndarray:
+def _prepare(step: Step) -> object:
     """The values of a variable, owned, in its shape and dtype."""
     variable, file, key, is_keras = step
     shape, dtype = tuple(variable.shape), np.dtype(variable.dtype)

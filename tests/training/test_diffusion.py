@@ -101,9 +101,14 @@ def test_some_captions_are_exchanged_for_the_empty_one():
     assert 0.2 < dropped.mean() < 0.3
 
 
-def test_timesteps_cover_the_whole_schedule():
-    trainer = make(lambda seen: seen["latents"])
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+def test_timesteps_cover_the_whole_schedule(bias):
+    trainer = make(lambda seen: seen["latents"], noise_bias=bias)
     trainer.call(batch(4000))
     timestep = trainer.diffusion_model.seen["timestep"]
-    assert timestep.min() < 10 and timestep.max() > 989
+    assert timestep.min() < 50 and timestep.max() > 989
     assert timestep.max() <= 999
+    # Below a share x of the schedule lie x ** (1 + bias) of all.
+    for share in (0.25, 0.5, 0.75):
+        below = (timestep < 1000 * share).mean()
+        assert below == pytest.approx(share ** (1 + bias), abs=0.04)
