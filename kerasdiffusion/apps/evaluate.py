@@ -112,10 +112,11 @@ def run(args: argparse.Namespace) -> int:
         markdown,
     )
     from kerasdiffusion.training.evaluate_weights import evaluate_weights
+    from kerasdiffusion.training.model_card import read_scenes
 
     if args.reference is not None:
         return _beside_pictures(args)
-    scenes = _scenes(args.preset)
+    scenes = read_scenes(args.preset)
     model = StableDiffusion.from_preset(args.preset)
     classifier = _classifier(args, scenes, model.img_height)
     if args.samplers is not None:
@@ -178,16 +179,6 @@ def _beside_pictures(args: argparse.Namespace) -> int:
     print(f"CLIP score        {clip_score(pictures, captions):.2f}")
     print(f"Fréchet distance  {frechet_distance(pictures, references):.2f}")
     return 0
-
-
-def _scenes(preset: str):
-    """What a preset was trained on."""
-    from kerasdiffusion.presets import PRESETS
-    from kerasdiffusion.training.model_card import read_scenes
-    from kerasdiffusion.weights import hub
-
-    source = PRESETS[preset].source if preset in PRESETS else preset
-    return read_scenes(hub.resolve(source, configs_only=True))
 
 
 def _classifier(args: argparse.Namespace, scenes, image_size: int):

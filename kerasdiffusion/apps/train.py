@@ -15,9 +15,8 @@ def register(commands) -> None:
         "train",
         help="train the bundled model from nothing",
         description="Trains a model from nothing, on scenes that are rendered on the "
-        "way. A run that was stopped goes on where it was. 'emoji' is made for a "
-        "GPU; 'starter' takes hours on a CPU. Needs the font Noto Color Emoji (Debian: "
-        "fonts-noto-color-emoji).",
+        "way. A run that was stopped goes on where it was. Takes hours on a CPU. "
+        "Needs the font Noto Color Emoji (Debian: fonts-noto-color-emoji).",
         epilog="Example: kerasdiffusion train emoji --out runs/emoji",
     )
     parser.add_argument(
@@ -41,8 +40,8 @@ def register(commands) -> None:
     parser.add_argument(
         "--precision",
         choices=options.PRECISIONS[1:],
-        help="dtype policy of the networks, mixed_bfloat16 on a GPU for example "
-        "(default: float32)",
+        help="dtype policy of the networks (default: the recipe's, mixed_bfloat16 for "
+        "'emoji', where float32 is faster on a CPU that does not multiply bfloat16)",
     )
     parser.add_argument(
         "--workers",
@@ -59,6 +58,18 @@ def register(commands) -> None:
         help="how often on the way the model so far is written, to DIR/so_far, and "
         "paints a sheet (default: never)",
     )
+    parser.add_argument(
+        "--start",
+        metavar="MODEL",
+        help="a preset of the recipe's geometry to begin with, in place of nothing: "
+        "'emoji', or DIR/so_far of another run; its autoencoder stays as it is",
+    )
+    parser.add_argument(
+        "--seed",
+        type=options.whole,
+        help="seed of the scenes and the draws, another one for other scenes than "
+        "an earlier run's (default: the recipe's, 0)",
+    )
     options.add_backend_option(parser)
     parser.set_defaults(run=run)
 
@@ -72,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     recipe = RECIPES["toy" if args.toy else args.recipe]
     if args.precision is not None:
         recipe = dataclasses.replace(recipe, precision=args.precision)
-    preset = emoji.train(args.out, recipe, args.workers, args.sheets)
+    if args.seed is not None:
+        recipe = dataclasses.replace(recipe, seed=args.seed)
+    preset = emoji.train(args.out, recipe, args.workers, args.sheets, args.start)
     print(f'Wrote {preset}. Try it: kerasdiffusion generate --preset {preset} "..."')
     return 0

@@ -30,8 +30,8 @@ class DiffusionTrainer(keras.Model):
         snr_cap: Cap of the signal-to-noise ratio in the loss's weight (min-SNR);
             `None` weighs every timestep alike.
         noise_bias: How much oftener noisy timesteps are drawn: the density of
-            timestep t is proportional to `t**noise_bias`. 0 draws all alike. Text is
-            learnt where noise hides what the picture shows.
+            timestep t is proportional to `t**noise_bias`. 0 draws all alike; above
+            -1. Text is learnt where noise hides what the picture shows.
         seed: Seed of timesteps, noise and dropout.
 
     Reference:
@@ -58,6 +58,10 @@ class DiffusionTrainer(keras.Model):
             raise ValueError(
                 "`schedule` must be of training steps; networks of a range of noise "
                 f"levels are not trained here. Received: {schedule}"
+            )
+        if not noise_bias > -1:
+            raise ValueError(
+                f"`noise_bias` must be above -1. Received: noise_bias={noise_bias}"
             )
         check_learns(diffusion_model, text_encoder)
         self.diffusion_model, self.text_encoder = diffusion_model, text_encoder

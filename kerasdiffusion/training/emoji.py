@@ -16,6 +16,7 @@ from kerasdiffusion.datasets.workers import Workers
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.stable_diffusion import StableDiffusion
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.training.autoencoder import AutoencoderTrainer
 from kerasdiffusion.training.data import (
@@ -28,11 +29,16 @@ from kerasdiffusion.training.diffusion import DiffusionTrainer
 from kerasdiffusion.training.model_card import write_card
 from kerasdiffusion.training.recipes import EMOJI, Recipe, Stage
 from kerasdiffusion.training.sheets import Sheets
+from kerasdiffusion.training.text import TextTrainer
 from kerasdiffusion.weights.save import save_folder
 
 
 def train(
-    folder: Path, recipe: Recipe = EMOJI, workers: int = 1, sheets: int = 0
+    folder: Path,
+    recipe: Recipe = EMOJI,
+    workers: int = 1,
+    sheets: int = 0,
+    start: str | Path | None = None,
 ) -> Path:
     """From nothing to a preset; a run that was killed goes on where it stopped.
 
@@ -41,38 +47,58 @@ def train(
         recipe: What to train, and how long.
         workers: Processes that render.
         sheets: How often on the way the model so far is written and paints a sheet.
+        start: A preset to begin with, of the recipe's geometry, in place of nothing:
+            its autoencoder is kept, its U-Net and its text encoder learn on.
 
     Returns:
         The preset's folder, for `StableDiffusion.from_preset`.
+
+    Raises:
+        ValueError: If `start` is of another geometry.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with Workers(_dataset(recipe, recipe.crowd), workers) as crowd:
-        image_encoder, decoder = train_autoencoder(recipe, folder, crowd)
+    if start is None:
+        with Workers(_dataset(recipe, recipe.crowd), workers) as crowd:
+            image_encoder, decoder = train_autoencoder(recipe, folder, crowd)
+        networks = make_networks(recipe)
+    else:
+        image_encoder, decoder, *networks = read_networks(recipe, start)
     with Workers(_dataset(recipe, recipe.scenes), workers) as data:
 
-        def save_as(path, diffusion_model, text_encoder, tokenizer):
+        def save_as(path):
+            diffusion_model, text_encoder, tokenizer = networks
             parts = {
                 "text_encoder": text_encoder,
                 "diffusion_model": diffusion_model,
                 "image_encoder": image_encoder,
                 "decoder": decoder,
             }
-            save(recipe, path, parts, tokenizer)
+            save(recipe, path, parts, tokenizer, start)
 
-        networks = train_diffusion(
-            recipe, folder, image_encoder, data, sheets and save_as, sheets
-        )
-    save_as(folder / "preset", *networks)
+        painter = []
+        if sheets:
+            captions = _dataset(recipe, recipe.scenes, "test").batch(0, 36)[1]
+            every = max(1, recipe.diffusion.epochs // sheets)
+            painter = [Sheets(folder, every, captions, save_as)]
+        first = recipe.text if start is None else None
+        train_diffusion(recipe, folder, image_encoder, networks, data, first, painter)
+    save_as(folder / "preset")
     return folder / "preset"
 
 
-def save(recipe: Recipe, path: Path, parts: dict, tokenizer: Tokenizer) -> None:
+def save(
+    recipe: Recipe,
+    path: Path,
+    parts: dict,
+    tokenizer: Tokenizer,
+    start: str | Path | None = None,
+) -> None:
     """Writes networks as a preset, in float16, with its recipe and its card."""
     config = recipe.config.replace(
         text_encoder=parts["text_encoder"].config, autoencoder=parts["decoder"].config
     )
     save_folder(path, parts, config, tokenizer, dtype="float16", overwrite=True)
-    write_card(path, recipe, parts)
+    write_card(path, recipe, parts, start)
 
 
 def train_autoencoder(
@@ -100,26 +126,73 @@ def train_autoencoder(
     return trainer.image_encoder, trainer.decoder
 
 
+def make_networks(recipe: Recipe) -> tuple[DiffusionModel, TextEncoder, Tokenizer]:
+    """A U-Net and a text encoder that know nothing, and the captions' vocabulary."""
+    tokenizer = Tokenizer(recipe.config.tokenizer)
+    tokenizer = tokenizer.subset(caption_corpus(recipe.scenes))
+    text_config = dataclasses.replace(
+        recipe.config.text_encoder, vocabulary_size=tokenizer.vocabulary_size
+    )
+    return (
+        DiffusionModel(recipe.config.diffusion_model, dtype=recipe.precision),
+        TextEncoder(text_config, dtype=recipe.precision),
+        tokenizer,
+    )
+
+
+def read_networks(recipe: Recipe, preset: str | Path) -> tuple:
+    """Encoder, decoder, U-Net, text encoder and tokenizer of a preset, to learn on."""
+    model = StableDiffusion.from_preset(str(preset), precision=recipe.precision)
+    theirs, ours = model.config.diffusion_model, recipe.config.diffusion_model
+    if theirs != ours:
+        raise ValueError(
+            "A run goes on from a preset of its recipe's geometry. Received: "
+            f"{preset} with {theirs}, not {ours}"
+        )
+    return (
+        model.image_encoder,
+        model.decoder,
+        model.diffusion_model,
+        model.text_encoder,
+        model.tokenizer,
+    )
+
+
 def train_diffusion(
     recipe: Recipe,
     folder: Path,
     image_encoder: ImageEncoder,
+    networks: tuple[DiffusionModel, TextEncoder, Tokenizer],
     data=None,
-    save_as=None,
-    sheets: int = 0,
-) -> tuple[DiffusionModel, TextEncoder, Tokenizer]:
-    """The second stage: the U-Net and the text encoder, on cached latents."""
-    tokenizer = Tokenizer(recipe.config.tokenizer)
-    tokenizer = tokenizer.subset(caption_corpus(recipe.scenes))
-    text_encoder = TextEncoder(
-        dataclasses.replace(
-            recipe.config.text_encoder, vocabulary_size=tokenizer.vocabulary_size
-        ),
-        dtype=recipe.precision,
+    first: Stage | None = None,
+    callbacks=(),
+) -> None:
+    """The second stage: the U-Net and the text encoder, on cached latents.
+
+    Args:
+        recipe: What to train, and how long.
+        folder: Where checkpoints and logs go.
+        image_encoder: Makes the latents.
+        networks: What learns, and its tokenizer.
+        data: The pictures; those of the recipe by default.
+        first: How long the text encoder learns by itself, ahead of the U-Net.
+        callbacks: Keras callbacks of the U-Net's training.
+    """
+    diffusion_model, text_encoder, tokenizer = networks
+    latents, tokens = _cached(
+        recipe,
+        folder / "latents.npz",
+        image_encoder,
+        tokenizer,
+        data or _dataset(recipe, recipe.scenes),
     )
-    diffusion_model = DiffusionModel(
-        recipe.config.diffusion_model, dtype=recipe.precision
-    )
+
+    def batches(stage):
+        return LatentBatches(latents, tokens, stage.batch_size, recipe.seed)
+
+    if first is not None:
+        trainer = TextTrainer(text_encoder, latents.shape[1:])
+        _fit(trainer, first, batches(first), folder / "text")
     trainer = DiffusionTrainer(
         diffusion_model,
         text_encoder,
@@ -128,22 +201,13 @@ def train_diffusion(
         noise_bias=recipe.noise_bias,
         seed=recipe.seed,
     )
-    networks = diffusion_model, text_encoder, tokenizer
-    latents, tokens = _cached(
-        recipe,
-        folder / "latents.npz",
-        image_encoder,
-        tokenizer,
-        data or _dataset(recipe, recipe.scenes),
+    _fit(
+        trainer,
+        recipe.diffusion,
+        batches(recipe.diffusion),
+        folder / "diffusion",
+        callbacks,
     )
-    batches = LatentBatches(latents, tokens, recipe.diffusion.batch_size, recipe.seed)
-    painter = []
-    if sheets:
-        captions = _dataset(recipe, recipe.scenes, "test").batch(0, 36)[1]
-        every = max(1, recipe.diffusion.epochs // sheets)
-        painter = [Sheets(folder, every, captions, lambda to: save_as(to, *networks))]
-    _fit(trainer, recipe.diffusion, batches, folder / "diffusion", painter)
-    return networks
 
 
 def _dataset(recipe: Recipe, scenes, split: str = "train") -> SceneDataset:
@@ -177,7 +241,8 @@ def _fit(trainer, stage: Stage, data: Batches, folder: Path, callbacks=()) -> No
     trainer.optimizer.build(trainer.trainable_variables)
     if done:
         trainer.load_weights(folder / "checkpoint.weights.h5")
-        trainer.seed_generator.state.assign(state["random"])
+        for generator, state in zip(_generators(trainer), state["random"], strict=True):
+            generator.state.assign(state)
     trainer.fit(
         data,
         epochs=stage.epochs,
@@ -190,6 +255,11 @@ def _fit(trainer, stage: Stage, data: Batches, folder: Path, callbacks=()) -> No
             *callbacks,
         ],
     )
+
+
+def _generators(trainer) -> list[keras.random.SeedGenerator]:
+    """Its own seed generator, where it draws anything."""
+    return [trainer.seed_generator] if hasattr(trainer, "seed_generator") else []
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -208,7 +278,10 @@ class Checkpoint(keras.callbacks.Callback):
         part.rename(self.folder / "checkpoint.weights.h5")
         state = {
             "epoch": epoch + 1,
-            "random": backend.to_numpy(self.model.seed_generator.state).tolist(),
+            "random": [
+                backend.to_numpy(generator.state).tolist()
+                for generator in _generators(self.model)
+            ],
             "time": time.time(),
             **(logs or {}),
         }

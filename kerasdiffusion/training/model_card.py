@@ -11,7 +11,9 @@ import keras
 
 from kerasdiffusion._version import __version__
 from kerasdiffusion.datasets import SceneConfig
+from kerasdiffusion.presets import PRESETS
 from kerasdiffusion.training.recipes import Recipe
+from kerasdiffusion.weights import hub
 
 RECIPE = "recipe.json"
 _CARD = """---
@@ -39,16 +41,22 @@ CLDR (Unicode License v3). The recipe, seeds included, is in `{recipe}`.
 """
 
 
-def write_card(folder: Path, recipe: Recipe, parts: dict) -> None:
+def write_card(
+    folder: Path, recipe: Recipe, parts: dict, start: str | Path | None = None
+) -> None:
     """Adds a recipe and a card to a preset's folder.
 
     Args:
         folder: Where the preset is.
         recipe: What made it.
         parts: Its networks by name.
+        start: The preset that it began with: that one's runs are its earlier ones.
     """
-    diffusion, scenes = recipe.diffusion, recipe.scenes
-    text = json.dumps(dataclasses.asdict(recipe), indent=1, ensure_ascii=False)
+    scenes, made = recipe.scenes, dataclasses.asdict(recipe)
+    if start is not None:
+        before = _read_recipe(start)
+        made["earlier"] = [*before.pop("earlier", []), before]
+    text = json.dumps(made, indent=1, ensure_ascii=False)
     (folder / RECIPE).write_text(text + "\n", encoding="utf-8")
     counts = ", ".join(
         f"{name.replace('_', ' ')} {part.count_params():,}"
@@ -61,7 +69,7 @@ def write_card(folder: Path, recipe: Recipe, parts: dict) -> None:
         size=recipe.config.generation.height,
         recipe=RECIPE,
         parameters=counts,
-        samples=diffusion.epochs * diffusion.steps * diffusion.batch_size,
+        samples=sum(map(_samples, [made, *made.get("earlier", [])])),
         version=__version__,
         keras=keras.__version__,
         backend=keras.backend.backend(),
@@ -70,25 +78,34 @@ def write_card(folder: Path, recipe: Recipe, parts: dict) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def read_scenes(folder: Path) -> SceneConfig:
+def _samples(recipe: dict) -> int:
+    stage = recipe["diffusion"]
+    return stage["epochs"] * stage["steps"] * stage["batch_size"]
+
+
+def read_scenes(preset: str | Path) -> SceneConfig:
     """The scenes that a preset was trained on.
 
     Args:
-        folder: Where the preset is.
+        preset: Its name or its folder.
 
     Raises:
         FileNotFoundError: If it says nothing of scenes.
     """
-    path = Path(folder) / RECIPE
-    if not path.exists():
-        raise FileNotFoundError(
-            "A model of rendered scenes has its recipe beside its weights. "
-            f"Received: {folder}, without {RECIPE}"
-        )
-    scenes = json.loads(path.read_text(encoding="utf-8"))["scenes"]
     return SceneConfig(
         **{
             name: tuple(value) if isinstance(value, list) else value
-            for name, value in scenes.items()
+            for name, value in _read_recipe(preset)["scenes"].items()
         }
     )
+
+
+def _read_recipe(preset: str | Path) -> dict:
+    source = PRESETS[preset].source if preset in PRESETS else preset
+    path = Path(hub.resolve(str(source), configs_only=True)) / RECIPE
+    if not path.exists():
+        raise FileNotFoundError(
+            "A model of rendered scenes has its recipe beside its weights. "
+            f"Received: {preset}, without {RECIPE}"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -112,3 +112,8 @@ def test_timesteps_cover_the_whole_schedule(bias):
     for share in (0.25, 0.5, 0.75):
         below = (timestep < 1000 * share).mean()
         assert below == pytest.approx(share ** (1 + bias), abs=0.04)
+
+
+def test_a_bias_that_no_density_has_is_refused():
+    with pytest.raises(ValueError, match="above -1. Received: noise_bias=-1"):
+        make(lambda seen: seen["latents"], noise_bias=-1)

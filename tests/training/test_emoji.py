@@ -1,5 +1,7 @@
 """The recipe, at toy size: from nothing to a preset, and on after a kill."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -66,6 +68,28 @@ def test_the_preset_says_how_it_was_made(folder):
     card = (folder / "preset" / "README.md").read_text()
     assert "Paints 2 emoji and 1 shapes on grounds" in card
     assert "| samples | 16 for the U-Net" in card
+
+
+def test_a_run_goes_on_from_a_preset(folder, tmp_path):
+    again = dataclasses.replace(TOY, seed=1)
+    preset = emoji.train(tmp_path, again, start=folder / "preset")
+    first, second = (
+        StableDiffusion.from_preset(str(each)) for each in (folder / "preset", preset)
+    )
+    assert not (tmp_path / "strokes").exists() and not (tmp_path / "text").exists()
+    for name in ("image_encoder", "decoder"):
+        old, new = (getattr(model, name).weights for model in (first, second))
+        assert all(map(np.array_equal, old, new)), name  # latents stay what they were
+    old, new = (model.diffusion_model.weights for model in (first, second))
+    assert not all(map(np.array_equal, old, new))
+    assert read_scenes(preset) == TOY.scenes
+    assert "| samples | 32 for the U-Net" in (preset / "README.md").read_text()
+    assert first.tokenizer("a dog")[0].tolist() == second.tokenizer("a dog")[0].tolist()
+
+
+def test_a_preset_of_another_geometry_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match="a preset of its recipe's geometry. Received"):
+        emoji.train(tmp_path, RECIPES["starter"], start=folder / "preset")
 
 
 def test_another_folder_says_nothing_of_scenes(tmp_path):

@@ -55,3 +55,24 @@ def test_a_long_matrix_is_made_orthogonal_as_keras_does_it(shape):
         for made in (Muon, keras.optimizers.Muon)
     )
     assert ours == pytest.approx(theirs, abs=2e-4)
+
+
+def test_variables_of_one_shape_move_as_each_would_alone():
+    random = np.random.default_rng(0)
+    shapes = [(3, 3, 4, 8), (36, 8), (3, 3, 4, 8), (8,), (8, 36)]
+    gradients = [random.normal(size=shape).astype("float32") for shape in shapes]
+
+    def moved(numbers):
+        optimizer = Muon(0.1, weight_decay=None)
+        each = [keras.Variable(np.zeros(shapes[i], "float32")) for i in numbers]
+        optimizer.build(each)
+        for _ in range(2):  # the second step has a momentum
+            optimizer.apply(
+                [ops.convert_to_tensor(gradients[i]) for i in numbers], each
+            )
+        return [ops.convert_to_numpy(variable) for variable in each]
+
+    together = moved(range(len(shapes)))
+    for i, variable in enumerate(together):
+        assert variable == pytest.approx(moved([i])[0], abs=1e-5)
+    assert not np.allclose(together[0], together[2])
