@@ -241,8 +241,8 @@ def _fit(trainer, stage: Stage, data: Batches, folder: Path, callbacks=()) -> No
     trainer.optimizer.build(trainer.trainable_variables)
     if done:
         trainer.load_weights(folder / "checkpoint.weights.h5")
-        for generator, state in zip(_generators(trainer), state["random"], strict=True):
-            generator.state.assign(state)
+        for generator, drawn in zip(_generators(trainer), state["random"], strict=True):
+            generator.state.assign(drawn)
     trainer.fit(
         data,
         epochs=stage.epochs,

@@ -184,7 +184,7 @@ STARTER = Recipe(
     cached_samples=60_000,
     diffusion=Stage(50, 100, 64, 1.5e-3, 0.998, muon=True),
 )
-#: Sized for two hours on two CPU cores that multiply bfloat16; more of it makes it better.
+#: Sized for two hours on two CPU cores that multiply bfloat16.
 EMOJI = Recipe(
     config=GEOMETRY,
     scenes=EVERYTHING,
