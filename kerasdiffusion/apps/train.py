@@ -62,7 +62,7 @@ def register(commands) -> None:
         "--start",
         metavar="MODEL",
         help="a preset of the recipe's geometry to begin with, in place of nothing: "
-        "'emoji', or DIR/so_far of another run; its autoencoder stays as it is",
+        "'emoji-128', or DIR/so_far of another run; its encoder stays as it is",
     )
     parser.add_argument(
         "--seed",

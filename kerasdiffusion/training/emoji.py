@@ -48,7 +48,7 @@ def train(
         workers: Processes that render.
         sheets: How often on the way the model so far is written and paints a sheet.
         start: A preset to begin with, of the recipe's geometry, in place of nothing:
-            its autoencoder is kept, its U-Net and its text encoder learn on.
+            its encoder is kept, so that latents stay what they are; all else learns on.
 
     Returns:
         The preset's folder, for `StableDiffusion.from_preset`.
@@ -57,12 +57,13 @@ def train(
         ValueError: If `start` is of another geometry.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if start is None:
-        with Workers(_dataset(recipe, recipe.crowd), workers) as crowd:
+    with Workers(_dataset(recipe, recipe.crowd), workers) as crowd:
+        if start is None:
             image_encoder, decoder = train_autoencoder(recipe, folder, crowd)
-        networks = make_networks(recipe)
-    else:
-        image_encoder, decoder, *networks = read_networks(recipe, start)
+            networks = make_networks(recipe)
+        else:
+            image_encoder, decoder, *networks = read_networks(recipe, start)
+            train_decoder(recipe, folder, image_encoder, decoder, crowd)
     with Workers(_dataset(recipe, recipe.scenes), workers) as data:
 
         def save_as(path):
@@ -124,6 +125,18 @@ def train_autoencoder(
     config = dataclasses.replace(config, scale_factor=scale_factor)
     trainer.image_encoder.config = trainer.decoder.config = config
     return trainer.image_encoder, trainer.decoder
+
+
+def train_decoder(
+    recipe: Recipe, folder: Path, image_encoder: ImageEncoder, decoder: Decoder, data
+) -> None:
+    """The decoder learns on, of latents that stay what they are."""
+    if recipe.decoder is None:
+        return
+    image_encoder.trainable = False
+    trainer = AutoencoderTrainer(image_encoder, decoder, seed=recipe.seed)
+    batches = PictureBatches(data, recipe.decoder.batch_size)
+    _fit(trainer, recipe.decoder, batches, folder / "decoder")
 
 
 def make_networks(recipe: Recipe) -> tuple[DiffusionModel, TextEncoder, Tokenizer]:

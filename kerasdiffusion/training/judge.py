@@ -188,7 +188,7 @@ def soften(images: np.ndarray) -> np.ndarray:
 def train_classifier(
     config: SceneConfig,
     image_size: int,
-    epochs: int = 5,
+    epochs: int | None = None,
     steps: int = 200,
     batch_size: int = 64,
     width: int = 16,
@@ -200,7 +200,7 @@ def train_classifier(
     Args:
         config: The scenes.
         image_size: Pixels on a side of the pictures that it will judge.
-        epochs: Epochs.
+        epochs: Epochs; by default one for each 150 classes, and five at least.
         steps: Steps an epoch.
         batch_size: Pictures a step.
         width: See `build_classifier`.
@@ -209,7 +209,9 @@ def train_classifier(
     """
     keras.utils.set_random_seed(seed)
     dataset = SceneDataset(config, image_size, seed=seed, split="all")
-    classifier = build_classifier(len(class_names(config)), width)
+    classes = len(class_names(config))
+    epochs = max(5, classes // 150) if epochs is None else epochs
+    classifier = build_classifier(classes, width)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * steps)
     classifier.compile(
         Muon(rate, exclude_layers=["stem", "logits"]),

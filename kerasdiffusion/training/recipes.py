@@ -152,6 +152,7 @@ class Recipe:
         crop: Side of the random crops that the autoencoder learns its strokes on.
         strokes: The autoencoder's first stage, on crops.
         autoencoder: Its second stage, on whole pictures.
+        decoder: How long the decoder learns on, where a run begins with a preset.
         cached_samples: Pictures that are rendered and encoded once.
         text: How long the text encoder learns by itself: see `TextTrainer`.
         diffusion: The U-Net and the text encoder.
@@ -169,6 +170,7 @@ class Recipe:
     cached_samples: int
     diffusion: Stage
     text: Stage | None = None
+    decoder: Stage | None = None
     noise_bias: float = 0.0
     precision: str = "float32"
     seed: int = 0
@@ -194,8 +196,9 @@ EMOJI = Recipe(
     autoencoder=Stage(3, 60, 16, 8e-4, 0.98, muon=True),
     cached_samples=60_000,
     text=Stage(4, 150, 256, 2e-3, 0.99, muon=True),
-    diffusion=Stage(32, 100, 128, 2e-3, 0.998, muon=True),
-    noise_bias=1.0,
+    decoder=Stage(2, 200, 8, 1e-3, 0.99, muon=True),
+    diffusion=Stage(28, 100, 128, 2e-3, 0.998, muon=True),
+    noise_bias=0.0,
     precision="mixed_bfloat16",
 )
 TOY_SCENES = SceneConfig(objects=("red apple", "dog face"), shapes=("circle",))
@@ -224,6 +227,7 @@ TOY = Recipe(
     autoencoder=Stage(1, 2, 4, 1e-3),
     cached_samples=16,
     text=Stage(1, 2, 4, 1e-3),
+    decoder=Stage(1, 2, 4, 1e-3),
     diffusion=Stage(2, 2, 4, 1e-3),
 )
 RECIPES = {"emoji": EMOJI, "starter": STARTER, "toy": TOY}
