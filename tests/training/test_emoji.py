@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from kerasdiffusion import StableDiffusion
+from kerasdiffusion.datasets import caption_corpus
 from kerasdiffusion.training import emoji
 from kerasdiffusion.training.model_card import read_scenes
 from kerasdiffusion.training.recipes import RECIPES, TOY
@@ -84,6 +85,23 @@ def test_a_run_goes_on_from_a_preset(folder, tmp_path):
     assert read_scenes(preset) == TOY.scenes
     assert "| samples | 32 for the U-Net" in (preset / "README.md").read_text()
     assert first.tokenizer("a dog")[0].tolist() == second.tokenizer("a dog")[0].tolist()
+
+
+def test_what_is_bundled_can_learn_on():
+    recipe = dataclasses.replace(RECIPES["emoji"], precision="float32")
+    image_encoder, decoder, *networks = emoji.read_networks(recipe, "emoji-128")
+    diffusion_model, text_encoder, tokenizer = networks
+    assert read_scenes("emoji-128") == recipe.scenes
+    assert diffusion_model.config == recipe.config.diffusion_model
+    assert tokenizer.vocabulary_size == text_encoder.config.vocabulary_size
+    # The captions' words are all known, and latents keep their deviation.
+    words = tokenizer.subset(caption_corpus(recipe.scenes)).vocabulary_size
+    assert words == tokenizer.vocabulary_size
+    images = emoji._dataset(recipe, recipe.crowd).batch(0, 32)[0]
+    latents = image_encoder.predict(images.astype("float32") / 127.5 - 1.0, verbose=0)
+    assert np.std(latents) == pytest.approx(1.0, abs=0.05)
+    pixels = decoder.predict(latents, verbose=0) * 127.5 + 127.5
+    assert 10 * np.log10(255**2 / np.mean((pixels - images) ** 2)) > 26
 
 
 def test_a_preset_of_another_geometry_is_refused(folder, tmp_path):
