@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kerasdiffusion.datasets import Item, Scene, SceneConfig, render
+from kerasdiffusion.datasets.names import spoken_names
 from kerasdiffusion.datasets.scenes import BACKGROUNDS
 from kerasdiffusion.training.judge import find_object, name_objects
 
@@ -18,9 +19,8 @@ def evaluate_inpainting(
     config: SceneConfig,
     count: int = 50,
     seed: int = 2000,
-    painted: str = "dog face",
+    painted: str = "dog",
     over: str = "red apple",
-    prompt: str = "a dog",
     batch_size: int = 10,
     report: Callable[[str], None] = print,
 ) -> tuple[float, float, np.ndarray]:
@@ -34,9 +34,9 @@ def evaluate_inpainting(
         config: The scenes, which the classifier was trained on.
         count: Pictures.
         seed: Seed of the first picture.
-        painted: The class that should be seen afterwards.
+        painted: What is asked for, as captions of these scenes call it. The prompt
+            says nothing of the ground.
         over: The object that is there at first.
-        prompt: What is asked for; it says nothing of the ground.
         batch_size: Pictures at once.
         report: Is given a line at a time.
 
@@ -44,6 +44,7 @@ def evaluate_inpainting(
         The share of pictures in which the classifier sees the new object; the share of
         the pixels outside of the regions that are the input's own; and the pictures.
     """
+    prompt, painted = f"a {painted}", called(painted, config)
     size = model.img_height
     grounds = [BACKGROUNDS[i % len(BACKGROUNDS)] for i in range(count)]
     before = np.stack(
@@ -70,6 +71,20 @@ def evaluate_inpainting(
     report(f"{count} times {prompt!r} over a {over}, seed {seed}")
     report(f"{painted} seen {seen:6.1%}  pixels outside the mask kept {kept:6.1%}")
     return seen, kept, after
+
+
+def called(name: str, config: SceneConfig) -> str:
+    """The object that captions of these scenes call so.
+
+    A "dog" is the dog face where there is no other.
+
+    Raises:
+        ValueError: If no object is called so.
+    """
+    for each in config.objects:
+        if name in spoken_names(each, "emoji", config.objects):
+            return each
+    raise ValueError(f"The scenes must have a {name}. Received: {config.objects}")
 
 
 def box_mask(picture: np.ndarray, margin: float = 0.06) -> np.ndarray:

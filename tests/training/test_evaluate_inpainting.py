@@ -6,7 +6,11 @@ import pytest
 from kerasdiffusion.datasets import Item, Scene, SceneConfig, render
 from kerasdiffusion.datasets.scenes import BACKGROUNDS
 from kerasdiffusion.training import evaluate_inpainting as evaluation
-from kerasdiffusion.training.evaluate_inpainting import box_mask, evaluate_inpainting
+from kerasdiffusion.training.evaluate_inpainting import (
+    box_mask,
+    called,
+    evaluate_inpainting,
+)
 
 SCENES = SceneConfig(objects=("red apple", "dog face"))
 
@@ -53,3 +57,11 @@ def test_the_mask_is_a_square_around_the_object_and_a_margin():
     picture[10:20, 6:12] = 0
     mask = box_mask(picture, margin=2 / 32)
     assert mask[8:22, 2:16].all() and mask.sum() == 14 * 14
+
+
+def test_what_is_asked_for_is_what_the_captions_call_so():
+    assert called("dog", SCENES) == "dog face"
+    both = SceneConfig(objects=("dog face", "dog"))
+    assert (called("dog", both), called("dog face", both)) == ("dog", "dog face")
+    with pytest.raises(ValueError, match="must have a cat. Received: .'red apple'"):
+        called("cat", SCENES)
