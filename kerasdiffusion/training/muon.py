@@ -60,7 +60,8 @@ class Muon(keras.optimizers.Muon):
         momentums = [self.momentums[self._get_variable_index(v)] for v in variables]
         gradient = ops.stack([ops.reshape(each, shape) for each in gradients])
         momentum = ops.stack([ops.reshape(each, shape) for each in momentums])
-        momentum = self.momentum * momentum + ops.cast(gradient, momentum.dtype)
+        gradient = ops.cast(gradient, momentum.dtype)
+        momentum = self.momentum * momentum + gradient
         x = gradient + self.momentum * momentum if self.nesterov else momentum
         size = 1.0 if self.rms_rate is None else max(shape) ** 0.5 * self.rms_rate
         update = self.zeropower_via_newtonschulz5(x, self.ns_steps)

@@ -14,10 +14,10 @@ from kerasdiffusion.quantization import check_learns
 class TextTrainer(keras.Model):
     """A text encoder that learns what pictures look like, ahead of the U-Net.
 
-    A U-Net whose text encoder knows nothing learns slowly which words matter. Here a
-    perceptron says from the mean of the context what the latents are, at a small part
-    of a U-Net's cost; it is thrown away afterwards. `fit()` takes what
-    `DiffusionTrainer` takes.
+    A perceptron says from the mean of the context what the latents are, at a small
+    part of a U-Net's cost; it is thrown away afterwards. The U-Net then begins with a
+    context that tells pictures apart. What that saves it was not measured. `fit()`
+    takes what `DiffusionTrainer` takes.
 
     Args:
         text_encoder: A `TextEncoder`.
