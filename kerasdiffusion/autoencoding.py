@@ -97,7 +97,7 @@ class Autoencoding:
             if name not in self._programs:
                 network = self._network(part)
                 function = functools.partial(through, network.stages[stage])
-                self._programs[name] = self._program(part, function, [network])
+                self._programs[name] = self._program(name, part, function, [network])
             return self._running(part, self._programs[name])
 
         return program

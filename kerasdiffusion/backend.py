@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from kerasdiffusion import openvino_programs, profiling, replicas, tpu
+from kerasdiffusion import (
+    compile_cache,
+    kept_traces,
+    openvino_programs,
+    profiling,
+    replicas,
+    tpu,
+)
 from kerasdiffusion.memory import collector_paused
 
 with collector_paused():
@@ -192,9 +199,13 @@ class Program:
         axes: Where the batch is, to be divided under `tf.distribute`: `replicas`.
         ready: Returns when the layers have their weights: before that, a program can
             be traced and compiled but not run.
+        facts: What the function depends on beside its arguments and the layers, as
+            text. TensorFlow's traces for a CPU are kept from process to process where
+            it is given: `kept_traces`.
 
     Attributes:
-        traces: How often it was traced, and so compiled. PyTorch does not trace.
+        traces: How often it was traced, or its trace read, and so compiled. PyTorch
+            does not trace.
         goes_round: Whether a `while_loop` goes round within it. If not, there is one
             pass to each call.
 
@@ -213,14 +224,20 @@ class Program:
         jit_compile: bool | str = False,
         axes: tuple[Callable, Callable] | None = None,
         ready: Callable[[], None] | None = None,
+        facts: str | None = None,
     ):
-        self.traces, self._axes, self._ready = 0, axes, ready
+        self._traced, self._axes, self._ready = 0, axes, ready
+        self._facts, self._kept = facts, None
         self._compiling = None
         self.goes_round = jit_compile != openvino_programs.OPENVINO
         self._layers = list(layers)
         wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
         wrap = wrap.get(keras.backend.backend(), self._torch)
         self._run = wrap(function, jit_compile)
+
+    @property
+    def traces(self) -> int:
+        return self._traced + (self._kept.found if self._kept else 0)
 
     def __call__(self, *args: Any) -> Any:
         """Runs on arrays or tensors; returns the backend's tensors."""
@@ -260,6 +277,14 @@ class Program:
         if strategy:
             function = replicas.divided(function, self._axes, strategy, jit_compile)
             jit_compile = False
+        elif self._facts is not None and not jit_compile and not has_accelerator():
+            folder = compile_cache.keep_programs("tensorflow")
+            if folder is not None:
+                self._kept = kept_traces.KeptTraces(
+                    function, self._layers, self._facts, folder
+                )
+                self._compile = self._kept.make
+                return self._kept
         run = tf.function(function, jit_compile=jit_compile, autograph=False)
         self._compile = run.get_concrete_function
         return run
@@ -292,7 +317,7 @@ class Program:
         """The function, counting how often it is traced."""
 
         def traced(*args):
-            self.traces += 1
+            self._traced += 1
             with collector_paused():
                 return function(*args)
 

@@ -271,7 +271,7 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
             }[name]
             networks = [self._network(part), *followers]
             self._programs[key] = self._program(
-                part, function, networks, AXES.get(name)
+                name, part, function, networks, AXES.get(name)
             )
         program = self._running(part, self._programs[key])
         if name == "denoise" and not self._programs[key].goes_round:
@@ -289,9 +289,12 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
             if self._tile_side(*self._pixels(latents)) is None:
                 self.program("decode").compile_soon(latents)
 
-    def _program(self, part: str, function, networks, axes=None) -> backend.Program:
+    def _program(
+        self, name: str, part: str, function, networks, axes=None
+    ) -> backend.Program:
         ready = functools.partial(self._ready, part) if self._goes_ahead else None
-        return backend.Program(function, networks, self.compiler, axes, ready)
+        facts = repr((name, self.precision, self.config))
+        return backend.Program(function, networks, self.compiler, axes, ready, facts)
 
     def _running(self, part: str, program: backend.Program):
         """A program whose part comes into memory where it is not there."""

@@ -15,7 +15,7 @@ FLOORS = (
         *("_version", "config", "families", "presets", "prompts"),
         *("backend", "tpu", "tensorflow_cpu", "openvino_programs", "profiling"),
         "operations",
-        *("compile_cache", "memory", "replicas", "devices"),
+        *("compile_cache", "kept_traces", "memory", "replicas", "devices"),
     },
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),

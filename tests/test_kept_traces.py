@@ -1,0 +1,202 @@
+"""Traces that the next process reads in place of tracing."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import namedtuple
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdiffusion import StableDiffusion, compile_cache, operations
+from kerasdiffusion.kept_traces import ENDING, KeptTraces, loaded_code, settings
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="they are TensorFlow's"
+)
+ROOT = Path(__file__).parent.parent
+Pair = namedtuple("Pair", "first second")
+# What a model paints and how often its programs were traced in Python or read.
+PAINT = """
+from kerasdiffusion import operations
+from tests.tiny import tiny_model
+{change}
+model = tiny_model()
+picture = model.text_to_image("a cat", num_steps=3, seed=1, progress_bar=False)
+programs = model._programs.values()
+traced, found = sum(p._traced for p in programs), sum(p._kept.found for p in programs)
+print(traced, found, sum(model.traces.values()), picture.astype(int).sum())
+"""
+
+
+def make_dense(kernel=1.0, units=2, **options):
+    """As another process would: nothing is shared but the numbers."""
+    dense = keras.layers.Dense(units, name="dense", **options)
+    dense.build((None, 3))
+    dense.kernel.assign(np.full((3, units), kernel))
+    return dense
+
+
+def traced(folder, dense, *args, function=None, facts="dense"):
+    """The result, and whether Python ran for it."""
+    calls = []
+
+    def call(*args):
+        calls.append(args)
+        return (function or dense)(*args)
+
+    kept = KeptTraces(call, [dense], facts, folder)
+    result = kept(*keras.tree.map_structure(ops.convert_to_tensor, args))
+    for thread in threading.enumerate():
+        if thread.name == "traces":
+            thread.join()
+    assert len(calls) + kept.found == 1
+    return keras.tree.map_structure(ops.convert_to_numpy, result), bool(calls)
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.glob(f"*{ENDING}")}
+
+
+X = np.ones((4, 3), "float32")
+
+
+def test_the_next_one_reads_it_and_has_weights_of_its_own(tmp_path):
+    first, was_traced = traced(tmp_path, make_dense(), X)
+    assert was_traced and len(files(tmp_path)) == 1
+    dense = make_dense(2.0)
+    second, was_traced = traced(tmp_path, dense, X)
+    assert not was_traced
+    np.testing.assert_array_equal(second, 2.0 * first)
+
+
+def test_weights_may_change_later(tmp_path):
+    traced(tmp_path, make_dense(), X)
+    dense = make_dense()
+    kept = KeptTraces(dense, [dense], "dense", tmp_path)
+    before = ops.convert_to_numpy(kept(ops.convert_to_tensor(X)))
+    dense.kernel.assign(dense.kernel * 3.0)
+    after = ops.convert_to_numpy(kept(ops.convert_to_tensor(X)))
+    assert kept.found == 1
+    np.testing.assert_array_equal(after, 3.0 * before)
+
+
+def test_structures_come_back_as_they_were(tmp_path):
+    def function(given):
+        y = ops.while_loop(lambda x: ops.sum(x) < 100.0, lambda x: x * 2.0, given["x"])
+        return Pair(y, {"b": [y + given["b"]], "a": (y,)})
+
+    given = {"x": X, "b": np.float32(1.0)}
+    results = [
+        traced(tmp_path, make_dense(), given, function=function)[0] for _ in range(2)
+    ]
+    for found in results:
+        assert type(found) is Pair and type(found.second["a"]) is tuple
+        assert (found.first == 16.0).all() and (found.second["b"][0] == 17.0).all()
+    assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dense": {"activation": "relu"}},
+        {"dense": {"dtype": "mixed_bfloat16"}},
+        {"dense": {"units": 5}},
+        {"dense": {"use_bias": False}},
+        {"x": X[:2]},
+        {"x": X.astype("float64")},
+        {"facts": "another"},
+    ],
+    ids=str,
+)
+def test_of_what_is_not_the_same_there_is_another(tmp_path, other):
+    traced(tmp_path, make_dense(), X)
+    dense = make_dense(**other.get("dense", {}))
+    facts = other.get("facts", "dense")
+    _, was_traced = traced(tmp_path, dense, other.get("x", X), facts=facts)
+    assert was_traced and len(files(tmp_path)) == 2
+
+
+def test_code_and_constants_that_were_exchanged_are_others(monkeypatch):
+    assert StableDiffusion is not None  # all of it is loaded
+    before = list(loaded_code())
+    assert len(before) > 500 and list(loaded_code()) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "MAX_SCORES", 5)
+        assert list(loaded_code()) != before
+    with monkeypatch.context() as patch:
+        patch.setattr(operations, "gelu", lambda x: x)
+        assert list(loaded_code()) != before
+    assert list(loaded_code()) == before
+
+
+def test_settings_are_the_layers_own():
+    dense = make_dense()
+    before = list(settings([dense]))
+    assert list(settings([make_dense(2.0)])) == before
+    dense.use_bias = False
+    assert list(settings([dense])) != before
+
+
+def test_a_broken_file_is_traced_again_and_replaced(tmp_path):
+    expected, _ = traced(tmp_path, make_dense(), X)
+    ((path, whole),) = files(tmp_path).items()
+    for broken in (whole[:-7], whole.replace(b"dense", b"dancy"), b""):
+        path.write_bytes(broken)
+        found, was_traced = traced(tmp_path, make_dense(), X)
+        np.testing.assert_array_equal(found, expected)
+        assert was_traced and len(files(tmp_path)[path]) == len(whole)
+    assert not traced(tmp_path, make_dense(), X)[1]
+
+
+def test_what_holds_a_tensor_is_not_kept(tmp_path):
+    """It would be this process's."""
+    held = ops.convert_to_tensor(X)
+    dense = make_dense()
+    for _ in range(2):
+        found, was_traced = traced(
+            tmp_path, dense, X, function=lambda x: dense(x + held)
+        )
+        assert was_traced and (found == 6.0).all()
+    assert not files(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_none(tmp_path):
+    assert traced(tmp_path / "missing", make_dense(), X)[1]
+
+
+def test_a_folder_does_not_grow_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("kerasdiffusion.kept_traces.MOST", 3)
+    for n in range(1, 7):
+        traced(tmp_path, make_dense(), np.ones((n, 3), "float32"))
+        os.utime(max(files(tmp_path), key=os.path.getmtime), (n, n))
+    assert len(files(tmp_path)) == 3
+
+
+def paint(folder, change=""):
+    """What `PAINT` prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", PAINT.format(change=change)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, compile_cache.SWITCH: str(folder)},
+        check=True,
+    )
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_the_next_process_traces_nothing_and_paints_the_same(tmp_path):
+    traced, found, together, first = paint(tmp_path)
+    assert (traced, found, together) == (3, 0, 3)
+    traced, found, together, second = paint(tmp_path)
+    assert (traced, found, together) == (0, 3, 3)
+    assert second == first
+    # Where the code is another, so are the programs that run through it.
+    change = "operations.gelu = lambda x: x"
+    traced, found, _, third = paint(tmp_path, change)
+    assert (traced, found) == (3, 0) and third != first
