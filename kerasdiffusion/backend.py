@@ -16,14 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasdiffusion import (
-    compile_cache,
-    kept_traces,
-    openvino_programs,
-    profiling,
-    replicas,
-    tpu,
-)
+from kerasdiffusion import kept_traces, openvino_programs, profiling, replicas, tpu
 from kerasdiffusion.memory import collector_paused
 
 with collector_paused():
@@ -278,11 +271,8 @@ class Program:
             function = replicas.divided(function, self._axes, strategy, jit_compile)
             jit_compile = False
         elif self._facts is not None and not jit_compile and not has_accelerator():
-            folder = compile_cache.keep_programs("tensorflow")
-            if folder is not None:
-                self._kept = kept_traces.KeptTraces(
-                    function, self._layers, self._facts, folder
-                )
+            self._kept = kept_traces.kept(function, self._layers, self._facts)
+            if self._kept is not None:
                 self._compile = self._kept.make
                 return self._kept
         run = tf.function(function, jit_compile=jit_compile, autograph=False)
@@ -350,26 +340,6 @@ def profile(run: Callable[[], object]) -> dict[str, tuple[float, int]]:
         "torch": profiling.torch,
     }
     return profiling.summed(by[keras.backend.backend()](run))
-
-
-def peak_device_memory() -> int | None:
-    """Bytes of the first accelerator that were in use at most; `None` if not known."""
-    if not has_accelerator():
-        return None
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        if not tf.config.list_physical_devices("GPU"):
-            return None
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    if backend == "jax":
-        import jax
-
-        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-    import torch
-
-    return torch.cuda.max_memory_allocated()
 
 
 def to_numpy(tensor) -> np.ndarray:

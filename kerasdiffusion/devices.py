@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from kerasdiffusion import replicas, tpu
+from kerasdiffusion.backend import has_accelerator
 
 
 def devices(variables: Sequence) -> int:
@@ -84,3 +85,23 @@ class _SharedWeights(keras.distribution.ModelParallel):
         if axis >= 0 and len(shape) > 1:  # biases and norms are small
             axes[axis] = "weights"
         return keras.distribution.TensorLayout(axes, self.device_mesh)
+
+
+def peak_device_memory() -> int | None:
+    """Bytes of the first accelerator that were in use at most; `None` if not known."""
+    if not has_accelerator():
+        return None
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            return None
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    if backend == "jax":
+        import jax
+
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    import torch
+
+    return torch.cuda.max_memory_allocated()

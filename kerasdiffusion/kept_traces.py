@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from kerasdiffusion import compile_cache
+
 #: Where the code is that programs run through.
 ROOMS = (
     *("autoencoding", "backend", "cheaper_steps", "control", "latent_diffusion"),
@@ -37,6 +39,12 @@ NAMES = ("name", "_name", "_path", "_parent_path", "_auto_name")
 ENDING = ".trace"
 #: Files of a folder, of which those that were not used for longest give way.
 MOST = 200
+
+
+def kept(function: Callable, layers: Sequence, facts: str) -> KeptTraces | None:
+    """The function with its traces kept, or `None` where nothing is kept."""
+    folder = compile_cache.keep_programs("tensorflow")
+    return None if folder is None else KeptTraces(function, layers, facts, folder)
 
 
 class KeptTraces:

@@ -179,9 +179,9 @@ def _write(job: dict, options: dict) -> None:
 
 def _peak() -> int:
     """Bytes that this process held at most; an accelerator's where there is one."""
-    from kerasdiffusion import backend
+    from kerasdiffusion import devices
 
-    device = backend.peak_device_memory()
+    device = devices.peak_device_memory()
     return peak_memory() if device is None else device
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasdiffusion import __version__, backend
+from kerasdiffusion import __version__, backend, devices
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job
 from kerasdiffusion.options import Options
 from kerasdiffusion.parts import read_tokenizer
@@ -105,7 +105,7 @@ class Library:
             self.model.encode_text(PROMPT)
 
     def device_memory(self) -> int | None:
-        return backend.peak_device_memory()
+        return devices.peak_device_memory()
 
     @cached_property
     def _latents(self) -> np.ndarray:

@@ -13,7 +13,7 @@ from keras_cv.src.models.stable_diffusion.decoder import Decoder
 from keras_cv.src.models.stable_diffusion.diffusion_model import DiffusionModel
 from keras_cv.src.models.stable_diffusion.text_encoder import TextEncoder
 
-from kerasdiffusion import backend
+from kerasdiffusion import devices
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, Job
 
 PROMPT_LENGTH = 77
@@ -86,7 +86,7 @@ class Library:
             self._encoded()
 
     def device_memory(self) -> int | None:
-        return backend.peak_device_memory()
+        return devices.peak_device_memory()
 
     def _encoded(self) -> np.ndarray:
         return self.model.text_encoder.predict_on_batch(self.prompt)
