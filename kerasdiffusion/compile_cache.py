@@ -4,7 +4,8 @@ Each backend has a cache of its own, which this file gives a place: JAX's persis
 compilation cache, TensorFlow's of XLA programs, and PyTorch's of Inductor. All three
 know a program by its text, so that changed code or another size is never mistaken for
 what was kept; what they do not all ask is which version compiled it, and for which
-processor, so that the folder's name says both. Programs hold no weights.
+processor, so that the folder's name says both. Programs hold no weights. What
+TensorFlow traces for a CPU has no cache of its own: `kept_traces.py` keeps it there.
 
 `KERASDIFFUSION_COMPILE_CACHE` is another folder for it, or `off`. A cache that is set
 by the backend's own means is left as it is.

@@ -66,13 +66,16 @@ class KeptTraces:
         self.found = 0
 
     def __call__(self, *args: Any) -> Any:
-        """Runs on tensors."""
+        """Runs on tensors; within another trace, or if traces are off, as it is."""
+        import tensorflow as tf
+
+        if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
+            return self._function(*args)
         return self.make(*args)(*args)
 
     def make(self, *args: Any) -> Callable:
         """Reads or traces what runs on arguments like these."""
         import keras
-        import tensorflow as tf
 
         leaves = keras.tree.flatten(args)
         skeleton = keras.tree.pack_sequence_as(args, list(range(len(leaves))))
@@ -80,10 +83,9 @@ class KeptTraces:
         signature = repr((skeleton, kinds))
         with self._lock:
             if signature not in self._runs:
-                eagerly = tf.config.functions_run_eagerly()
                 variables = [v for layer in self._layers for v in layer.variables]
                 path = self._folder / (self._key(signature, variables) + ENDING)
-                run = None if eagerly else read(path, variables)
+                run = read(path, variables)
                 self.found += run is not None
                 self._runs[signature] = run or self._traced(args, path, variables)
             return self._runs[signature]
@@ -121,9 +123,12 @@ class KeptTraces:
 
         run = tf.function(flat, autograph=False)
         concrete = run.get_concrete_function(*keras.tree.flatten(args))
-        # While the picture is painted, which needs no Python.
-        keep = (concrete, skeletons[0], variables, path)
-        threading.Thread(target=write, args=keep, name="traces").start()
+        handles = {id(v.value.handle): place for place, v in enumerate(variables)}
+        captures = [handles.get(id(each)) for each in concrete.captured_inputs]
+        if None not in captures:  # of what is not a variable's, the value is another's
+            # While the picture is painted, which needs no Python.
+            keep = (concrete, skeletons[0], captures, path)
+            threading.Thread(target=write, args=keep, name="traces").start()
 
         def call(*args):
             return _packed(skeletons[0], run(*keras.tree.flatten(args)))
@@ -137,23 +142,16 @@ def _packed(skeleton, values):
     return keras.tree.map_structure(lambda place: values[place], skeleton)
 
 
-def write(concrete, skeleton, variables: Sequence, path: Path) -> bool:
-    """Keeps a traced function, if it can be: it must hold nothing but its variables.
+def write(concrete, skeleton, captures: list[int], path: Path) -> None:
+    """Keeps a traced function, if there is room for it.
 
     Args:
         concrete: TensorFlow's `ConcreteFunction` of a flat list of tensors.
         skeleton: The result's structure, with places in the list of outputs as leaves.
-        variables: Keras's, which the function reads.
+        captures: The places of the variables that it reads, among those of its layers.
         path: The file, which is written whole or not at all.
-
-    Returns:
-        Whether it was kept.
     """
-    handles = {id(v.value.handle): place for place, v in enumerate(variables)}
-    captures = [handles.get(id(each)) for each in concrete.captured_inputs]
-    if None in captures:
-        return False
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(OSError, TypeError, ValueError):
         library = concrete.graph.as_graph_def().library
         library.function.append(concrete.function_def)
         _rename(library.function, path.stem)
@@ -173,8 +171,6 @@ def write(concrete, skeleton, variables: Sequence, path: Path) -> bool:
         kept = sorted(path.parent.glob(f"*{ENDING}"), key=lambda x: x.stat().st_mtime)
         for old in kept[:-MOST]:
             old.unlink(missing_ok=True)
-        return True
-    return False
 
 
 def _spelled(skeleton):
