@@ -167,10 +167,6 @@ _UNETS = (
 
 PRESETS: dict[str, Preset] = {
     "emoji": Preset("asset://emoji", "the bundled model: emoji on plain grounds"),
-    "emoji-128": Preset(
-        "asset://emoji_128",
-        "a bundled model that still learns: emoji in 128x128 pixels",
-    ),
     **{
         name: Preset(f"hf://{source}", f"{source.split('/')[1]}: {about}", config)
         for name, source, about, config in _ROWS

@@ -384,11 +384,11 @@ def bundled():
 @pytest.mark.parametrize("ground", ["yellow", "blue"])
 def test_outpainting_goes_on_with_the_ground(bundled, ground):
     """Of which the prompt says nothing."""
-    picture = np.full((64, 64, 3), COLORS[ground], np.uint8)
-    picture[20:44, 20:44] = COLORS["red"]
-    (found,) = grow(bundled, picture, "a square", left=32, num_steps=10)
-    assert (found[:, 32:] == picture).all()
-    new = np.median(found[:, :32].reshape(-1, 3), axis=0)
+    picture = np.full((128, 128, 3), COLORS[ground], np.uint8)
+    picture[40:88, 40:88] = COLORS["red"]
+    (found,) = grow(bundled, picture, "a square", left=64, num_steps=10)
+    assert (found[:, 64:] == picture).all()
+    new = np.median(found[:, :64].reshape(-1, 3), axis=0)
     assert new == pytest.approx(picture[0, 0], abs=24)
 
 

@@ -31,8 +31,8 @@ def register(commands) -> None:
         "--count",
         type=options.whole,
         metavar="N",
-        help="pictures of each set (default: 200; with --samplers and --weights 20 "
-        "for each cell, with --inpainting 50, with --cheaper 100)",
+        help="pictures of each of the three sets (default: 340; with --samplers and "
+        "--weights 20 for each cell, with --inpainting 50, with --cheaper 100)",
     )
     parser.add_argument(
         "--samplers",
@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
     if args.inpainting:
         evaluate_inpainting(model, classifier, scenes, args.count or 50)
         return 0
-    judged = evaluate(model, classifier, scenes, args.count or 200)
+    judged = evaluate(model, classifier, scenes, args.count or 340)
     if args.sheet is not None:
         print(f"Wrote {images.save_png(contact_sheet(judged), args.sheet)}")
     return 0

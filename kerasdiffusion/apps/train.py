@@ -62,13 +62,19 @@ def register(commands) -> None:
         "--start",
         metavar="MODEL",
         help="a preset of the recipe's geometry to begin with, in place of nothing: "
-        "'emoji-128', or DIR/so_far of another run; its encoder stays as it is",
+        "'emoji', or DIR/so_far of another run; its encoder stays as it is",
     )
     parser.add_argument(
         "--seed",
         type=options.whole,
         help="seed of the scenes and the draws, another one for other scenes than "
         "an earlier run's (default: the recipe's, 0)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=options.whole,
+        metavar="N",
+        help="epochs of the U-Net and the text encoder (default: the recipe's)",
     )
     options.add_backend_option(parser)
     parser.set_defaults(run=run)
@@ -85,6 +91,9 @@ def run(args: argparse.Namespace) -> int:
         recipe = dataclasses.replace(recipe, precision=args.precision)
     if args.seed is not None:
         recipe = dataclasses.replace(recipe, seed=args.seed)
+    if args.epochs is not None:
+        stage = dataclasses.replace(recipe.diffusion, epochs=args.epochs)
+        recipe = dataclasses.replace(recipe, diffusion=stage)
     preset = emoji.train(args.out, recipe, args.workers, args.sheets, args.start)
     print(f'Wrote {preset}. Try it: kerasdiffusion generate --preset {preset} "..."')
     return 0

@@ -116,9 +116,9 @@ def caption(scene: Scene, rng, config: SceneConfig | None = None) -> str:
     if how < 0.13:
         parts = [bare, where, f"{ground} background"]
         return ", ".join(part for part in parts if part)
-    if how < 0.16:  # any ground may be meant
+    if how < 0.23:  # any ground may be meant
         return " ".join(part for part in (thing, where) if part)
-    if how < 0.26 and not scene.style:
+    if how < 0.31 and not scene.style:
         thing = f"{pick(rng, _OPENINGS)} {thing}"
     on = pick(rng, _GROUNDS)
     if ground[0] in "aeiou":

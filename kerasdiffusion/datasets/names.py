@@ -1,4 +1,4 @@
-"""What people call the objects: the first bundled model's, and the rest of the table.
+"""What people call the objects: the starter's, and the rest of the table.
 
 Each line is CLDR's name, then the names that captions use: the first most often. What
 is not here is called by CLDR's name.
@@ -267,7 +267,7 @@ def _read(lines: str) -> dict[str, tuple[str, ...]]:
     return {name: tuple(said.split(", ")) for name, _, said in rows}
 
 
-#: CLDR's names of the objects of the first bundled model.
+#: CLDR's names of the objects of the recipe "starter".
 STARTER: tuple[str, ...] = tuple(_read(_STARTER))
 _SPOKEN = _read(_STARTER + _OTHERS)
 _SHAPE_WORDS = {

@@ -176,7 +176,7 @@ def _check(what: str, value, allowed) -> None:
 class SceneConfig:
     """Which scenes are drawn, and how often.
 
-    The defaults are the first bundled model's.
+    The defaults are those of the recipe "starter".
 
     Args:
         objects: Names in `emoji.table()`.

@@ -22,7 +22,7 @@ from kerasdiffusion.datasets.sprites import STYLES
 from kerasdiffusion.training.muon import Muon
 from kerasdiffusion.training.schedules import WarmUpCosine
 
-#: The first bundled model: 64x64 pixels.
+#: 149 objects in 64x64 pixels.
 STARTER_GEOMETRY = ModelConfig(
     tokenizer=TokenizerConfig(context_length=24),
     text_encoder=TextEncoderConfig(

@@ -6,7 +6,7 @@
 # the same again with mixed precision and with XLA, to see what each gains on your machine.
 # %% [markdown] local
 # The model here is the one that comes with the package: a toy that paints emoji on plain
-# grounds, 64 pixels wide. Nothing is downloaded. `colab/` has the same notebook for Stable
+# grounds, 128 pixels wide. Nothing is downloaded. `colab/` has the same notebook for Stable
 # Diffusion 1.5.
 # %% [markdown] colab
 # The model is Stable Diffusion 1.5, some GB that are fetched once. Its licence is that of
@@ -23,7 +23,7 @@ from kerasdiffusion.images import grid
 
 print("Keras", keras.version(), "on", keras.backend.backend())
 # %% local
-PRESET, STEPS, ZOOM = "emoji", 12, 2
+PRESET, STEPS, ZOOM = "emoji", 12, 1
 PROMPT = "a red apple on a blue background"
 PROMPTS = [
     "a dog on a green background",

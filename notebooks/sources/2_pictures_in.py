@@ -5,7 +5,7 @@
 # part is painted anew, or as the middle of a larger one. All of it takes the samplers,
 # seeds and guidance of `text_to_image`, and any model that paints from text.
 # %% local
-PRESET, STEPS, ZOOM = "emoji", 20, 2
+PRESET, STEPS, ZOOM = "emoji", 20, 1
 PROMPT = "a red apple on a blue background"
 OTHER = "a dog on a blue background"
 BESIDE = OTHER

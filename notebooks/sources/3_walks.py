@@ -6,7 +6,7 @@
 # walks there, as keras.io's guide *A walk through latent space with Stable Diffusion* does,
 # and shows the walks as animations.
 # %% local
-PRESET, STEPS, FRAMES, BATCH, FPS, ZOOM = "emoji", 10, 12, 4, 6, 2
+PRESET, STEPS, FRAMES, BATCH, FPS, ZOOM = "emoji", 10, 12, 4, 6, 1
 PROMPTS = ["a red apple on a blue background", "a dog on a green background"]
 PROMPT, SEEDS = "a cat", [1, 6, 7]
 # %% colab

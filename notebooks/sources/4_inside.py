@@ -5,7 +5,7 @@
 # the same is shown on the model itself: the tokens of a prompt, the noise that becomes a
 # picture step by step, and where each word looks while it does.
 # %% local
-PRESET, STEPS, ZOOM = "emoji", 20, 2
+PRESET, STEPS, ZOOM = "emoji", 20, 1
 PROMPT = "a red apple on a blue background"
 WORDS = ["red", "apple", "blue", "background"]
 # %% colab

@@ -12,7 +12,7 @@ def test_each_task_is_measured_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")  # the quickest to start
     pytest.importorskip("torch")
     tasks = ("nothing", "denoise", "picture")
-    results = list(measure("emoji", (64,), tasks=tasks))
+    results = list(measure("emoji", (128,), tasks=tasks))
     assert tuple(each["task"] for each in results) == tasks
     peaks = {each["task"]: each["bytes"] for each in results}
     assert 2**26 < peaks["nothing"] < peaks["denoise"] < peaks["picture"] < 2**36

@@ -110,7 +110,7 @@ def test_each_picture_of_a_batch_has_its_seed_and_long_prompts_are_not_cut(
     ("arguments", "message"),
     [
         (["--from", "none.png"], "There must be a file to read. Received: none.png"),
-        (["--preset", "emjoi"], "Did you mean emoji or emoji-128? Received: 'emjoi'"),
+        (["--preset", "emjoi"], "Did you mean emoji? Received: 'emjoi'"),
         (["--preset", "no/such/model"], "Received: 'no/such/model'"),
         (["--size", "33"], "multiples of 2, at least 2. Received: height=33, width=33"),
         (["--output", "picture.jpg"], "ends in .png, or a folder. Received: picture"),

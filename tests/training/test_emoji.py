@@ -89,9 +89,9 @@ def test_a_run_goes_on_from_a_preset(folder, tmp_path):
 
 def test_what_is_bundled_can_learn_on():
     recipe = dataclasses.replace(RECIPES["emoji"], precision="float32")
-    image_encoder, decoder, *networks = emoji.read_networks(recipe, "emoji-128")
+    image_encoder, decoder, *networks = emoji.read_networks(recipe, "emoji")
     diffusion_model, text_encoder, tokenizer = networks
-    assert read_scenes("emoji-128") == recipe.scenes
+    assert read_scenes("emoji") == recipe.scenes
     assert diffusion_model.config == recipe.config.diffusion_model
     assert tokenizer.vocabulary_size == text_encoder.config.vocabulary_size
     # The captions' words are all known, and latents keep their deviation.
