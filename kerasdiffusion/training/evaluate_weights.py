@@ -12,7 +12,7 @@ from kerasdiffusion.datasets import SceneConfig, SceneDataset
 from kerasdiffusion.training.judge import class_names, object_logits
 
 WEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5)
-#: Scenes have one object, so a model of them has to choose.
+#: Captions of two objects say how they stand: of this one, a model has to choose.
 PROMPT = "a ({first}:{weight}) and a ({second}:{rest}) on a {ground} background"
 
 

@@ -30,7 +30,7 @@ PROMPTS = [
     "a rocket on a black background",
     "a pizza on a yellow background",
 ]
-NEGATIVE = "a silhouette"
+NEGATIVE = "pixel art"
 # %% colab
 PRESET, STEPS, ZOOM = "sd1.5", 50, 0.5
 PROMPT = "photograph of an astronaut riding a horse"
