@@ -34,8 +34,9 @@ ROOMS = (
     *("autoencoding", "backend", "cheaper_steps", "control", "latent_diffusion"),
     *("models", "operations", "quantization", "sampling", "tensorflow_cpu", "tiling"),
 )
-#: What layers are called, which differs between models that are alike.
-NAMES = ("name", "_name", "_path", "_parent_path", "_auto_name")
+#: What differs between layers that are alike: their names, and whether one was traced
+#: in this process already.
+OWN = ("name", "_name", "_path", "_parent_path", "_auto_name", "_called")
 ENDING = ".trace"
 #: Files of a folder, of which those that were not used for longest give way.
 MOST = 200
@@ -269,7 +270,7 @@ def settings(layers: Iterable) -> Iterable[str]:
             yield type(each).__qualname__
             yield each.dtype_policy.name
             for key, value in sorted(vars(each).items()):
-                if key in NAMES:
+                if key in OWN:
                     continue
                 if isinstance(value, types.FunctionType):  # an activation
                     yield f"{key} {value.__qualname__} {_code(value.__code__)}"

@@ -138,6 +138,8 @@ def test_settings_are_the_layers_own():
     dense = make_dense()
     before = list(settings([dense]))
     assert list(settings([make_dense(2.0)])) == before
+    dense(X)  # as another signature's trace would
+    assert list(settings([dense])) == before
     dense.use_bias = False
     assert list(settings([dense])) != before
 
