@@ -7,6 +7,7 @@ the defaults of the machine, and `operations.py` for attention and its like.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import difflib
 import functools
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kerasdiffusion import kept_traces, openvino_programs, profiling, replicas, tpu
+from kerasdiffusion import kept_traces, openvino_programs, replicas, tpu
 from kerasdiffusion.memory import collector_paused
 
 with collector_paused():
@@ -112,6 +113,11 @@ def compiles_ahead(jit_compile: bool | str) -> bool:
 
 def thread_settings() -> Callable[[], contextlib.AbstractContextManager]:
     """The device that was chosen for this thread, as a context for another."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+        from tensorflow.python.eager import context
+
+        return functools.partial(tf.device, context.context().device_name)
     if keras.backend.backend() != "jax":
         return contextlib.nullcontext
     import jax
@@ -192,6 +198,10 @@ class Program:
         axes: Where the batch is, to be divided under `tf.distribute`: `replicas`.
         ready: Returns when the layers have their weights: before that, a program can
             be traced and compiled but not run.
+        idle: For a loop: makes of arguments those with which it does not go round.
+            TensorFlow prepares a program as it first runs: so it does ahead of the
+            weights. Its graph optimizer, which takes seconds and gains a loop of the
+            U-Net nothing, is left out on CPUs.
         facts: What the function depends on beside its arguments and the layers, as
             text. TensorFlow's traces for a CPU are kept from process to process where
             it is given: `kept_traces`.
@@ -217,9 +227,10 @@ class Program:
         jit_compile: bool | str = False,
         axes: tuple[Callable, Callable] | None = None,
         ready: Callable[[], None] | None = None,
+        idle: Callable | None = None,
         facts: str | None = None,
     ):
-        self._traced, self._axes, self._ready = 0, axes, ready
+        self._traced, self._axes, self._ready, self._idle = 0, axes, ready, idle
         self._facts, self._kept = facts, None
         self._compiling = None
         self.goes_round = jit_compile != openvino_programs.OPENVINO
@@ -270,13 +281,21 @@ class Program:
         if strategy:
             function = replicas.divided(function, self._axes, strategy, jit_compile)
             jit_compile = False
-        elif self._facts is not None and not jit_compile and not has_accelerator():
-            self._kept = kept_traces.kept(function, self._layers, self._facts)
-            if self._kept is not None:
-                self._compile = self._kept.make
-                return self._kept
-        run = tf.function(function, jit_compile=jit_compile, autograph=False)
-        self._compile = run.get_concrete_function
+        elif not jit_compile and not has_accelerator():
+            run = self._kept = kept_traces.kept(
+                function, self._layers, self._facts, rewritten=self._idle is None
+            )
+            make = run.make
+        if self._kept is None:
+            run = tf.function(function, jit_compile=jit_compile, autograph=False)
+            make = run.get_concrete_function
+
+        def compile(*args):
+            make(*args)
+            if self._idle is not None:
+                run(*self._idle(*args))
+
+        self._compile = compile
         return run
 
     def _jax(self, function, jit_compile):
@@ -317,31 +336,6 @@ class Program:
         return [variable for layer in self._layers for variable in layer.variables]
 
 
-def profile(run: Callable[[], object]) -> dict[str, tuple[float, int]]:
-    """The operations of a call, the costliest first.
-
-    Args:
-        run: Makes the call and waits for its result. Run it once before, so that
-            nothing is compiled here.
-
-    Returns:
-        Seconds and number of calls by the operation's kind: TensorFlow's name of it,
-        XLA's without its number, or the kernel's on a GPU. Operations that run beside
-        each other add up to more than the time of the call.
-
-    Example:
-
-    >>> x = keras.random.normal((64, 64))
-    >>> found = profile(lambda: keras.ops.convert_to_numpy(x @ x))
-    """
-    by = {
-        "tensorflow": profiling.tensorflow,
-        "jax": profiling.jax,
-        "torch": profiling.torch,
-    }
-    return profiling.summed(by[keras.backend.backend()](run))
-
-
 def to_numpy(tensor) -> np.ndarray:
     """The tensor as a numpy array."""
     return ops.convert_to_numpy(tensor)
@@ -349,7 +343,7 @@ def to_numpy(tensor) -> np.ndarray:
 
 #: Numbers of which TensorFlow's memory is left as it is, see `empty_weights`.
 UNTOUCHED = 2**18
-_empty_weights = False
+_empty_weights = contextvars.ContextVar("empty_weights", default=False)
 
 
 @contextlib.contextmanager
@@ -358,12 +352,11 @@ def empty_weights(empty: bool = True):
 
     A large one may hold anything on TensorFlow.
     """
-    global _empty_weights
-    before, _empty_weights = _empty_weights, _empty_weights or empty
+    before = _empty_weights.set(_empty_weights.get() or empty)
     try:
         yield
     finally:
-        _empty_weights = before
+        _empty_weights.reset(before)
 
 
 def initializer(otherwise: str = "glorot_uniform"):
@@ -371,7 +364,7 @@ def initializer(otherwise: str = "glorot_uniform"):
 
     That one gives ones where it would be ones, and else zeros.
     """
-    return _Plain(float(otherwise == "ones")) if _empty_weights else otherwise
+    return _Plain(float(otherwise == "ones")) if _empty_weights.get() else otherwise
 
 
 class _Plain(keras.initializers.Constant):

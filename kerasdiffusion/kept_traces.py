@@ -1,4 +1,4 @@
-"""TensorFlow's traces kept in a folder, so that the next process need not trace.
+"""TensorFlow's traces for CPUs: each is made once, kept in a folder, and run.
 
 XLA's cache knows a program by its text, for which it must be traced first. On a CPU the
 trace is all there is to make, and takes seconds of Python. What is kept is its graph:
@@ -13,39 +13,38 @@ For TensorFlow alone, which is imported where it is needed: `backend` calls this
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import hashlib
 import json
 import os
 import platform
 import sys
 import threading
-import types
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from kerasdiffusion import compile_cache, repeats
+from kerasdiffusion.fingerprints import loaded_code, settings
 
-from kerasdiffusion import compile_cache
-
-#: Where the code is that programs run through.
-ROOMS = (
-    *("autoencoding", "backend", "cheaper_steps", "control", "latent_diffusion"),
-    *("models", "operations", "quantization", "sampling", "tensorflow_cpu", "tiling"),
-)
-#: What differs between layers that are alike: their names, and whether one was traced
-#: in this process already.
-OWN = ("name", "_name", "_path", "_parent_path", "_auto_name", "_called")
 ENDING = ".trace"
 #: Files of a folder, of which those that were not used for longest give way.
 MOST = 200
 
 
-def kept(function: Callable, layers: Sequence, facts: str) -> KeptTraces | None:
-    """The function with its traces kept, or `None` where nothing is kept."""
-    folder = compile_cache.keep_programs("tensorflow")
-    return None if folder is None else KeptTraces(function, layers, facts, folder)
+def kept(
+    function: Callable, layers: Sequence, facts: str | None, rewritten: bool = True
+) -> KeptTraces:
+    """The function with its traces kept in the folder of compiled programs.
+
+    Args:
+        function: As in `KeptTraces`.
+        layers: As in `KeptTraces`.
+        facts: As in `KeptTraces`; with `None` nothing is kept.
+        rewritten: As in `KeptTraces`.
+    """
+    folder = None if facts is None else compile_cache.keep_programs("tensorflow")
+    return KeptTraces(function, layers, facts, folder, rewritten)
 
 
 class KeptTraces:
@@ -55,14 +54,26 @@ class KeptTraces:
         function: Takes and returns nested structures of tensors.
         layers: The Keras layers that it calls.
         facts: What else it depends on, as text.
-        folder: Where traces are kept.
+        folder: Where traces are kept; `None` keeps none.
+        rewritten: Whether TensorFlow's graph optimizer goes over a graph ahead of its
+            first run. It takes seconds for a large one, and gains some programs
+            nothing.
+
+    Attributes:
+        found: How many traces were read.
     """
 
     def __init__(
-        self, function: Callable, layers: Sequence, facts: str, folder: str | Path
+        self,
+        function: Callable,
+        layers: Sequence,
+        facts: str | None,
+        folder: str | Path | None,
+        rewritten: bool = True,
     ):
-        self._function, self._layers = function, layers
-        self._facts, self._folder = facts, Path(folder)
+        self._function, self._layers, self._facts = function, layers, facts
+        self._folder = None if folder is None else Path(folder)
+        self._call = functools.partial(call_function, rewritten=rewritten)
         self._runs, self._lock = {}, threading.Lock()
         self.found = 0
 
@@ -84,12 +95,17 @@ class KeptTraces:
         signature = repr((skeleton, kinds))
         with self._lock:
             if signature not in self._runs:
-                variables = [v for layer in self._layers for v in layer.variables]
-                path = self._folder / (self._key(signature, variables) + ENDING)
-                run = read(path, variables)
-                self.found += run is not None
-                self._runs[signature] = run or self._traced(args, path, variables)
+                self._runs[signature] = self._made(args, signature)
             return self._runs[signature]
+
+    def _made(self, args, signature: str) -> Callable:
+        variables = [v for layer in self._layers for v in layer.variables]
+        if self._folder is None:
+            return self._traced(args, variables)
+        path = self._folder / (self._key(signature, variables) + ENDING)
+        run = read(path, variables, self._call)
+        self.found += run is not None
+        return run or self._traced(args, variables, path)
 
     def _key(self, signature: str, variables: Sequence) -> str:
         import keras
@@ -109,7 +125,7 @@ class KeptTraces:
         ]
         return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
-    def _traced(self, args, path: Path, variables: Sequence) -> Callable:
+    def _traced(self, args, variables: Sequence, path: Path | None = None) -> Callable:
         import keras
         import tensorflow as tf
 
@@ -122,19 +138,52 @@ class KeptTraces:
             skeletons.append(whole)
             return found
 
-        run = tf.function(flat, autograph=False)
-        concrete = run.get_concrete_function(*keras.tree.flatten(args))
+        with repeats.traced_once():
+            concrete = tf.function(flat, autograph=False).get_concrete_function(
+                *keras.tree.flatten(args)
+            )
         handles = {id(v.value.handle): place for place, v in enumerate(variables)}
         captures = [handles.get(id(each)) for each in concrete.captured_inputs]
-        if None not in captures:  # of what is not a variable's, the value is another's
-            # While the picture is painted, which needs no Python.
+        if path is not None and None not in captures:
+            # While the picture is painted, which needs no Python. (Of what is not a
+            # variable's, the value is another's.)
             keep = (concrete, skeletons[0], captures, path)
             threading.Thread(target=write, args=keep, name="traces").start()
+        types = [each.dtype for each in concrete.outputs]
 
         def call(*args):
-            return _packed(skeletons[0], run(*keras.tree.flatten(args)))
+            tensors = keras.tree.flatten(args) + concrete.captured_inputs
+            return _packed(skeletons[0], self._call(concrete.name, tensors, types))
 
         return call
+
+
+def call_function(name: str, tensors: Sequence, types: Sequence, rewritten: bool):
+    """Runs a function that TensorFlow knows by name.
+
+    Args:
+        name: Its name.
+        tensors: What it takes.
+        types: Dtypes of what it gives.
+        rewritten: As in `KeptTraces`.
+
+    Returns:
+        A list of tensors.
+    """
+    import tensorflow as tf
+
+    return tf.raw_ops.StatefulPartitionedCall(
+        args=tensors, Tout=types, f=name, config_proto=_config(rewritten)
+    )
+
+
+@functools.cache
+def _config(rewritten: bool) -> bytes:
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto
+
+    config = ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = not rewritten
+    return config.SerializeToString()
 
 
 def _packed(skeleton, values):
@@ -161,7 +210,7 @@ def write(concrete, skeleton, captures: list[int], path: Path) -> None:
             {
                 "name": library.function[-1].signature.name,
                 "captures": captures,
-                "outputs": len(concrete.outputs),
+                "outputs": [each.dtype.name for each in concrete.outputs],
                 "skeleton": _spelled(skeleton),
             }
         ).encode()
@@ -215,8 +264,14 @@ def _rename(functions: Iterable, prefix: str) -> None:
                         called.name = names[called.name]
 
 
-def read(path: Path, variables: Sequence) -> Callable | None:
-    """A function that was kept; `None` where there is none, or none that is whole."""
+def read(path: Path, variables: Sequence, call: Callable) -> Callable | None:
+    """A function that was kept; `None` where there is none, or none that is whole.
+
+    Args:
+        path: The file.
+        variables: Those of its layers.
+        call: Takes the function's name, tensors and what dtypes it gives.
+    """
     try:
         checksum, _, body = path.read_bytes().partition(b"\n")
     except OSError:
@@ -228,13 +283,14 @@ def read(path: Path, variables: Sequence) -> Callable | None:
     # Whatever another version of TensorFlow does not take is traced again.
     try:
         os.utime(path)
-        return _restored(body, variables)
+        return _restored(body, variables, call)
     except Exception:
         return None
 
 
-def _restored(body: bytes, variables: Sequence) -> Callable:
+def _restored(body: bytes, variables: Sequence, call: Callable) -> Callable:
     import keras
+    import tensorflow as tf
     from tensorflow.core.framework.function_pb2 import FunctionDefLibrary
     from tensorflow.python.eager import context
 
@@ -244,90 +300,11 @@ def _restored(body: bytes, variables: Sequence) -> Callable:
         if not here.has_function(function.signature.name):
             here.add_function_def(function)
     skeleton = _read_out(head["skeleton"])
-    name, outputs = head["name"].encode(), head["outputs"]
+    types = [tf.as_dtype(name) for name in head["outputs"]]
     read = [variables[place] for place in head["captures"]]
 
-    def call(*args):
+    def run(*args):
         tensors = keras.tree.flatten(args) + [v.value.handle for v in read]
-        return _packed(skeleton, here.call_function(name, tensors, outputs))
+        return _packed(skeleton, call(head["name"], tensors, types))
 
-    return call
-
-
-def loaded_code() -> Iterable[str]:
-    """The code and the constants of `ROOMS`, as they are in memory."""
-    for name, module in sorted(sys.modules.items()):
-        if name.startswith(__package__ + ".") and name.split(".")[1] in ROOMS:
-            for key, value in sorted(vars(module).items()):
-                if not key.startswith("__"):
-                    yield from _described(f"{name}.{key}", value)
-
-
-def settings(layers: Iterable) -> Iterable[str]:
-    """The class and the attributes of layers and of those within, as far as told."""
-    for layer in layers:
-        for each in (layer, *layer._flatten_layers(include_self=False)):
-            yield type(each).__qualname__
-            yield each.dtype_policy.name
-            for key, value in sorted(vars(each).items()):
-                if key in OWN:
-                    continue
-                if isinstance(value, types.FunctionType):  # an activation
-                    yield f"{key} {value.__qualname__} {_code(value.__code__)}"
-                else:
-                    yield f"{key} {_plain(value) or type(value).__qualname__}"
-
-
-def _described(name: str, value) -> Iterable[str]:
-    """A function's code, a class's functions, a plain value; nothing of others."""
-    if isinstance(value, (staticmethod, classmethod)):
-        value = value.__func__
-    if isinstance(value, property):
-        value = value.fget
-    if isinstance(value, types.FunctionType):
-        yield f"{name} {_code(value.__code__)} {_plain(value.__defaults__)}"
-        wrapped = getattr(value, "__wrapped__", None)
-        if isinstance(wrapped, types.FunctionType):
-            yield f"{name} {_code(wrapped.__code__)}"
-    elif isinstance(value, type):
-        if value.__module__.startswith(__package__):
-            for key, part in sorted(vars(value).items()):
-                yield from _described(f"{name}.{key}", part)
-    else:
-        text = _plain(value)
-        if text is not None:
-            yield f"{name} {text}"
-
-
-def _code(code: types.CodeType) -> str:
-    """The same for the same code in any process."""
-    constants = [
-        _code(each) if isinstance(each, types.CodeType) else _plain(each)
-        for each in code.co_consts
-    ]
-    return repr((code.co_code, code.co_names, code.co_freevars, constants))
-
-
-def _plain(value) -> str | None:
-    """A text of numbers, texts and what holds nothing else; `None` of others."""
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return repr(value)
-    if isinstance(value, np.ndarray):
-        return (
-            f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
-        )
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {
-            each.name: getattr(value, each.name) for each in dataclasses.fields(value)
-        }
-        return _plain(fields)
-    if isinstance(value, (frozenset, set)):
-        parts = [_plain(each) for each in value]
-        return None if None in parts else f"{{{sorted(parts)}}}"
-    if isinstance(value, (tuple, list)):
-        parts = [_plain(each) for each in value]
-        return None if None in parts else repr(parts)
-    if isinstance(value, dict):
-        parts = [(_plain(key), _plain(each)) for key, each in value.items()]
-        return None if any(None in part for part in parts) else repr(parts)
-    return None
+    return run

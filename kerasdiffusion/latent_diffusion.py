@@ -116,7 +116,7 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
         # Keras's wrapper around it is for one layer, which is built.
         self.__dict__.pop("quantize", None)
         self._control_networks = Networks(precision)
-        self._guests, self._place, self._reading = None, devices.placing(), None
+        self._guests, self._place, self._arrival = None, devices.placing(), None
         if low_memory:
             if self.compiler == "openvino":
                 raise ValueError(
@@ -293,8 +293,11 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
         self, name: str, part: str, function, networks, axes=None
     ) -> backend.Program:
         ready = functools.partial(self._ready, part) if self._goes_ahead else None
+        idle = loop.without_rows if name == "denoise" else None
         facts = repr((name, self.precision, self.config))
-        return backend.Program(function, networks, self.compiler, axes, ready, facts)
+        return backend.Program(
+            function, networks, self.compiler, axes, ready, idle, facts
+        )
 
     def _running(self, part: str, program: backend.Program):
         """A program whose part comes into memory where it is not there."""

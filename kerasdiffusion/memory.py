@@ -25,6 +25,9 @@ def collector_paused():
         yield
     finally:
         if was_on:
+            if not gc.get_freeze_count():  # it is a user's who has frozen some
+                gc.freeze()  # and back, among what is old: not looked at right now
+                gc.unfreeze()
             gc.enable()
 
 

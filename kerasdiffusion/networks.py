@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import keras
 
@@ -10,7 +11,7 @@ from kerasdiffusion import backend
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.parts import Reading, make_networks, make_parts
+from kerasdiffusion.parts import Arrival, make_networks, make_parts
 
 
 class LazyNetworks:
@@ -29,10 +30,10 @@ class LazyNetworks:
         if self._guests is not None:
             for part in self.config.parts:
                 self._kept(part)
-        else:
-            if not self._parts:
-                self._parts = self._make(self.config.parts)
+        elif self._arrival is not None:
             self._wait(self.config.parts)
+        elif not self._parts:
+            self._parts = self._make(self.config.parts)
         self.built = True
         self._quantize()
 
@@ -42,37 +43,46 @@ class LazyNetworks:
 
     @property
     def _goes_ahead(self) -> bool:
-        """Whether programs are compiled while other things are done."""
+        """Whether networks are made, read and compiled while other things are done."""
         alone = keras.distribution.distribution() is None
         alone = alone and self._place is contextlib.nullcontext
         plain = self._guests is None and not self._eight_bit
-        return alone and plain and backend.compiles_ahead(self.compiler)
+        is_read = None not in self._sources.values()
+        return alone and plain and is_read and backend.compiles_ahead(self.compiler)
 
     def _begin(self) -> None:
-        """Makes the networks; their weights may still be read when this returns."""
-        if self._parts:
+        """Has the networks made; most may still be under way when this returns."""
+        if self._parts or self._arrival is not None:
             return
         if not self._goes_ahead:
             self.build()
             return
-        names = self.config.parts
-        parts = make_networks(self.config, names, self.precision, self._sources)
-        self._reading = Reading(parts, self._sources)
-        self._parts, self.built = parts, True
+        how = self.precision, self._sources
+
+        def make(part):
+            return make_networks(self.config, [part], *how)[part]
+
+        self._arrival = Arrival(make, self.config.parts, self._sources)
 
     def _wait(self, parts) -> None:
         """Returns when these parts have their weights; without them, there are none."""
-        reading = self._reading
-        if reading is None:
-            return
+        if self._arrival is not None:
+            with self._arriving() as arrival:
+                arrival.wait(parts)
+
+    @contextlib.contextmanager
+    def _arriving(self) -> Iterator[Arrival]:
+        """Networks under way: with the last one they are the model's; or none is."""
+        arrival = self._arrival
         try:
-            reading.wait(parts)
+            yield arrival
         except BaseException:
-            self._parts, self._reading, self.built = {}, None, False
+            self._arrival = None
             self._programs.clear()
             raise
-        if len(parts) == len(self.config.parts):
-            self._reading = None
+        if arrival.is_complete:
+            self._parts = {part: arrival.network(part) for part in self.config.parts}
+            self._arrival, self.built = None, True
 
     def _network(self, part: str):
         """A part to compute with: it may give up its weights when another one comes."""
@@ -80,7 +90,10 @@ class LazyNetworks:
             self._begin()
         if part in self._parts or part not in self.config.parts:
             return self._parts.get(part)
-        return self._guests.enter(part)
+        if self._arrival is None:
+            return self._guests.enter(part)
+        with self._arriving() as arrival:
+            return arrival.network(part)
 
     def _kept(self, part: str):
         """A part for the caller, who may change it: it stays in memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 
 import keras
 
@@ -84,40 +85,64 @@ def read(
         load.load_weights(own, source, arrived=arrived)
 
 
-class Reading:
-    """Weights that are read in a thread, while programs are traced and compiled.
+class Arrival:
+    """Networks that are made in one thread and read in another.
+
+    Meanwhile programs are traced and run, of those that are there.
 
     Args:
-        parts: Networks by name, as `make_networks` makes them.
+        make: A function of a part's name that makes its network, without weights.
+        names: Of the parts, in their order.
         sources: Where the weights of each are.
     """
 
-    def __init__(self, parts: Mapping, sources: Mapping[str, object]):
-        self._here = {part: threading.Event() for part in parts}
-        self._error = None
+    def __init__(self, make: Callable, names: Sequence[str], sources: Mapping):
+        self._made = {name: Future() for name in names}
+        self._read = {name: Future() for name in names}
         settings = backend.thread_settings()
 
-        def run():
-            try:
-                with settings():
-                    read(parts, sources, lambda part: self._here[part].set())
-            except BaseException as error:  # whoever waits is told
-                self._error = error
-            for each in self._here.values():
-                each.set()
+        def with_weights(name):
+            read({name: self._made[name].result()}, sources)
 
-        threading.Thread(target=run, name="weights", daemon=True).start()
+        for function, futures in ((make, self._made), (with_weights, self._read)):
+            args = (function, futures, settings())
+            threading.Thread(target=_fill, args=args, daemon=True).start()
 
-    def wait(self, parts: Iterable[str]) -> None:
+    def network(self, name: str):
+        """A part's network as soon as it is made; it may have no weights yet.
+
+        Raises:
+            ValueError: If its configuration is none.
+        """
+        return self._made[name].result()
+
+    def wait(self, names: Iterable[str]) -> None:
         """Returns when these have their weights.
 
         Raises:
             WeightsError: If there are none, or they do not fit.
         """
-        for part in parts:
-            self._here[part].wait()
-        if self._error is not None:
-            raise self._error
+        for name in names:
+            self._read[name].result()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all are made and read."""
+        return all(each.done() and not each.exception() for each in self._read.values())
+
+
+def _fill(function: Callable, futures: Mapping[str, Future], settings) -> None:
+    """A result for each name, or for all that are left the error of one."""
+    error = None
+    with settings:
+        for name, future in futures.items():
+            try:
+                if error is None:
+                    future.set_result(function(name))
+                    continue
+            except BaseException as raised:  # whoever waits is told
+                error = raised
+            future.set_exception(error)
 
 
 class Guests:

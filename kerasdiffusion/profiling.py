@@ -15,6 +15,29 @@ _HOLDERS = re.compile(
 _HOLDING_KINDS = ("While", "StatelessWhile", "If", "StatelessIf")
 
 
+def profile(run: Callable[[], object]) -> dict[str, tuple[float, int]]:
+    """The operations of a call, the costliest first.
+
+    Args:
+        run: Makes the call and waits for its result. Run it once before, so that
+            nothing is compiled here.
+
+    Returns:
+        Seconds and number of calls by the operation's kind: TensorFlow's name of it,
+        XLA's without its number, or the kernel's on a GPU. Operations that run beside
+        each other add up to more than the time of the call.
+
+    Example:
+
+    >>> x = keras.random.normal((64, 64))
+    >>> found = profile(lambda: keras.ops.convert_to_numpy(x @ x))
+    """
+    import keras
+
+    by = {"tensorflow": tensorflow, "jax": jax, "torch": torch}
+    return summed(by[keras.backend.backend()](run))
+
+
 def summed(costs: Iterable[tuple[str, float, int]]) -> dict[str, tuple[float, int]]:
     """Costs by kind, the largest first.
 

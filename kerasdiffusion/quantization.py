@@ -64,7 +64,7 @@ class EightBitWeights:
             if part in self._eight_bit:
                 raise ValueError(f"A network is quantized once. Received: {part!r}")
         self._eight_bit |= dict.fromkeys(names, bool(activations))
-        if self._parts:
+        if self._parts or self._arrival is not None:
             self.build()
 
     def _quantize(self) -> None:

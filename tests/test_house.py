@@ -15,7 +15,8 @@ FLOORS = (
         *("_version", "config", "families", "presets", "prompts"),
         *("backend", "tpu", "tensorflow_cpu", "openvino_programs", "profiling"),
         "operations",
-        *("compile_cache", "kept_traces", "memory", "replicas", "devices"),
+        *("compile_cache", "kept_traces", "repeats", "fingerprints"),
+        *("memory", "replicas", "devices"),
     },
     {
         *("weights", "sampling", "models", "tokenizer", "vocabulary", "images"),
@@ -100,7 +101,7 @@ def test_sampling_knows_no_networks_and_its_numbers_no_framework(path):
         assert not {m.split(".")[0] for m in modules} & FRAMEWORKS
 
 
-DECIDING = ("backend", "operations", "devices")
+DECIDING = ("backend", "operations", "devices", "profiling")
 
 
 @each_file([path for path in FILES if path.stem not in DECIDING])

@@ -13,7 +13,8 @@ import pytest
 from keras import ops
 
 from kerasdiffusion import StableDiffusion, compile_cache, operations
-from kerasdiffusion.kept_traces import ENDING, KeptTraces, loaded_code, settings
+from kerasdiffusion.fingerprints import loaded_code, settings
+from kerasdiffusion.kept_traces import ENDING, KeptTraces
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="they are TensorFlow's"

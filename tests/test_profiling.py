@@ -18,7 +18,7 @@ def test_operations():
     x = np.ones((300, 300), "float32")
     program = backend.Program(lambda x: x @ x, [])
     backend.to_numpy(program(x))
-    found = backend.profile(lambda: backend.to_numpy(program(x)))
+    found = profiling.profile(lambda: backend.to_numpy(program(x)))
     kinds = [kind for kind in found if KINDS[keras.backend.backend()] in kind]
     assert kinds, found
     seconds, count = found[kinds[0]]

@@ -13,6 +13,7 @@ from kerasdiffusion import backend, operations
 from kerasdiffusion.models.eight_bit import EightBitConv, EightBitDense
 from kerasdiffusion.models.taps import tapped
 from kerasdiffusion.models.tiles import current_whole, normalize
+from kerasdiffusion.repeats import Repeated
 
 
 class Block(keras.layers.Layer):
@@ -151,7 +152,7 @@ class Upsample(Block):
         return operations.upsample(x, self.conv, size)
 
 
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(Repeated, keras.layers.Layer):
     """Two convolutions around the time embedding, beside a shortcut.
 
     Args:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
+from kerasdiffusion.repeats import one_by_one
+
 _current = contextvars.ContextVar("tap", default=None)
 
 
@@ -43,7 +45,8 @@ def tapping(tap: Tap) -> Iterator[Tap]:
     """Within it, self-attention goes by the tap."""
     before = _current.set(tap)
     try:
-        yield tap
+        with one_by_one():
+            yield tap
     finally:
         _current.reset(before)
 

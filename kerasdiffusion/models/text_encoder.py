@@ -8,6 +8,7 @@ from keras import ops
 from kerasdiffusion import backend, operations
 from kerasdiffusion.config import TextEncoderConfig
 from kerasdiffusion.models.layers import Attention, Block, Dense, LayerNorm, Network
+from kerasdiffusion.repeats import Repeated
 
 ACTIVATIONS = {
     "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x),
@@ -152,7 +153,7 @@ class TextEmbeddings(Block):
         )
 
 
-class TextEncoderLayer(Block):
+class TextEncoderLayer(Repeated, Block):
     """Causal self-attention and a two-layer perceptron, each with a residual."""
 
     def __init__(self, config: TextEncoderConfig, **kwargs):

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from keras import ops
 
+from kerasdiffusion.repeats import one_by_one
+
 _current = contextvars.ContextVar("tile", default=None)
 
 
@@ -48,7 +50,8 @@ def tile_of(whole: Whole) -> Iterator[Whole]:
     """Within it, group norms go by the statistics of the whole picture."""
     before = _current.set(whole)
     try:
-        yield whole
+        with one_by_one():
+            yield whole
     finally:
         _current.reset(before)
 

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion.config import DiffusionModelConfig
+from kerasdiffusion.repeats import one_by_one
 
 #: Of each square of tokens with this side, the first is what others are merged into.
 STRIDE = 2
@@ -33,7 +34,8 @@ def merging(share: float, height: int, width: int) -> Iterator[None]:
     """
     before = _current.set((share, height, width))
     try:
-        yield
+        with one_by_one():
+            yield
     finally:
         _current.reset(before)
 

@@ -16,11 +16,12 @@ from kerasdiffusion.models.layers import (
     flatten_pixels,
 )
 from kerasdiffusion.models.token_merging import matching
+from kerasdiffusion.repeats import Repeated
 
 EPSILON = 1e-6
 
 
-class Transformer(Block):
+class Transformer(Repeated, Block):
     """Pixels as tokens through transformer blocks, with a residual around all.
 
     Reference:
@@ -68,7 +69,7 @@ class Transformer(Block):
         return x + self.proj_out(ops.reshape(h, ops.shape(x)))
 
 
-class TransformerBlock(Block):
+class TransformerBlock(Repeated, Block):
     """Attention to each other, attention to the context, a gated perceptron.
 
     With `cross_only`, the first attention is to the context too.

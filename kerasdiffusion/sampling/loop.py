@@ -149,6 +149,12 @@ def run(denoise: Callable, carry: Carry, rows, noise, start, stop, known=()) -> 
     return Carry(x, anchor, history, tuple(memory))
 
 
+def without_rows(*args) -> tuple:
+    """Arguments that end as those of `run` do, for a walk of no rows."""
+    *ahead, start, _, known = args
+    return *ahead, start, start, known
+
+
 def row_by_row(program: Callable) -> Callable:
     """The same walk by a program of `run` that makes one row at each call.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kerasdiffusion import backend
+from kerasdiffusion import profiling
 from kerasdiffusion.apps.bench.ours import Library
 from kerasdiffusion.apps.bench.worker import Job
 
@@ -19,13 +19,13 @@ def measure(job: Job) -> dict[str, dict[str, tuple[float, int]]]:
         job: What to measure.
 
     Returns:
-        What `backend.profile` gives, by the call's name.
+        What `profiling.profile` gives, by the call's name.
     """
     library, found = Library(job), {}
     calls = {"U-Net call, guided": library.network, "decode": library.decode}
     for name, call in calls.items():
         call(1)
-        found[name] = backend.profile(lambda call=call: call(1))
+        found[name] = profiling.profile(lambda call=call: call(1))
     return found
 
 
