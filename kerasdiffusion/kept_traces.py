@@ -102,12 +102,12 @@ class KeptTraces:
         variables = [v for layer in self._layers for v in layer.variables]
         if self._folder is None:
             return self._traced(args, variables)
-        path = self._folder / (self._key(signature, variables) + ENDING)
+        path = self._folder / (self._key(signature) + ENDING)
         run = read(path, variables, self._call)
         self.found += run is not None
         return run or self._traced(args, variables, path)
 
-    def _key(self, signature: str, variables: Sequence) -> str:
+    def _key(self, signature: str) -> str:
         import keras
         import tensorflow as tf
 
@@ -117,8 +117,10 @@ class KeptTraces:
             (keras.config.image_data_format(), keras.config.epsilon()),
             (self._facts, signature),
             [
-                (v.path.partition("/")[2], tuple(v.shape), str(v.dtype))
-                for v in variables
+                # Wherever the layer itself is.
+                (v.path.rpartition(f"{layer.name}/")[2], tuple(v.shape), str(v.dtype))
+                for layer in self._layers
+                for v in layer.variables
             ],
             list(loaded_code()),
             list(settings(self._layers)),
@@ -173,7 +175,12 @@ def call_function(name: str, tensors: Sequence, types: Sequence, rewritten: bool
     import tensorflow as tf
 
     return tf.raw_ops.StatefulPartitionedCall(
-        args=tensors, Tout=types, f=name, config_proto=_config(rewritten)
+        args=tensors,
+        Tout=types,
+        f=name,
+        config_proto=_config(rewritten),
+        # If it is not told, one operation runs after the other.
+        executor_type="DEFAULT",
     )
 
 

@@ -102,10 +102,10 @@ class PictureTasks(Prompting):
         Example:
 
         >>> model = StableDiffusion.from_preset("emoji")
-        >>> sketch = np.full((64, 64, 3), 255, "uint8")
-        >>> sketch[16:48, 16:48] = (220, 30, 30)
+        >>> sketch = np.full((128, 128, 3), 255, "uint8")
+        >>> sketch[32:96, 32:96] = (220, 30, 30)
         >>> model.image_to_image(sketch, "a red apple", strength=0.7).shape
-        (1, 64, 64, 3)
+        (1, 128, 128, 3)
 
         Reference:
             Meng et al. 2022, "SDEdit: Guided Image Synthesis and Editing with

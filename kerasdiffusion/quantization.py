@@ -47,7 +47,7 @@ class EightBitWeights:
         >>> model = StableDiffusion.from_preset("emoji")
         >>> model.quantize("int8")
         >>> model.text_to_image("a cat", num_steps=4, seed=1).shape
-        (1, 64, 64, 3)
+        (1, 128, 128, 3)
 
         Reference:
             Jacob et al. 2018, "Quantization and Training of Neural Networks for

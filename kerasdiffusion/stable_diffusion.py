@@ -127,7 +127,7 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
     >>> model = StableDiffusion.from_preset("emoji")
     >>> pictures = model.text_to_image("a red apple on a blue background", seed=1)
     >>> pictures.shape, pictures.dtype
-    ((1, 64, 64, 3), dtype('uint8'))
+    ((1, 128, 128, 3), dtype('uint8'))
 
     Reference:
         Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion
@@ -197,7 +197,7 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
 
         >>> model = StableDiffusion.from_preset("emoji")
         >>> model.text_to_image(["a cat", "a dog"], batch_size=2, seed=0).shape
-        (4, 64, 64, 3)
+        (4, 128, 128, 3)
         """
         prompts = check_prompts(prompt, width=self.config.text_width)
         batch_size = check_count(batch_size, "batch_size")

@@ -82,7 +82,7 @@ class Walks(PictureTasks):
 
         >>> model = StableDiffusion.from_preset("emoji")
         >>> model.interpolate(["a cat", "a dog"], frames=3, num_steps=2, seed=1).shape
-        (3, 64, 64, 3)
+        (3, 128, 128, 3)
 
         Reference:
             Song et al. 2021, "Denoising Diffusion Implicit Models", section 5.3 and
@@ -129,7 +129,7 @@ class Walks(PictureTasks):
 
         >>> model = StableDiffusion.from_preset("emoji")
         >>> model.circular_walk("a cat", frames=3, num_steps=2, seed=1).shape
-        (3, 64, 64, 3)
+        (3, 128, 128, 3)
 
         Reference:
             keras.io, "A walk through latent space with Stable Diffusion", the circular

@@ -107,6 +107,34 @@ def test_a_program_is_compiled_in_a_thread():
     assert threads == [threading.main_thread().name if IS_TORCH else "compiler"]
 
 
+@pytest.mark.every_backend
+def test_a_loop_is_prepared_ahead_of_its_weights():
+    dense = keras.layers.Dense(3, use_bias=False)
+    dense.build((None, 3))
+    kernel, seen = normal(3, 3), []
+
+    def function(x, stop):
+        return backend.while_loop(
+            lambda i, _: i < stop, lambda i, x: (i + 1, dense(x)), (np.int32(0), x)
+        )[1]
+
+    def idle(x, stop):
+        seen.append("idle")
+        return x, 0 * stop
+
+    def weights_arrive():
+        seen.append("ready")
+        dense.kernel.assign(kernel)
+
+    program = backend.Program(function, [dense], ready=weights_arrive, idle=idle)
+    x = normal(4, 3)
+    for _ in range(2):
+        found = backend.to_numpy(program(x, np.int32(2)))
+        assert found == pytest.approx(x @ kernel @ kernel, abs=1e-4)
+    is_prepared = keras.backend.backend() == "tensorflow"
+    assert seen == (["idle"] if is_prepared else []) + ["ready"]
+
+
 def test_what_fails_in_a_thread_is_raised_by_the_call():
     def function(x):
         raise ArithmeticError("no")

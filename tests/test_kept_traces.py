@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion import StableDiffusion, compile_cache, operations
-from kerasdiffusion.fingerprints import loaded_code, settings
-from kerasdiffusion.kept_traces import ENDING, KeptTraces
+from kerasdiffusion import compile_cache
+from kerasdiffusion.kept_traces import ENDING, KeptTraces, _config
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="they are TensorFlow's"
@@ -122,27 +125,34 @@ def test_of_what_is_not_the_same_there_is_another(tmp_path, other):
     assert was_traced and len(files(tmp_path)) == 2
 
 
-def test_code_and_constants_that_were_exchanged_are_others(monkeypatch):
-    assert StableDiffusion is not None  # all of it is loaded
-    before = list(loaded_code())
-    assert len(before) > 500 and list(loaded_code()) == before
-    with monkeypatch.context() as patch:
-        patch.setattr(operations, "MAX_SCORES", 5)
-        assert list(loaded_code()) != before
-    with monkeypatch.context() as patch:
-        patch.setattr(operations, "gelu", lambda x: x)
-        assert list(loaded_code()) != before
-    assert list(loaded_code()) == before
+@pytest.mark.parametrize("rewritten", [True, False])
+def test_it_computes_the_same_with_and_without_the_graph_optimizer(tmp_path, rewritten):
+    dense, x = make_dense(0.5), ops.convert_to_tensor(X)
+    for folder in (None, tmp_path, tmp_path):
+        kept = KeptTraces(dense, [dense], "dense", folder, rewritten)
+        np.testing.assert_allclose(kept(x), 1.5 * np.ones((4, 2)), rtol=1e-6)
+        for thread in threading.enumerate():
+            if thread.name == "traces":
+                thread.join()
+    assert kept.found == 1
+    config = ConfigProto.FromString(_config(rewritten))
+    options = config.graph_options.rewrite_options
+    assert options.disable_meta_optimizer is not rewritten
 
 
-def test_settings_are_the_layers_own():
-    dense = make_dense()
-    before = list(settings([dense]))
-    assert list(settings([make_dense(2.0)])) == before
-    dense(X)  # as another signature's trace would
-    assert list(settings([dense])) == before
-    dense.use_bias = False
-    assert list(settings([dense])) != before
+def test_operations_run_beside_each_other():
+    together = threading.Barrier(2, timeout=20)
+
+    def meet(x):
+        together.wait()
+        return x
+
+    def function(x):
+        kind = {"Tout": x.dtype, "stateful": False}
+        return [tf.numpy_function(meet, [each], **kind) for each in (x, 2 * x)]
+
+    found = KeptTraces(function, [], None, None)(ops.convert_to_tensor(X))
+    np.testing.assert_array_equal(found, [X, 2 * X])
 
 
 def test_a_broken_file_is_traced_again_and_replaced(tmp_path):

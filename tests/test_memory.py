@@ -39,3 +39,24 @@ def test_it_pauses_while_a_program_is_traced(collector):
     program = backend.Program(function, [])
     assert backend.to_numpy(program(np.ones(1, "float32"))) == 2.0
     assert set(states) == {False} and gc.isenabled()
+
+
+def test_what_was_made_in_a_pause_is_old_and_not_looked_at(collector):
+    gc.enable()
+    with memory.collector_paused():
+        made = [[number] for number in range(10_000)]
+    young = {id(each) for age in (0, 1) for each in gc.get_objects(generation=age)}
+    assert not young & {id(each) for each in made}
+    assert gc.get_freeze_count() == 0  # garbage among it is found some day
+
+
+def test_what_somebody_froze_stays_frozen(collector):
+    gc.enable()
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        with memory.collector_paused():
+            pass
+        assert gc.get_freeze_count() == before > 0
+    finally:
+        gc.unfreeze()

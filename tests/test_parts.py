@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kerasdiffusion import StableDiffusion, backend
-from kerasdiffusion.parts import Guests, make_parts
+from kerasdiffusion.parts import PARTS, Arrival, Guests, make_networks, make_parts
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.weights import WeightsError, load
 from tests.tiny import TEXTS, TINY, tiny_model, tiny_tokenizer
@@ -165,6 +165,69 @@ def test_weights_that_fail_to_come_leave_nothing(saved, tmp_path):
             model.diffusion_model  # noqa: B018
     (tmp_path / "away").rename(weights)
     assert model.text_to_image(TEXTS[0], seed=0, **SETTINGS).std() > 20
+
+
+def test_networks_arrive_one_after_the_other(saved):
+    go_on, sources = threading.Event(), dict.fromkeys(TINY.parts, saved)
+
+    def make(part):
+        if part == "decoder":
+            assert go_on.wait(20)
+        return make_networks(TINY, [part], "float32", sources)[part]
+
+    arrival = Arrival(make, TINY.parts, sources)
+    arrival.wait(["text_encoder", "diffusion_model"])
+    kernel = arrival.network("diffusion_model").conv_in.kernel
+    assert backend.to_numpy(kernel.value).std() > 0.01
+    assert not arrival.is_complete
+    go_on.set()
+    arrival.wait(TINY.parts)
+    assert arrival.is_complete
+    assert [arrival.network(part).name for part in TINY.parts] == list(TINY.parts)
+
+
+def test_what_comes_behind_a_network_that_fails_fails_too():
+    def make(part):
+        if part == "diffusion_model":
+            raise ArithmeticError(f"no {part}")
+        return make_networks(TINY, [part], "float32", sources)[part]
+
+    sources = dict.fromkeys(TINY.parts)  # nothing is read
+    arrival = Arrival(make, TINY.parts, sources)
+    arrival.wait(["text_encoder"])
+    for part in ("diffusion_model", "decoder"):
+        with pytest.raises(ArithmeticError, match="no diffusion_model"):
+            arrival.network(part)
+        with pytest.raises(ArithmeticError, match="no diffusion_model"):
+            arrival.wait([part])
+    assert not arrival.is_complete
+
+
+@pytest.mark.every_backend
+def test_a_network_that_cannot_be_made_leaves_nothing(saved, monkeypatch):
+    model = later(saved)
+    with monkeypatch.context() as patch:
+        patch.setitem(PARTS, "diffusion_model", (None, "diffusion_model"))
+        with pytest.raises(TypeError):
+            model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
+        assert not model.built and not model.weights
+    found = model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
+    assert found.std() > 20 and model.built
+    assert {id(v) for v in model.decoder.weights} <= {id(v) for v in model.weights}
+
+
+@pytest.mark.every_backend
+def test_a_model_may_be_built_while_its_networks_arrive(saved):
+    model, whole = later(saved), read(saved)
+    context = model.encode_text(TEXTS[0])
+    np.testing.assert_allclose(context, whole.encode_text(TEXTS[0]), atol=1e-5)
+    assert list(model._parts) in ([], list(TINY.parts))
+    model.build()
+    assert list(model._parts) == list(TINY.parts)
+    for found, expected in zip(model.weights, whole.weights, strict=True):
+        assert expected.path.endswith(found.path)  # the model's name may be ahead
+        found, expected = map(backend.to_numpy, (found.value, expected.value))
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_random_weights_could_not_be_read_again():

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kerasdiffusion.apps.bench import command, report, worker
+from kerasdiffusion.apps.bench import awaken, command, report, worker
 from kerasdiffusion.apps.cli import main
+from kerasdiffusion.weights import WeightsError
 from tests.tiny import tiny_model
 
 SECONDS = (
@@ -97,6 +98,20 @@ def test_random_weights_need_none_on_the_disk(model):
     assert (library.facts["height"], library.facts["width"]) == (64, 32)
 
 
+def test_what_a_cold_process_reads_is_read_before(model, tmp_path):
+    job = make_job(model)
+    files = awaken.weights(job)
+    assert {path.suffix for path in files} == {".safetensors"} and len(files) == 3
+    assert awaken.weights(dataclasses.replace(job, random_weights=True)) == set()
+    peer = dataclasses.replace(job, library="diffusers", folder=str(model), preset="")
+    assert awaken.weights(peer) == files
+    awaken.main(worker.to_json(job))
+    next(iter(files)).rename(tmp_path / "away")
+    with pytest.raises(WeightsError):
+        awaken.main(worker.to_json(job))
+    (tmp_path / "away").rename(next(iter(files)))
+
+
 def test_a_short_call_is_timed_several_at_once(monkeypatch):
     clock, counts = [0.0], []
     monkeypatch.setattr(worker.time, "perf_counter", lambda: clock[0])
@@ -144,10 +159,12 @@ def test_peers_do_the_same_work_and_ratios_are_printed(monkeypatch, capsys, tmp_
 
 def test_by_openvino_and_beside_it(monkeypatch, capsys):
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: True)
-    ran = []
+    ran, awoken = [], []
 
     def run_apart(library, module, *arguments, **environment):
         job = json.loads(arguments[0])
+        if module == "awaken":  # ahead of each that is measured
+            return awoken.append(library)
         ran.append([library, module, job["jit_compile"], job["only"], environment])
         if module == "peer_openvino":
             assert job["converted"] is None and Path(arguments[1]).is_dir()
@@ -169,6 +186,7 @@ def test_by_openvino_and_beside_it(monkeypatch, capsys):
         ["openvino", "worker", *how, {}],
         ["kerasdiffusion-openvino", "worker", *how, {"KERAS_BACKEND": "tensorflow"}],
     ]
+    assert awoken == [library for library, module, *_ in ran if module == "worker"]
     assert ", float32, OpenVINO; medians" in capsys.readouterr().out
 
 

@@ -300,6 +300,9 @@ def measure_peer(job: Job) -> dict:
 def measure_apart(job: Job, **variables: str) -> dict:
     """What `worker.measure` gives, from a process of its own.
 
+    What it reads has been read before: its first picture is that of a cold process, not
+    of a cold disk.
+
     Args:
         job: What to measure.
         **variables: Of its environment.
@@ -308,6 +311,8 @@ def measure_apart(job: Job, **variables: str) -> dict:
         ChildProcessError: If the process fails; the message has its last line.
     """
     print(f"Measuring {job.library} ...", file=sys.stderr)
+    if "cold" in job.only:
+        run_apart(job.library, "awaken", to_json(job))
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
         arguments = to_json(job), str(time.time()), str(result)

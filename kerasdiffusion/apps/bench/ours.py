@@ -35,7 +35,7 @@ class Library:
             "precision": job.precision,
         }
         source, known = find_preset(job.preset)
-        folder = None if job.random_weights else self._on_disk(source, known)
+        folder = None if job.random_weights else on_disk(source, known)
         if folder is None:
             config = known or load.read_config(source)
             options |= {"weights": None, "config": config}
@@ -67,16 +67,6 @@ class Library:
         if self.model.compiler == "openvino":
             words.append(f"OpenVINO {version('openvino')}")
         return ", ".join(words)
-
-    @staticmethod
-    def _on_disk(source, known) -> Path | None:
-        """Where the weights are; `None` for a preset of the hub that is not here."""
-        try:
-            return hub.resolve(source)
-        except WeightsError:
-            if known is None:
-                raise
-            return None
 
     def picture(self) -> None:
         self.model.text_to_image(
@@ -124,3 +114,13 @@ class Library:
         carry = loop.start(self._latents * np.float32(table.initial_scale))
         scale = np.float32(GUIDANCE_SCALE)
         return branches, scale, shares, {}, [], carry, rows, noise
+
+
+def on_disk(source, known) -> Path | None:
+    """Where the weights are; `None` for a preset of the hub that is not here."""
+    try:
+        return hub.resolve(source)
+    except WeightsError:
+        if known is None:
+            raise
+        return None
