@@ -20,7 +20,7 @@ import numpy as np
 from kerasdiffusion import kept_traces, openvino_programs, replicas, tpu
 from kerasdiffusion.memory import collector_paused
 
-with collector_paused():
+with collector_paused(importing=True):
     import keras
     from keras import ops
 

@@ -151,46 +151,46 @@ class KeptTraces:
             # variable's, the value is another's.)
             keep = (concrete, skeletons[0], captures, path)
             threading.Thread(target=write, args=keep, name="traces").start()
-        types = [each.dtype for each in concrete.outputs]
+        name, count = concrete.function_def.signature.name, len(concrete.outputs)
 
         def call(*args):
             tensors = keras.tree.flatten(args) + concrete.captured_inputs
-            return _packed(skeletons[0], self._call(concrete.name, tensors, types))
+            return _packed(skeletons[0], self._call(name, tensors, count))
 
         return call
 
 
-def call_function(name: str, tensors: Sequence, types: Sequence, rewritten: bool):
+def call_function(name: str, tensors: Sequence, count: int, rewritten: bool) -> list:
     """Runs a function that TensorFlow knows by name.
 
     Args:
         name: Its name.
         tensors: What it takes.
-        types: Dtypes of what it gives.
+        count: Of the tensors that it gives.
         rewritten: As in `KeptTraces`.
 
     Returns:
         A list of tensors.
     """
-    import tensorflow as tf
+    from tensorflow.python.eager import context
 
-    return tf.raw_ops.StatefulPartitionedCall(
-        args=tensors,
-        Tout=types,
-        f=name,
-        config_proto=_config(rewritten),
-        # If it is not told, one operation runs after the other.
-        executor_type="DEFAULT",
-    )
+    here = context.context()
+    before = here.function_call_options
+    if not rewritten:
+        here.function_call_options = _without_rewriting(before)
+    try:
+        return here.call_function(name.encode(), tensors, count)
+    finally:
+        here.function_call_options = before
 
 
-@functools.cache
-def _config(rewritten: bool) -> bytes:
+def _without_rewriting(options):
+    """The same ways of calling functions, without a graph optimizer."""
     from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
-    config = ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = not rewritten
-    return config.SerializeToString()
+    config = ConfigProto.FromString(options.config_proto_serialized)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return type(options)(options.executor_type, config)
 
 
 def _packed(skeleton, values):
@@ -217,7 +217,7 @@ def write(concrete, skeleton, captures: list[int], path: Path) -> None:
             {
                 "name": library.function[-1].signature.name,
                 "captures": captures,
-                "outputs": [each.dtype.name for each in concrete.outputs],
+                "outputs": len(concrete.outputs),
                 "skeleton": _spelled(skeleton),
             }
         ).encode()
@@ -277,7 +277,7 @@ def read(path: Path, variables: Sequence, call: Callable) -> Callable | None:
     Args:
         path: The file.
         variables: Those of its layers.
-        call: Takes the function's name, tensors and what dtypes it gives.
+        call: Takes the function's name, tensors and how many it gives.
     """
     try:
         checksum, _, body = path.read_bytes().partition(b"\n")
@@ -297,7 +297,6 @@ def read(path: Path, variables: Sequence, call: Callable) -> Callable | None:
 
 def _restored(body: bytes, variables: Sequence, call: Callable) -> Callable:
     import keras
-    import tensorflow as tf
     from tensorflow.core.framework.function_pb2 import FunctionDefLibrary
     from tensorflow.python.eager import context
 
@@ -307,11 +306,10 @@ def _restored(body: bytes, variables: Sequence, call: Callable) -> Callable:
         if not here.has_function(function.signature.name):
             here.add_function_def(function)
     skeleton = _read_out(head["skeleton"])
-    types = [tf.as_dtype(name) for name in head["outputs"]]
     read = [variables[place] for place in head["captures"]]
 
     def run(*args):
         tensors = keras.tree.flatten(args) + [v.value.handle for v in read]
-        return _packed(skeleton, call(head["name"], tensors, types))
+        return _packed(skeleton, call(head["name"], tensors, head["outputs"]))
 
     return run

@@ -13,11 +13,16 @@ import numpy as np
 
 
 @contextlib.contextmanager
-def collector_paused():
+def collector_paused(importing: bool = False):
     """Within it, Python does not look for garbage in cycles.
 
     Imports and traces make millions of objects that stay. Python would go through all
     of them again and again: in a cold process that paints, for a second and a half.
+
+    Args:
+        importing: Whether all that is there at the end counts as old, and so is not
+            looked at until there is much more. For once in a process: what is old and
+            becomes garbage stays that long.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -25,9 +30,9 @@ def collector_paused():
         yield
     finally:
         if was_on:
-            if not gc.get_freeze_count():  # it is a user's who has frozen some
-                gc.freeze()  # and back, among what is old: not looked at right now
-                gc.unfreeze()
+            if importing and not gc.get_freeze_count():  # else a user has frozen some
+                gc.freeze()
+                gc.unfreeze()  # to where the oldest are
             gc.enable()
 
 

@@ -185,6 +185,23 @@ def upsample(x, conv: keras.layers.Conv2D, size: tuple | None = None):
     return conv(x if size is None else x[:, : size[0], : size[1]])
 
 
+def silu(x):
+    """SiLU, the input times its sigmoid.
+
+    Args:
+        x: Tensor of any shape.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+
+    Reference:
+        Elfwing et al. 2018, "Sigmoid-Weighted Linear Units for Neural Network Function
+        Approximation in Reinforcement Learning", equation 8.
+    """
+    # TensorFlow's own, with a gradient of its own, keeps each graph for ever.
+    return x * ops.sigmoid(x) if tensorflow_cpu.are_active() else ops.silu(x)
+
+
 def gelu(x):
     """GELU as it is defined, by the error function.
 

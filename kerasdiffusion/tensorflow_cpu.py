@@ -36,6 +36,11 @@ def kernels() -> Iterator[None]:
         _active.reset(before)
 
 
+def are_active() -> bool:
+    """Whether these kernels are used here and now."""
+    return _active.get()
+
+
 def _known(x) -> bool:
     """Whether these kernels take the tensor, here and now."""
     return _active.get() and x.dtype.name in DTYPES and None not in x.shape

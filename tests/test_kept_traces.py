@@ -1,5 +1,6 @@
 """Traces that the next process reads in place of tracing."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,11 +14,14 @@ import pytest
 from keras import ops
 
 from kerasdiffusion import compile_cache
-from kerasdiffusion.kept_traces import ENDING, KeptTraces, _config
+from kerasdiffusion.kept_traces import ENDING, KeptTraces
+from tests.tiny import TEXTS, tiny_model
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     from tensorflow.core.protobuf.config_pb2 import ConfigProto
+    from tensorflow.python.eager import context
+    from tensorflow.python.framework.func_graph import FuncGraph
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="they are TensorFlow's"
@@ -135,9 +139,34 @@ def test_it_computes_the_same_with_and_without_the_graph_optimizer(tmp_path, rew
             if thread.name == "traces":
                 thread.join()
     assert kept.found == 1
-    config = ConfigProto.FromString(_config(rewritten))
-    options = config.graph_options.rewrite_options
-    assert options.disable_meta_optimizer is not rewritten
+
+
+def test_no_rewriting_is_asked_for_this_call_alone():
+    here = context.context()
+    before = here.function_call_options.as_attrs()
+    asked = []
+
+    class Watching:
+        """The context, which says how functions are called."""
+
+        def __getattr__(self, name):
+            return getattr(here, name)
+
+        def __setattr__(self, name, value):
+            setattr(here, name, value)
+
+        def call_function(self, *args):
+            asked.append(here.function_call_options.as_attrs()["config_proto"])
+            return here.call_function(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context, "context", Watching)
+        for rewritten in (True, False):
+            kept = KeptTraces(lambda x: 2.0 * x, [], None, None, rewritten)
+            np.testing.assert_array_equal(kept(ops.convert_to_tensor(X)), 2.0 * X)
+    off = [ConfigProto.FromString(each).graph_options.rewrite_options for each in asked]
+    assert [each.disable_meta_optimizer for each in off] == [False, True]
+    assert here.function_call_options.as_attrs() == before
 
 
 def test_operations_run_beside_each_other():
@@ -188,6 +217,20 @@ def test_a_folder_does_not_grow_for_ever(tmp_path, monkeypatch):
         traced(tmp_path, make_dense(), np.ones((n, 3), "float32"))
         os.utime(max(files(tmp_path), key=os.path.getmtime), (n, n))
     assert len(files(tmp_path)) == 3
+
+
+def test_a_model_that_is_gone_leaves_no_graph():
+    """TensorFlow's own SiLU would."""
+
+    def graphs():
+        gc.collect()
+        return {id(each) for each in gc.get_objects() if isinstance(each, FuncGraph)}
+
+    model, before = tiny_model(), graphs()
+    assert model.text_to_image(TEXTS[0], num_steps=1, progress_bar=False).std() > 5
+    assert graphs() - before
+    del model
+    assert not graphs() - before
 
 
 def paint(folder, change=""):

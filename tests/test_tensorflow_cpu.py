@@ -127,3 +127,10 @@ def test_small_tensors_are_left_to_keras(monkeypatch):
         assert not tensorflow_cpu.has_group_norm(x)
         assert not tensorflow_cpu.has_upsample(x)
         assert not tensorflow_cpu.has_attention(x, x)
+
+
+def test_silu_is_kerass():
+    x = np.linspace(-20.0, 20.0, 81, dtype="float32")
+    found = backend.to_numpy(program(operations.silu)(x))
+    np.testing.assert_allclose(found, ops.silu(x), rtol=1e-6)
+    assert "IdentityN" not in kernels_of(operations.silu, x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kerasdiffusion import operations
 from kerasdiffusion.config import ControlNetConfig
 from kerasdiffusion.models.diffusion_model import WayDown
 from kerasdiffusion.models.layers import Block, Conv
@@ -119,9 +120,9 @@ class PictureEmbedding(Block):
         )
 
     def call(self, picture):
-        x = ops.silu(self.conv_in(picture))
+        x = operations.silu(self.conv_in(picture))
         for convolve in self.blocks:
             if convolve.strides != (1, 1):  # PyTorch pads on both sides, not on one
                 x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-            x = ops.silu(convolve(x))
+            x = operations.silu(convolve(x))
         return self.conv_out(x)

@@ -6,6 +6,7 @@ import math
 
 from keras import ops
 
+from kerasdiffusion import operations
 from kerasdiffusion.models.layers import Block, Dense
 
 
@@ -37,7 +38,7 @@ class TimeEmbedding(Block):
         waves = ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
         if guidance is not None:
             waves = waves + ops.cast(self.cond_proj(guidance), "float32")
-        return self.linear_2(ops.silu(self.linear_1(waves)))
+        return self.linear_2(operations.silu(self.linear_1(waves)))
 
 
 class VectorEmbedding(Block):
@@ -55,4 +56,4 @@ class VectorEmbedding(Block):
         self.linear_2 = Dense(width, name="linear_2", dtype=dtype)
 
     def call(self, vector):
-        return self.linear_2(ops.silu(self.linear_1(vector)))
+        return self.linear_2(operations.silu(self.linear_1(vector)))

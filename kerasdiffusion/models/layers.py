@@ -104,7 +104,7 @@ class GroupNorm(keras.layers.Layer):
             x = operations.group_norm(x, *how)
         else:
             x = normalize(whole, ops.cast(x, "float32"), *how)
-        return ops.cast(ops.silu(x) if self.silu else x, self.compute_dtype)
+        return ops.cast(operations.silu(x) if self.silu else x, self.compute_dtype)
 
 
 class LayerNorm(keras.layers.LayerNormalization):
@@ -198,7 +198,7 @@ class ResidualBlock(Repeated, keras.layers.Layer):
     def call(self, x, time=None):
         h = self.conv1(self.norm1(x))
         if time is not None:
-            h = h + self.time_emb_proj(ops.silu(time))[:, None, None, :]
+            h = h + self.time_emb_proj(operations.silu(time))[:, None, None, :]
         h = self.conv2(self.norm2(h))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
