@@ -216,7 +216,7 @@ class Program:
 
     >>> dense = keras.layers.Dense(2)
     >>> dense.build((None, 3))
-    >>> Program(dense, [dense])(np.ones((1, 3), "float32")).shape
+    >>> to_numpy(Program(dense, [dense])(np.ones((1, 3), "float32"))).shape
     (1, 2)
     """
 

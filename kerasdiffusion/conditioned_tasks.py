@@ -278,8 +278,8 @@ def two_guidances(
 
     Example:
 
-    >>> print(two_guidances(np.ones((1, 1)), 7.5, 1.5)[0].round(1).tolist())
-    [[-0.8], [1.0]]
+    >>> print(two_guidances(np.ones((1, 1)), 7.5, 1.5)[0].tolist())
+    [[-0.800000011920929], [1.0]]
 
     Reference:
         Brooks et al. 2023, equation 3.

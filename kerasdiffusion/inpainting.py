@@ -79,8 +79,8 @@ class Inpainting(PictureTasks):
 
         >>> model = StableDiffusion.from_preset("emoji")
         >>> picture = model.text_to_image("a red apple on a blue background", seed=1)[0]
-        >>> mask = np.zeros((64, 64), bool)
-        >>> mask[8:56, 8:56] = True
+        >>> mask = np.zeros((128, 128), bool)
+        >>> mask[16:112, 16:112] = True
         >>> painted = model.inpaint(picture, mask, "a dog on a blue background")
         >>> print((painted[0] == picture)[~mask].all())
         True
@@ -183,8 +183,8 @@ class Inpainting(PictureTasks):
         >>> model = StableDiffusion.from_preset("emoji")
         >>> picture = model.text_to_image("a red apple on a blue background", seed=1)[0]
         >>> wide = model.outpaint(picture, "a blue background", left=32, right=32)
-        >>> print(wide.shape, (wide[0, :, 32:96] == picture).all())
-        (1, 64, 128, 3) True
+        >>> print(wide.shape, (wide[0, :, 32:160] == picture).all())
+        (1, 128, 192, 3) True
         """
         pictures = check_pictures(image, len(check_prompts(prompt)))
         size = pictures[0].shape[:2]

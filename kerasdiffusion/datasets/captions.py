@@ -95,6 +95,7 @@ def caption(scene: Scene, rng, config: SceneConfig | None = None) -> str:
 
     Example:
 
+    >>> import random
     >>> caption(Scene("blue", (Item("red apple"),)), random.Random(3))
     'a red apple on a blue background'
     """

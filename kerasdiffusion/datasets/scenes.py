@@ -196,6 +196,8 @@ class SceneConfig:
 
     Example:
 
+    >>> from kerasdiffusion.datasets.emoji import table
+    >>> from kerasdiffusion.datasets.sprites import STYLES
     >>> everything = SceneConfig(
     ...     objects=tuple(table()), places=tuple(PLACES), relations=0.3, counts=0.1,
     ...     styles=STYLES, tints=0.05,

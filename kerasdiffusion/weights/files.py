@@ -47,8 +47,7 @@ def open_tensors(path: str | Path) -> TensorFile:
     Example:
 
     >>> with open_tensors("model.safetensors") as file:
-    ...     for name in file.keys():
-    ...         print(name, file.shape(name), file.dtype(name))
+    ...     shapes = {name: file.shape(name) for name in file.keys()}
     """
     path = Path(path)
     if not path.is_file():

@@ -53,8 +53,8 @@ def read_config(source: Source) -> ModelConfig:
 
     Example:
 
-    >>> read_config("v1-5-pruned-emaonly.safetensors").diffusion_model.context_width
-    768
+    >>> read_config("asset://emoji").diffusion_model.context_width
+    192
     """
     if isinstance(source, Mapping):
         return keras_cv.detect({part: Path(path) for part, path in source.items()})
@@ -107,8 +107,8 @@ def load_weights(
 
     Example:
 
-    >>> decoder = Decoder(AutoencoderConfig())
-    >>> load_weights({"decoder": decoder}, "stable-diffusion-v1-4/vae")
+    >>> decoder = Decoder(read_config("asset://emoji").autoencoder)
+    >>> load_weights({"decoder": decoder}, "asset://emoji")
     """
     unknown = sorted(set(parts) - set(PARTS))
     if unknown or not parts:
