@@ -96,7 +96,7 @@ class _Function:
 
         kinds = [tf.TensorSpec(x.shape, x.dtype) for x in leaves if x is not None]
         run = tf.function(flat, autograph=False).get_concrete_function(*kinds)
-        handles = {id(v.value.handle): i for i, v in enumerate(layer.variables)}
+        handles = {id(each): i for i, each in enumerate(_handles(layer))}
         self.run, self.places = run, [handles.get(id(x)) for x in run.captured_inputs]
         # Whatever else it reads is the first layer's own.
         self.is_whole = None not in self.places
@@ -105,12 +105,18 @@ class _Function:
         import keras
         import tensorflow as tf
 
-        variables, outputs = layer.variables, self.run.outputs
+        handles, outputs = _handles(layer), self.run.outputs
         results = tf.raw_ops.StatefulPartitionedCall(
-            args=given + [variables[place].value.handle for place in self.places],
+            args=given + [handles[place] for place in self.places],
             Tout=[each.dtype for each in outputs],
             f=self.run,
         )
         for result, output in zip(results, outputs, strict=True):
             result.set_shape(output.shape)
         return keras.tree.pack_sequence_as(self.structure, results)
+
+
+def _handles(layer) -> list:
+    """What TensorFlow knows the layer's variables by."""
+    # In a layer of mixed precision, `value` would be a tensor: cast.
+    return [variable._value.handle for variable in layer.variables]

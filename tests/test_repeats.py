@@ -79,6 +79,23 @@ def test_one_of_a_kind_is_traced():
     assert len(CALLS) == 1
 
 
+def test_layers_of_mixed_precision_read_weights_of_their_own():
+    layers = scaled(2.0, 3.0, dtype="mixed_bfloat16")
+
+    class Both(keras.layers.Layer):
+        def build(self, shape):
+            pass
+
+        def call(self, x):
+            return layers[1](layers[0](x))
+
+    both = Both(dtype="mixed_bfloat16")
+    both.build((None, 3))
+    found, _ = run(both, layers, X)
+    assert len(CALLS) == 1 and found.dtype.name == "bfloat16"
+    np.testing.assert_allclose(found.astype("float32"), 6.0 * X, rtol=1e-2)
+
+
 def test_outside_of_a_trace_each_is_called():
     layers = scaled(2.0, 3.0)
     found = layers[1](layers[0](ops.convert_to_tensor(X)))
