@@ -6,7 +6,10 @@ A network stays what it is, and its programs stay compiled, while its values are
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import os
+import platform
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -34,6 +37,41 @@ def collector_paused(importing: bool = False):
                 gc.freeze()
                 gc.unfreeze()  # to where the oldest are
             gc.enable()
+
+
+#: Of glibc's `malloc.h`, and what they are set to: blocks below the one go to and come
+#: from the heap, which keeps up to the other of free memory at its end.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT = {_MMAP_THRESHOLD: 2**28, _TRIM_THRESHOLD: 2**30}
+
+
+@functools.cache
+def keep_freed_pages() -> bool:
+    """Has the allocator keep freed memory for the next of the kind, once in a process.
+
+    Activations and maps of attention come and go a thousand times in a picture. glibc
+    would hand each large one back to the system, and fault in its pages again.
+
+    Returns:
+        Whether it does: on Linux with glibc, where the environment sets nothing else.
+    """
+    own = ("GLIBC_TUNABLES", "LD_PRELOAD")
+    if any(name in own or name.startswith("MALLOC_") for name in os.environ):
+        return False
+    library = _glibc()
+    # All or none: a threshold that is set alone ends the adaption of the other.
+    return library is not None and all(
+        library.mallopt(name, value) for name, value in _KEPT.items()
+    )
+
+
+def _glibc():
+    """The C library, where it is glibc."""
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    import ctypes
+
+    return ctypes.CDLL(None)
 
 
 #: What TensorFlow casts as numpy does, and sooner.
@@ -74,6 +112,9 @@ def give_up(backend: str, variables: Iterable) -> None:
     empty = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[backend]
     for variable in variables:
         empty(variable, (0,))
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 def take_back(backend: str, variables: Iterable) -> None:

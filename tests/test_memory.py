@@ -1,6 +1,10 @@
 """The collector of garbage while much is made. The rest: `test_parts.py`."""
 
 import gc
+import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,3 +69,39 @@ def test_what_somebody_froze_stays_frozen(collector):
         assert gc.get_freeze_count() == before > 0
     finally:
         gc.unfreeze()
+
+
+KEEPING = """
+import sys
+from kerasdiffusion import memory
+import numpy as np
+kept = memory.keep_freed_pages()
+def faults():
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    begun = faults()
+    np.ones(2**23, "float64")
+print(kept, faults() - begun)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's")
+@pytest.mark.parametrize("variables", [{}, {"MALLOC_ARENA_MAX": "4"}])
+def test_freed_memory_is_kept_unless_the_user_has_other_wishes(variables):
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPING],
+        env=clean | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kept, faults = done.stdout.split()
+    assert kept == str(not variables)
+    # Pages of 64 MiB, which are 4 KiB or, if the kernel likes, 2 MiB large.
+    assert (int(faults) < 16) == (not variables)
