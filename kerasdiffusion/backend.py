@@ -292,12 +292,12 @@ class Program:
             run = tf.function(function, jit_compile=jit_compile, autograph=False)
             make = run.get_concrete_function
 
-        def compile(*args):
+        def prepare(*args):
             make(*args)
             if self._idle is not None:
                 run(*self._idle(*args))
 
-        self._compile = compile
+        self._compile = prepare
         return run
 
     def _jax(self, function, jit_compile):

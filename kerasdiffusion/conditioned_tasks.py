@@ -278,8 +278,9 @@ def two_guidances(
 
     Example:
 
-    >>> print(two_guidances(np.ones((1, 1)), 7.5, 1.5)[0].tolist())
-    [[-0.800000011920929], [1.0]]
+    >>> print(two_guidances(np.ones((1, 1)), 7.5, 1.5)[0])
+    [[-0.8]
+     [ 1. ]]
 
     Reference:
         Brooks et al. 2023, equation 3.

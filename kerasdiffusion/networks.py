@@ -66,16 +66,16 @@ class LazyNetworks:
 
     def _wait(self, parts) -> None:
         """Returns when these parts have their weights; without them, there are none."""
-        if self._arrival is not None:
-            with self._arriving() as arrival:
+        arrival = self._arrival
+        if arrival is not None:
+            with self._arriving(arrival):
                 arrival.wait(parts)
 
     @contextlib.contextmanager
-    def _arriving(self) -> Iterator[Arrival]:
+    def _arriving(self, arrival: Arrival) -> Iterator[None]:
         """Networks under way: with the last one they are the model's; or none is."""
-        arrival = self._arrival
         try:
-            yield arrival
+            yield
         except BaseException:
             self._arrival = None
             self._programs.clear()
@@ -88,11 +88,13 @@ class LazyNetworks:
         """A part to compute with: it may give up its weights when another one comes."""
         if self._guests is None:
             self._begin()
+        # Asked first: another thread, which compiles, may make them the model's now.
+        arrival = self._arrival
         if part in self._parts or part not in self.config.parts:
             return self._parts.get(part)
-        if self._arrival is None:
+        if arrival is None:
             return self._guests.enter(part)
-        with self._arriving() as arrival:
+        with self._arriving(arrival):
             return arrival.network(part)
 
     def _kept(self, part: str):

@@ -19,20 +19,19 @@ from kerasdiffusion.fingerprints import settings
 _traced = contextvars.ContextVar("traced", default=None)
 
 
-@contextlib.contextmanager
-def traced_once() -> Iterator[None]:
+def traced_once() -> contextlib.AbstractContextManager:
     """Within it, of `Repeated` layers that are alike one is traced."""
-    before = _traced.set({})
-    try:
-        yield
-    finally:
-        _traced.reset(before)
+    return _knowing({})
+
+
+def one_by_one() -> contextlib.AbstractContextManager:
+    """Within it, each layer is traced by itself: for what tells like layers apart."""
+    return _knowing(None)
 
 
 @contextlib.contextmanager
-def one_by_one() -> Iterator[None]:
-    """Within it, each layer is traced by itself: for what tells like layers apart."""
-    before = _traced.set(None)
+def _knowing(functions: dict | None) -> Iterator[None]:
+    before = _traced.set(functions)
     try:
         yield
     finally:
