@@ -5,6 +5,7 @@ The one file beside `backend.py` that decides by the backend.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -60,6 +61,11 @@ def attention(query, key, value, causal: bool = False, seen=None):
         return openvino_programs.attention(query, key, value)
     if free and keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
         return tpu.attention(query, key, value, attend)
+    if free and keras.backend.backend() == "jax" and backend.has_accelerator():
+        # Keras says by these that there is no kernel for such tensors or such a GPU.
+        with contextlib.suppress(ImportError, RuntimeError, ValueError):
+            out = ops.dot_product_attention(query, key, value, flash_attention=True)
+            return ops.cast(out, dtype)
     most, piece = MAX_SCORES, PIECE
     if free and tensorflow_cpu.has_attention(query, key):
         most, piece = tensorflow_cpu.MAX_SCORES, tensorflow_cpu.PIECE

@@ -270,21 +270,26 @@ def test_empty_weights_nest_and_end():
 
 
 @pytest.mark.every_backend
-def test_a_large_attention_map_is_made_in_pieces(monkeypatch):
+@pytest.mark.parametrize("gpu", ["none", "old", "new"])
+def test_a_large_attention_map_is_made_in_pieces(monkeypatch, gpu):
     random = np.random.default_rng(0)
     query, key, value = random.normal(size=(3, 2, 24, 3, 8)).astype("float32")
     expected = backend.to_numpy(operations.attention(query, key, value))
     seen = []
     attend = keras.ops.dot_product_attention
 
-    def watched(query, *args, **options):
+    def watched(query, *args, flash_attention=None, **options):
+        if flash_attention and gpu == "old":
+            raise NotImplementedError("as JAX says where there is no kernel")
         seen.append(query.shape)
         return attend(query, *args, **options)
 
     monkeypatch.setattr(keras.ops, "dot_product_attention", watched)
+    monkeypatch.setattr(backend, "has_accelerator", lambda: gpu != "none")
     for name in ("MAX_SCORES", "PIECE"):
         monkeypatch.setattr(operations, name, 2 * 6 * 3 * 24)
     found = backend.to_numpy(operations.attention(query, key, value))
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    whole = keras.backend.backend() == "torch"  # which makes no map at all
+    kernels = {"torch": ("none", "old", "new"), "jax": ("new",)}  # which make no map
+    whole = gpu in kernels.get(keras.backend.backend(), ())
     assert all(shape[1] == (24 if whole else 6) for shape in seen) and seen
