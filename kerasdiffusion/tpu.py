@@ -10,8 +10,10 @@ import functools
 import math
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 #: Queries of one piece of the kernel, and the fewest that are worth one.
@@ -262,8 +264,8 @@ def compile_for(
     args: Any,
     axes: Any,
     shard_weights: bool = False,
-):
-    """A program of XLA's for chips that need not be there.
+) -> dict[str, float]:
+    """Compiles a program by XLA for chips that need not be there.
 
     Args:
         mesh: As from `topology_mesh`.
@@ -276,7 +278,9 @@ def compile_for(
             `shared_axis`.
 
     Returns:
-        A `jax.stages.Compiled`.
+        Of one chip: bytes of memory by `"arguments"`, `"temporaries"` and `"outputs"`;
+        `"flops"` and `"bytes"` that it computes and moves; how often the program has
+        each of `COLLECTIVES`.
     """
     global _target
     import jax
@@ -304,7 +308,13 @@ def compile_for(
         lowered = jax.jit(stateless, in_shardings=shardings).lower(values, args)
     finally:
         _target = before
-    return lowered.compile()
+    with tempfile.TemporaryDirectory() as folder:
+        # Its text is what the compiler writes itself: for a v6e, libtpu 0.0.52 fails as
+        # it hands a large program over.
+        dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        compiled = lowered.compile(dump)
+        (text,) = Path(folder).glob("*.after_optimizations.txt")
+        return _facts(compiled, text.read_text("utf-8"))
 
 
 def shared_axis(shape: Sequence[int], count: int) -> int:
@@ -312,18 +322,8 @@ def shared_axis(shape: Sequence[int], count: int) -> int:
     return max((i for i, n in enumerate(shape) if n % count == 0), default=-1)
 
 
-def facts(compiled) -> dict[str, float]:
-    """What a chip holds and does when it runs a program once.
-
-    Args:
-        compiled: As from `compile_for`.
-
-    Returns:
-        Bytes of memory by `"arguments"`, `"temporaries"` and `"outputs"`; `"flops"` and
-        `"bytes"` that it computes and moves; how often it has each of `COLLECTIVES`.
-    """
+def _facts(compiled, text: str) -> dict[str, float]:
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    text = compiled.as_text()
     found = {
         "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,

@@ -53,11 +53,11 @@ def run(args: argparse.Namespace) -> int:
     for batch in batches:
         print(f"Compiling a step of {batch} a chip ...", file=sys.stderr)
         begun = time.perf_counter()
-        compiled = compile_step(
+        found = compile_step(
             config, (height, width), precision, mesh, batch, args.shard_weights
         )
         seconds = time.perf_counter() - begun
-        columns.append(tpu.facts(compiled) | {"compile": seconds})
+        columns.append(found | {"compile": seconds})
     chip, shape = args.compile_for
     print(
         f"{args.preset}, one guided step, {width}x{height}, {precision}, weights "
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def compile_step(config, size, precision, mesh, batch: int, shard_weights: bool):
-    """A guided step of the U-Net, as `sampling.loop` has it, without a value in it.
+    """Compiles a guided step of the U-Net, as `sampling.loop` has it, without a value.
 
     Args:
         config: A `ModelConfig`.
@@ -84,7 +84,7 @@ def compile_step(config, size, precision, mesh, batch: int, shard_weights: bool)
         shard_weights: As in `tpu.compile_for`.
 
     Returns:
-        A `jax.stages.Compiled`.
+        What `tpu.compile_for` finds of it.
     """
     import jax
 
@@ -130,7 +130,7 @@ def table(chip: tpu.Chip, batches: Sequence[int], columns: Sequence[dict]) -> st
     Args:
         chip: What it was compiled for.
         batches: Pictures of each chip.
-        columns: What `tpu.facts` gave for each, and seconds of `"compile"`.
+        columns: What `tpu.compile_for` found of each, and seconds of `"compile"`.
 
     Returns:
         Lines of text, without a last line break.
