@@ -214,9 +214,10 @@ def test_a_peer_that_fails_costs_its_column_only(monkeypatch, capsys):
     [
         ([], "Stable Diffusion 1's geometry only. Received: --peer keras-cv --preset"),
         (["--preset", "sd1.4", "--size", "500"], "multiples of 128 only"),
+        (["--preset", "sdxl", "--peer", "openvino"], "one text encoder only"),
     ],
 )
-def test_keras_cv_is_refused_where_it_cannot_run(
+def test_peers_are_refused_where_they_cannot_run(
     model, monkeypatch, capsys, options, message
 ):
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: True)

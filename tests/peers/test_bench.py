@@ -3,11 +3,12 @@
 import dataclasses
 
 import keras
+import numpy as np
 import pytest
 from keras import ops
 
 from kerasdiffusion.apps.bench.worker import Job
-from tests.tiny import TINY
+from tests.tiny import TINY, TINY_SDXL, tiny_model
 
 JOB = Job(
     library="",
@@ -45,6 +46,25 @@ def test_diffusers_runs_at_our_geometry(precision):
     assert library.pipeline.unet.config.block_out_channels == [32, 64]
 
 
+def test_diffusers_runs_sdxl(tmp_path):
+    """From our folder: SDXL's pipeline, which gives its U-Net what ours is given."""
+    peer_diffusers = pytest.importorskip("kerasdiffusion.apps.bench.peer_diffusers")
+    model = tiny_model(config=TINY_SDXL)
+    model.save_preset(tmp_path / "sdxl")
+    config = dataclasses.asdict(TINY_SDXL)
+    job = dataclasses.replace(JOB, config=config, folder=str(tmp_path / "sdxl"))
+    library = peer_diffusers.Library(job)
+    assert type(library.pipeline).__name__ == "StableDiffusionXLPipeline"
+    drive(library)
+    given = library.conditions(2)
+    context, pooled = model.encode_tokens(*2 * [library.tokens.numpy()])
+    added = given["added_cond_kwargs"]
+    np.testing.assert_allclose(added["text_embeds"][:1], pooled, atol=1e-4)
+    np.testing.assert_allclose(given["encoder_hidden_states"][:1], context, atol=1e-4)
+    assert (added["time_ids"].numpy() == [32, 64, 0, 0, 32, 64]).all()
+    drive(peer_diffusers.Library(dataclasses.replace(job, folder=None)))
+
+
 def test_compiled_diffusers_freezes_its_weights(monkeypatch):
     module = pytest.importorskip("kerasdiffusion.apps.bench.peer_diffusers_compiled")
     import torch
@@ -78,7 +98,7 @@ def test_openvino_has_diffusers_numbers(tmp_path):
     names = sorted(path.name for path in tmp_path.glob("*.xml"))
     assert names == ["decoder.xml", "text_encoder.xml", "unet.xml"]
     latents = torch.randn(4, 4, 16, 32)
-    context = plain.context.expand(4, -1, -1)
+    context = plain.conditions(4)["encoder_hidden_states"]
     with torch.no_grad():
         expected = plain.pipeline.unet(latents, 300, context).sample
         found = library.pipeline.unet(latents, 300, context).sample

@@ -248,13 +248,20 @@ def check_peers(args: argparse.Namespace) -> None:
                     "The peer must be installed: pip install "
                     f"{module.replace('_', '-')}. Received: --peer {peer}"
                 )
-    if "keras-cv" not in args.peer:
+    if not {"keras-cv", "openvino"} & set(args.peer):
         return
     from kerasdiffusion.weights.load import read_config
 
     preset = PRESETS.get(args.preset)
     config = preset and preset.config
     config = config or read_config(preset.source if preset else args.preset)
+    if "openvino" in args.peer and config.text_encoder_2 is not None:
+        raise ValueError(
+            "diffusers' networks by OpenVINO are measured with one text encoder only. "
+            f"Received: --peer openvino --preset {args.preset}"
+        )
+    if "keras-cv" not in args.peer:
+        return
     parts = ("text_encoder", "diffusion_model", "autoencoder")
     if any(getattr(config, part) != getattr(SD1, part) for part in parts):
         raise ValueError(

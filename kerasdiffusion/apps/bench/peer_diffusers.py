@@ -11,9 +11,10 @@ from diffusers import (
     AutoencoderKL,
     DPMSolverMultistepScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, Job
 from kerasdiffusion.config import ModelConfig
@@ -23,7 +24,7 @@ from kerasdiffusion.weights.unet_json import unet_to_json
 
 
 class Library:
-    """`StableDiffusionPipeline` as it is, channels last.
+    """`StableDiffusionPipeline`, or SDXL's, as it is, channels last.
 
     Its prompts are token ids: tokenizing is the same small work everywhere.
     """
@@ -37,24 +38,32 @@ class Library:
         self.config = dataclass_from(ModelConfig, job.config, "the job")
         self.dtype = getattr(torch, job.precision.removeprefix("mixed_"))
         mixed = job.precision.startswith("mixed_")
-        text_encoder, unet, vae = self._parts(job.folder)
-        self.pipeline = StableDiffusionPipeline(
-            vae=vae,
-            text_encoder=text_encoder,
-            tokenizer=None,
-            unet=unet,
-            scheduler=DPMSolverMultistepScheduler.from_config(
-                configs.schedule_to_json(self.config.schedule)
-            ),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
+        parts = self._parts(job.folder)
+        scheduler = DPMSolverMultistepScheduler.from_config(
+            configs.schedule_to_json(self.config.schedule)
         )
+        if "text_encoder_2" in parts:
+            self.pipeline = StableDiffusionXLPipeline(
+                **parts,
+                tokenizer=None,
+                tokenizer_2=None,
+                scheduler=scheduler,
+                add_watermarker=False,
+            )
+        else:
+            self.pipeline = StableDiffusionPipeline(
+                **parts,
+                tokenizer=None,
+                scheduler=scheduler,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            )
         self.stored = torch.float32 if mixed else self.dtype
         self.pipeline.to(self.device, self.stored)
         self.pipeline.set_progress_bar_config(disable=True)
-        for part in (unet, vae):
-            part.to(memory_format=torch.channels_last)
+        for part in ("unet", "vae"):
+            parts[part].to(memory_format=torch.channels_last)
         self.autocast = (
             (lambda: torch.autocast(self.device, self.dtype))
             if mixed
@@ -62,41 +71,66 @@ class Library:
         )
         length = self.config.text_encoder.context_length
         self.tokens = torch.arange(length, device=self.device)[None]
-        self.context = self._encoded().to(self.stored)
+        self.texts = self._encoded()
         self.facts = {
             "version": diffusers.__version__,
             "backend": f"torch {torch.__version__}, eager, channels last",
         }
 
-    def _parts(self, folder: str | None):
-        """The three networks, from a folder or with random weights."""
+    def _parts(self, folder: str | None) -> dict:
+        """The networks by their names, from a folder or with random weights."""
+        kinds = {
+            "text_encoder": CLIPTextModel,
+            "text_encoder_2": CLIPTextModelWithProjection,
+            "unet": UNet2DConditionModel,
+            "vae": AutoencoderKL,
+        }
+        if self.config.text_encoder_2 is None:
+            del kinds["text_encoder_2"]
         if folder is not None:
-            return (
-                CLIPTextModel.from_pretrained(folder, subfolder="text_encoder"),
-                UNet2DConditionModel.from_pretrained(folder, subfolder="unet"),
-                AutoencoderKL.from_pretrained(folder, subfolder="vae"),
-            )
-        text_encoder = configs.text_encoder_to_json(self.config.text_encoder)
-        return (
-            CLIPTextModel(CLIPTextConfig(**text_encoder)).eval(),
-            UNet2DConditionModel.from_config(
-                unet_to_json(self.config.diffusion_model)
-            ).eval(),
-            AutoencoderKL.from_config(
-                configs.vae_to_json(self.config.autoencoder)
-            ).eval(),
-        )
+            return {
+                name: kind.from_pretrained(folder, subfolder=name)
+                for name, kind in kinds.items()
+            }
+        values = {
+            "unet": unet_to_json(self.config.diffusion_model),
+            "vae": configs.vae_to_json(self.config.autoencoder),
+        }
+        for name in kinds.keys() - values.keys():
+            text = configs.text_encoder_to_json(getattr(self.config, name))
+            values[name] = CLIPTextConfig(**text)
+        return {
+            name: getattr(kind, "from_config", kind)(values[name]).eval()
+            for name, kind in kinds.items()
+        }
 
     @torch.no_grad()
-    def _encoded(self):
+    def _encoded(self) -> dict:
+        """What the pipeline takes of a prompt: context and SDXL's pooled text."""
+        pipeline = self.pipeline
         with self.autocast():
-            return self.pipeline.text_encoder(self.tokens)[0]
+            if isinstance(pipeline, StableDiffusionPipeline):
+                return {
+                    "prompt_embeds": pipeline.text_encoder(self.tokens)[0].to(
+                        self.stored
+                    )
+                }
+            first, second = (
+                encoder(self.tokens, output_hidden_states=True)
+                for encoder in (pipeline.text_encoder, pipeline.text_encoder_2)
+            )
+        context = [each.hidden_states[-2] for each in (first, second)]
+        return {
+            "prompt_embeds": torch.cat(context, -1).to(self.stored),
+            "pooled_prompt_embeds": second.text_embeds.to(self.stored),
+        }
 
     def picture(self) -> None:
+        negative = self._encoded()
         with self.autocast():
             self.pipeline(
-                prompt_embeds=self._encoded().to(self.stored),
-                negative_prompt_embeds=self._encoded().to(self.stored),
+                **self._encoded(),
+                **{f"negative_{name}": text for name, text in negative.items()},
                 num_images_per_prompt=self.job.batch_size,
                 num_inference_steps=self.job.steps,
                 guidance_scale=GUIDANCE_SCALE,
@@ -108,13 +142,26 @@ class Library:
     @torch.no_grad()
     def network(self, count: int) -> None:
         latents = self._latents(2 * self.job.batch_size)
-        context = self.context.expand(len(latents), -1, -1)
+        conditions = self.conditions(len(latents))
         with self.autocast():
             for _ in range(count):
-                prediction = self.pipeline.unet(latents, 500, context).sample
+                prediction = self.pipeline.unet(latents, 500, **conditions).sample
                 unconditional, conditional = prediction.chunk(2)
                 guided = unconditional + GUIDANCE_SCALE * (conditional - unconditional)
         guided.cpu()
+
+    def conditions(self, count: int) -> dict:
+        """What the U-Net takes beside latents and timestep, for `count` of them."""
+        context, *pooled = self.texts.values()
+        found = {"encoder_hidden_states": context.expand(count, -1, -1)}
+        if pooled:
+            size = self.job.height, self.job.width
+            sizes = torch.tensor([[*size, 0, 0, *size]], device=self.device)
+            found["added_cond_kwargs"] = {
+                "text_embeds": pooled[0].expand(count, -1),
+                "time_ids": sizes.expand(count, -1).to(self.stored),
+            }
+        return found
 
     @torch.no_grad()
     def decode(self, count: int) -> None:
@@ -126,8 +173,8 @@ class Library:
 
     def encode(self, count: int) -> None:
         for _ in range(count):
-            context = self._encoded()
-        context.cpu()
+            texts = self._encoded()
+        texts["prompt_embeds"].cpu()
 
     def device_memory(self) -> int | None:
         return torch.cuda.max_memory_allocated() if self.device == "cuda" else None

@@ -56,12 +56,14 @@ class Library(peer_diffusers.Library):
         def decode(latents, **ignored):  # one at a time
             return Output([torch.cat([run(decoder, x[None])[0] for x in latents])])
 
-        for part in parts:
+        for part in parts.values():
             part.to_empty(device="cpu")
             part.to = lambda *args, **options: None
-        parts[0].forward = lambda tokens, **ignored: run(text_encoder, tokens)
-        parts[1].forward = predict
-        parts[2].decode = decode
+        parts["text_encoder"].forward = lambda tokens, **ignored: run(
+            text_encoder, tokens
+        )
+        parts["unet"].forward = predict
+        parts["vae"].decode = decode
         return parts
 
 
@@ -98,7 +100,7 @@ def convert(job: Job, folder: str) -> None:
         getattr(library.pipeline, name) for name in ("text_encoder", "unet", "vae")
     )
     latents = library._latents(2 * job.batch_size)
-    context = library.context.expand(len(latents), -1, -1)
+    context = library.conditions(len(latents))["encoder_hidden_states"]
     given = (
         (_Calls(text_encoder, text_encoder), (library.tokens,)),
         (_Calls(unet, unet), (latents, torch.tensor([500.0]), context)),
