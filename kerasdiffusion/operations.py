@@ -61,11 +61,15 @@ def attention(query, key, value, causal: bool = False, seen=None):
         return openvino_programs.attention(query, key, value)
     if free and keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
         return tpu.attention(query, key, value, attend)
-    if free and keras.backend.backend() == "jax" and backend.has_accelerator():
+    if free and keras.backend.backend() != "torch" and backend.has_accelerator():
         # Keras says by these that there is no kernel for such tensors or such a GPU.
         with contextlib.suppress(ImportError, RuntimeError, ValueError):
             out = ops.dot_product_attention(query, key, value, flash_attention=True)
             return ops.cast(out, dtype)
+
+        def attend(query):
+            return _attention_by_products(query, key, value)
+
     most, piece = MAX_SCORES, PIECE
     if free and tensorflow_cpu.has_attention(query, key):
         most, piece = tensorflow_cpu.MAX_SCORES, tensorflow_cpu.PIECE
@@ -95,6 +99,36 @@ def _with_fast_gradients(attend: Callable) -> Callable:
 
     # On CPUs, the fused gradient takes three times the products' time in bfloat16.
     return attend if torch.cuda.is_available() else sdpa_kernel(SDPBackend.MATH)(attend)
+
+
+def _attention_by_products(query, key, value):
+    """Attention whose map passes through a GPU's memory as seldom as XLA can do it.
+
+    It is written as scores and as their exponentials, and read for the maxima, the
+    exponentials and the products. The backends' own divide it ahead of the products,
+    for which they read it once more.
+    """
+    query = query * ops.cast(1.0 / math.sqrt(query.shape[-1]), query.dtype)
+    scores = _scores(query, key)
+    most = ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True))
+    weights = ops.exp(scores - most)
+    total = ops.moveaxis(ops.sum(weights, axis=-1), 1, 2)[..., None]
+    weights = ops.cast(weights, value.dtype)
+    return ops.divide(ops.einsum("bhqk,bkhc->bqhc", weights, value), total)
+
+
+def _scores(query, key):
+    """Products of queries and keys, float32 `(batch, heads, queries, keys)`."""
+    indices = "bqhc,bkhc->bhqk"
+    if keras.backend.backend() == "jax":
+        from jax import numpy as jnp
+
+        return jnp.einsum(indices, query, key, preferred_element_type="float32")
+    scores = ops.cast(ops.einsum(indices, query, key), "float32")
+    if keras.backend.standardize_dtype(query.dtype) != "float16":
+        return scores
+    most = float(np.finfo("float16").max)  # SD 2.1's are known to overflow
+    return ops.clip(scores, -most, most)
 
 
 def group_norm(x, gamma, beta, groups: int, epsilon: float):

@@ -276,20 +276,50 @@ def test_a_large_attention_map_is_made_in_pieces(monkeypatch, gpu):
     query, key, value = random.normal(size=(3, 2, 24, 3, 8)).astype("float32")
     expected = backend.to_numpy(operations.attention(query, key, value))
     seen = []
-    attend = keras.ops.dot_product_attention
 
-    def watched(query, *args, flash_attention=None, **options):
-        if flash_attention and gpu == "old":
-            raise NotImplementedError("as JAX says where there is no kernel")
-        seen.append(query.shape)
-        return attend(query, *args, **options)
+    def watch(module, name):
+        attend = getattr(module, name)
 
-    monkeypatch.setattr(keras.ops, "dot_product_attention", watched)
+        def watched(query, *args, flash_attention=None, **options):
+            if flash_attention and not has_kernel:
+                raise NotImplementedError("as JAX says where there is no kernel")
+            seen.append(query.shape)
+            return attend(query, *args, **options)
+
+        monkeypatch.setattr(module, name, watched)
+
+    has_kernel = gpu == "new" and keras.backend.backend() == "jax"
+    watch(keras.ops, "dot_product_attention")
+    watch(operations, "_attention_by_products")
     monkeypatch.setattr(backend, "has_accelerator", lambda: gpu != "none")
     for name in ("MAX_SCORES", "PIECE"):
         monkeypatch.setattr(operations, name, 2 * 6 * 3 * 24)
     found = backend.to_numpy(operations.attention(query, key, value))
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    kernels = {"torch": ("none", "old", "new"), "jax": ("new",)}  # which make no map
-    whole = gpu in kernels.get(keras.backend.backend(), ())
+    whole = has_kernel or keras.backend.backend() == "torch"  # which makes no map
     assert all(shape[1] == (24 if whole else 6) for shape in seen) and seen
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_products_alone_give_what_attention_is(dtype):
+    random = np.random.default_rng(0)
+    query, key, value = random.normal(size=(3, 2, 24, 3, 8)).astype("float32")
+    given = [ops.cast(x, dtype) for x in (query, key, value)]
+    found = operations._attention_by_products(*given)
+    expected = operations.attention(query, key, value)
+    bar = {"float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}[dtype]
+    found, expected = (
+        backend.to_numpy(ops.cast(x, "float32")) for x in (found, expected)
+    )
+    np.testing.assert_allclose(found, expected, atol=bar)
+
+
+@pytest.mark.every_backend
+def test_scores_beyond_float16_leave_numbers():
+    """As in SD 2.1, whose attention is known to overflow."""
+    large = ops.cast(np.full((1, 4, 1, 8), 300.0), "float16")  # 8 * 300 ** 2 = 720000
+    value = ops.cast(np.arange(4.0).reshape(1, 4, 1, 1), "float16")
+    for query in (large, -large):
+        found = operations._attention_by_products(query, large, value)
+        assert backend.to_numpy(ops.cast(found, "float32")) == pytest.approx(1.5)
