@@ -57,7 +57,7 @@ def spread(x):
 
 
 def has_accelerator() -> bool:
-    """Whether the backend sees a GPU or a TPU."""
+    """Whether the backend sees a GPU or a TPU, or compiles for one."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -69,7 +69,7 @@ def has_accelerator() -> bool:
     if backend == "jax":
         import jax
 
-        return jax.default_backend() != "cpu"
+        return jax.default_backend() != "cpu" or tpu.is_target()
     import torch
 
     return torch.cuda.is_available()

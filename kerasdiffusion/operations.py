@@ -51,45 +51,78 @@ def attention(query, key, value, causal: bool = False, seen=None):
             before = np.tril(np.ones((query.shape[1], key.shape[1]), "bool"))
             mask, causal = ops.logical_and(mask, before), False
 
+    # On PyTorch Keras may choose: see `_has_flash_attention`.
+    flash = None if keras.backend.backend() == "torch" else False
+
     def attend(query, key=key, value=value):
-        return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
+        return ops.dot_product_attention(
+            query, key, value, mask=mask, is_causal=causal, flash_attention=flash
+        )
 
     if keras.backend.backend() == "torch" and getattr(query, "requires_grad", 0):
         attend = _with_fast_gradients(attend)
-    pieces, free = 1, mask is None and not causal
-    if free and openvino_programs.is_tracing():
-        return openvino_programs.attention(query, key, value)
-    if free and keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
-        return tpu.attention(query, key, value, attend)
-    if free and keras.backend.backend() != "torch" and backend.has_accelerator():
-        # Keras says by these that there is no kernel for such tensors or such a GPU.
-        with contextlib.suppress(ImportError, RuntimeError, ValueError):
-            out = ops.dot_product_attention(query, key, value, flash_attention=True)
-            return ops.cast(out, dtype)
-
-        def attend(query):
-            return _attention_by_products(query, key, value)
-
+    if mask is not None or causal:
+        return ops.cast(attend(query), dtype)
+    out = _attention_by_kernel(query, key, value, attend)
+    if out is None and keras.backend.backend() == "torch":  # which keeps no map
+        out = attend(query)
+    if out is not None:
+        return ops.cast(out, dtype)
     most, piece = MAX_SCORES, PIECE
-    if free and tensorflow_cpu.has_attention(query, key):
+    if tensorflow_cpu.has_attention(query, key):
         most, piece = tensorflow_cpu.MAX_SCORES, tensorflow_cpu.PIECE
 
         def attend(query):
             return tensorflow_cpu.attention(query, key, value)
 
-    if free and keras.backend.backend() != "torch":
-        # PyTorch keeps no map of attention; elsewhere a large one goes in pieces.
-        sizes = (*query.shape[:3], key.shape[1])
-        scores = math.prod(n or 1 for n in sizes)  # a batch may be of any size
-        if scores > most and query.shape[1]:
-            while scores > piece * pieces and query.shape[1] % (2 * pieces) == 0:
-                pieces *= 2
+    elif backend.has_accelerator():
+
+        def attend(query):
+            return _attention_by_products(query, key, value)
+
+    sizes = (*query.shape[:3], key.shape[1])
+    scores = math.prod(n or 1 for n in sizes)  # a batch may be of any size
+    pieces = 1
+    if scores > most and query.shape[1]:
+        while scores > piece * pieces and query.shape[1] % (2 * pieces) == 0:
+            pieces *= 2
+    return ops.cast(_in_pieces(attend, query, pieces), dtype)
+
+
+def _in_pieces(attend: Callable, query, pieces: int):
+    """Attention of some queries after the other: the map is never whole."""
     if pieces == 1:
-        return ops.cast(attend(query), dtype)
+        return attend(query)
     shape = ops.shape(query)
     split = ops.reshape(query, (shape[0], pieces, -1, *shape[2:]))
     split = ops.map(attend, ops.moveaxis(split, 1, 0))
-    return ops.cast(ops.reshape(ops.moveaxis(split, 0, 1), shape), dtype)
+    return ops.reshape(ops.moveaxis(split, 0, 1), shape)
+
+
+def _attention_by_kernel(query, key, value, plain: Callable):
+    """Attention that makes no map, where there is a kernel for it; else `None`."""
+    if openvino_programs.is_tracing():
+        return openvino_programs.attention(query, key, value)
+    if keras.backend.backend() == "jax" and tpu.has_kernel(query, key):
+        return tpu.attention(query, key, value, plain)
+    if _has_flash_attention():
+        # Keras says by these that there is no kernel for such tensors or such a GPU.
+        with contextlib.suppress(ImportError, RuntimeError, ValueError):
+            return ops.dot_product_attention(query, key, value, flash_attention=True)
+    return None
+
+
+def _has_flash_attention() -> bool:
+    """Whether Keras may have a kernel for attention that is worth asking for.
+
+    It has cuDNN's, for JAX on a GPU. Its kernel for TPUs (Keras 3.15.1) hides later
+    keys from a query and does not scale, asked to or not; `tpu.attention` is ours.
+    """
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.default_backend() == "gpu"
 
 
 def _with_fast_gradients(attend: Callable) -> Callable:
