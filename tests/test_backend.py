@@ -321,6 +321,17 @@ def test_products_alone_give_what_attention_is(dtype):
 
 
 @pytest.mark.every_backend
+@pytest.mark.parametrize("has_flash", [False, True])
+def test_attention_knows_shapes_without_values(monkeypatch, has_flash):
+    """As networks are built, which is so on accelerators too."""
+    monkeypatch.setattr(backend, "has_accelerator", lambda: True)
+    monkeypatch.setattr(operations, "_has_flash_attention", lambda: has_flash)
+    query = keras.KerasTensor((2, 24, 3, 8), "bfloat16")
+    found = operations.attention(query, query, query)
+    assert found.shape == query.shape and found.dtype == "bfloat16"
+
+
+@pytest.mark.every_backend
 def test_scores_beyond_float16_leave_numbers():
     """As in SD 2.1, whose attention is known to overflow."""
     large = ops.cast(np.full((1, 4, 1, 8), 300.0), "float16")  # 8 * 300 ** 2 = 720000
