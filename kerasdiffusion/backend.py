@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from kerasdiffusion import kept_traces, openvino_programs, replicas, tpu
-from kerasdiffusion.memory import collector_paused, keep_freed_pages
+from kerasdiffusion.memory import collector_paused
 
 with collector_paused(importing=True):
     import keras
@@ -235,8 +235,6 @@ class Program:
         self._compiling = None
         self.goes_round = jit_compile != openvino_programs.OPENVINO
         self._layers = list(layers)
-        if not has_accelerator():
-            keep_freed_pages()
         wrap = {"tensorflow": self._tensorflow, "jax": self._jax}
         wrap = wrap.get(keras.backend.backend(), self._torch)
         self._run = wrap(function, jit_compile)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion import backend, compile_cache, devices, images
+from kerasdiffusion import backend, compile_cache, devices, images, memory
 from kerasdiffusion.autoencoding import Autoencoding
 from kerasdiffusion.cheaper_steps import cheapened
 from kerasdiffusion.config import ModelConfig
@@ -292,6 +292,8 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
     def _program(
         self, name: str, part: str, function, networks, axes=None
     ) -> backend.Program:
+        if not self.low_memory and not backend.has_accelerator():
+            memory.keep_freed_pages()
         ready = functools.partial(self._ready, part) if self._goes_ahead else None
         idle = loop.without_rows if name == "denoise" else None
         facts = repr((name, self.precision, self.config))

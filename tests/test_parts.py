@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasdiffusion import StableDiffusion, backend
+from kerasdiffusion import StableDiffusion, backend, memory
 from kerasdiffusion.parts import PARTS, Arrival, Guests, make_networks, make_parts
 from kerasdiffusion.tokenizer import Tokenizer
 from kerasdiffusion.weights import WeightsError, load
@@ -66,6 +66,15 @@ def test_one_part_at_a_time_paints_the_same(saved):
     picture = whole.image_to_image(expected[0], TEXTS[1], seed=2, **SETTINGS)
     found = model.image_to_image(expected[0], TEXTS[1], seed=2, **SETTINGS)
     assert (found == picture).all()
+
+
+@pytest.mark.parametrize("low_memory", [True, False])
+def test_freed_memory_is_kept_where_memory_is_not_short(saved, monkeypatch, low_memory):
+    kept = []
+    monkeypatch.setattr(memory, "keep_freed_pages", lambda: kept.append(True))
+    model = read(saved, low_memory=low_memory)
+    model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
+    assert bool(kept) is not low_memory
 
 
 def test_a_callback_may_decode(saved):
