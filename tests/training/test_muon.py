@@ -54,7 +54,8 @@ def test_a_long_matrix_is_made_orthogonal_as_keras_does_it(shape):
         ops.convert_to_numpy(made(0.1).zeropower_via_newtonschulz5(matrix, 5))
         for made in (Muon, keras.optimizers.Muon)
     )
-    assert ours == pytest.approx(theirs, abs=2e-4)
+    # Five steps whose slope is 3.4 at small values: a rounding grows 500 times.
+    assert ours == pytest.approx(theirs, abs=1e-3)
 
 
 def test_variables_of_one_shape_move_as_each_would_alone():
