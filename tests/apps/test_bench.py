@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kerasdiffusion import backend
 from kerasdiffusion.apps.bench import awaken, command, report, worker
 from kerasdiffusion.apps.cli import main
 from kerasdiffusion.weights import WeightsError
@@ -95,6 +96,10 @@ def test_random_weights_need_none_on_the_disk(model):
 
     library = Library(make_job(model, random_weights=True, height=64))
     assert library.facts["random_weights"] and library.facts["folder"] is None
+    for variable in library.model.variables:
+        values = backend.to_numpy(variable.value)
+        matrix = values.ndim > 1
+        assert matrix == bool(values.std()) and abs(values).max() < 6
     assert (library.facts["height"], library.facts["width"]) == (64, 32)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +44,9 @@ class Library:
             if not known:
                 options["tokenizer"] = read_tokenizer(source, config)
             self.model = StableDiffusion(**options)
-            self.model.build()
+            with backend.empty_weights():
+                self.model.build()
+            fill(self.model.variables)
         else:
             # As a newcomer's first picture: weights are read when it is made.
             self.model = StableDiffusion(weights=source, **options)
@@ -114,6 +118,15 @@ class Library:
         carry = loop.start(self._latents * np.float32(table.initial_scale))
         scale = np.float32(GUIDANCE_SCALE)
         return branches, scale, shares, {}, [], carry, rows, noise
+
+
+def fill(variables: Iterable[keras.Variable]) -> None:
+    """Random weights by numpy: JAX compiles a program for each shape of Keras's own."""
+    noise = np.random.default_rng(0).standard_normal(2**20, "float32")
+    for variable in variables:
+        if len(variable.shape) > 1:  # what begins as ones or zeros stays so
+            fan_in = math.prod(variable.shape[:-1])
+            variable.assign(np.resize(noise / math.sqrt(fan_in), variable.shape))
 
 
 def on_disk(source, known) -> Path | None:
