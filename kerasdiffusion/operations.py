@@ -61,8 +61,7 @@ def attention(query, key, value, causal: bool = False, seen=None):
 
     if keras.backend.backend() == "torch" and getattr(query, "requires_grad", 0):
         attend = _with_fast_gradients(attend)
-    is_symbolic = isinstance(query, keras.KerasTensor)
-    if mask is not None or causal or is_symbolic:
+    if mask is not None or causal or isinstance(query, keras.KerasTensor):
         return ops.cast(attend(query), dtype)
     out = _attention_by_kernel(query, key, value, attend)
     if out is None and keras.backend.backend() == "torch":  # which keeps no map
