@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session", autouse=True)
 def plain_cpu():
     """Models are float32 by default in the tests, whatever the CPU could do."""
-    from kerasdiffusion import backend
+    from kerasdiffusion.compute import backend
 
     backend.CPUINFO = Path(os.devnull)
 

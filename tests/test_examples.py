@@ -12,12 +12,12 @@ from keras import ops
 from safetensors.numpy import save_file
 
 import kerasdiffusion
-from kerasdiffusion.config import (
+from kerasdiffusion.networks.parts import make_parts
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     ScheduleConfig,
     TextEncoderConfig,
 )
-from kerasdiffusion.parts import make_parts
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.sampling.noise import initial_noise

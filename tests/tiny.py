@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kerasdiffusion.config import (
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
     GenerationConfig,
@@ -16,7 +16,7 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.prompts.tokenizer import Tokenizer
 
 TEXTS = ("a red apple on a blue background", "two cats", "blurry, dark")
 TINY = ModelConfig(
@@ -109,7 +109,7 @@ def tiny_tokenizer() -> Tokenizer:
 def tiny_model(seed: int = 0, config: ModelConfig = TINY, **options):
     """A `StableDiffusion` of `TINY`, the same weights for the same seed."""
     from kerasdiffusion import StableDiffusion
-    from kerasdiffusion.backend import empty_weights
+    from kerasdiffusion.compute.backend import empty_weights
 
     tokenizer = Tokenizer(config.tokenizer, tiny_tokenizer().vocabulary)
     options = {"tokenizer": tokenizer, "weights": None, **options}

@@ -101,8 +101,8 @@ def register(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the scores."""
     options.choose_backend(args.backend)
-    from kerasdiffusion import images
-    from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.pictures import write
+    from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
     from kerasdiffusion.training import evaluate_cheaper as cheaper
     from kerasdiffusion.training.evaluate import contact_sheet, evaluate
     from kerasdiffusion.training.evaluate_inpainting import evaluate_inpainting
@@ -152,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     judged = evaluate(model, classifier, scenes, args.count or 340)
     if args.sheet is not None:
-        print(f"Wrote {images.save_png(contact_sheet(judged), args.sheet)}")
+        print(f"Wrote {write.save_png(contact_sheet(judged), args.sheet)}")
     return 0
 
 
@@ -161,7 +161,7 @@ def _beside_pictures(args: argparse.Namespace) -> int:
     import numpy as np
 
     from kerasdiffusion.datasets import FolderDataset
-    from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
     from kerasdiffusion.training.metrics import clip_score, frechet_distance
 
     model = StableDiffusion.from_preset(args.preset)

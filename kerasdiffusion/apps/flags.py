@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kerasdiffusion.apps import options
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
-from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.presets.named import PRESETS
 
 
 class Flag(NamedTuple):

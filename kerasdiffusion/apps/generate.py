@@ -11,7 +11,7 @@ from pathlib import Path
 from kerasdiffusion._version import __version__
 from kerasdiffusion.apps import flags, load, options, tasks
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
-from kerasdiffusion.presets import PRESETS, find_preset
+from kerasdiffusion.presets.named import PRESETS, find_preset
 
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -69,7 +69,7 @@ def register(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Paints, writes and says where."""
     from kerasdiffusion.apps import reproduce
-    from kerasdiffusion.config import ScheduleConfig
+    from kerasdiffusion.presets.config import ScheduleConfig
     from kerasdiffusion.sampling.noise import resolve_seeds
 
     parameters = {} if args.source is None else _read(args)
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     seeds = seeds * (len(prompts) if same else 1)
     _check_output(args.output)
     options.choose_backend(args.backend)
-    from kerasdiffusion import images
+    from kerasdiffusion.pictures import write
 
     model = load.make_model(args)
     sampling = {}
@@ -119,14 +119,14 @@ def run(args: argparse.Namespace) -> int:
     )
     size = pictures.shape[1:3]
     if args.grid:
-        pictures, prompts, seeds = [images.grid(pictures)], prompts[:1], seeds[:1]
+        pictures, prompts, seeds = [write.grid(pictures)], prompts[:1], seeds[:1]
     for picture, prompt, seed in zip(pictures, prompts, seeds, strict=True):
         path = args.output
         if not _is_file(path):
-            path = path / images.filename_for(prompt, seed)
+            path = path / write.filename_for(prompt, seed)
         described = describe(model, args, sampling, prompt, seed, size)
         described |= chosen.described
-        path = images.save_png(picture, path, described)
+        path = write.save_png(picture, path, described)
         print(path if args.quiet else f"Wrote {path} (seed {seed})")
     if not args.quiet:
         load.say_what_painted(args, "generate")
@@ -135,10 +135,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _read(args: argparse.Namespace) -> dict:
     """The parameters of `--from`; what is not given is set from them."""
-    from kerasdiffusion import images
     from kerasdiffusion.apps import reproduce
+    from kerasdiffusion.pictures import write
 
-    parameters = images.read_parameters(args.source)
+    parameters = write.read_parameters(args.source)
     for name in ("negative_prompt", "guidance_scale", "seed"):
         if getattr(args, name) is None:
             setattr(args, name, parameters.get(name))

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from kerasdiffusion.apps import flags, options
-from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.presets.named import PRESETS
 
 
 def make_model(args: argparse.Namespace):
@@ -32,7 +32,7 @@ def ready(
         size = model.img_height, model.img_width
         keywords["refiner"] = _model(args, keywords["refiner"], *size)
     if controls:
-        from kerasdiffusion.control import Control
+        from kerasdiffusion.networks.control import Control
 
         keywords["control"] = [Control(**control) for control in controls]
     return keywords
@@ -49,7 +49,7 @@ def say_what_painted(args: argparse.Namespace, command: str) -> None:
 
 
 def _model(args, source, height, width, **parts):
-    from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 
     return StableDiffusion(
         img_height=height,

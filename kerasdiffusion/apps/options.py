@@ -83,7 +83,9 @@ def choose_backend(name: str | None) -> None:
     Raises:
         ValueError: If the backend is not installed, or Keras runs on another already.
     """
-    from kerasdiffusion.memory import collector_paused  # and numpy, not for `--help`
+    from kerasdiffusion.compute.memory import (
+        collector_paused,  # and numpy, not for `--help`
+    )
 
     set_backend(name)
     with _quiet_start(), collector_paused():

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from kerasdiffusion.apps.options import RNGS
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.names import find_sampler
 from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.sampling.spacings import find_spacing
@@ -44,7 +44,7 @@ def sampling_options(parameters: Mapping, config: ScheduleConfig) -> dict:
     """Keywords of `text_to_image` that sample as the program did that wrote these.
 
     Args:
-        parameters: As `images.read_parameters` gives them.
+        parameters: As `write.read_parameters` gives them.
         config: The schedule of the model that paints.
 
     Returns:

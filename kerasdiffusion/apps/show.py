@@ -29,13 +29,13 @@ def register(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints each file's parameters; a file without some does not stop the others."""
-    from kerasdiffusion.images import read_parameters
+    from kerasdiffusion.pictures.write import read_parameters
 
     if not args.files and not args.machine:
         raise ValueError("`show` takes files, or --machine. Received: neither")
     if args.machine:
         options.choose_backend(args.backend)
-        from kerasdiffusion import backend
+        from kerasdiffusion.compute import backend
 
         for name, value in backend.describe_machine().items():
             print(f"{name}: {value}")

@@ -228,7 +228,7 @@ def choose(args: argparse.Namespace) -> Chosen:
 
 
 def _picture(path):
-    from kerasdiffusion.pictures import read_pictures
+    from kerasdiffusion.pictures.read import read_pictures
 
     return read_pictures(path)[0]
 
@@ -255,7 +255,7 @@ def _controls(args: argparse.Namespace) -> list[dict]:
 
 def _followed(file: str):
     """The picture of a control, or the edges of one."""
-    from kerasdiffusion.control_pictures import canny_edges
+    from kerasdiffusion.pictures.control_pictures import canny_edges
 
     name = file.removeprefix("edges:")
     return _picture(file) if name == file else canny_edges(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kerasdiffusion.apps import flags, load, options
-from kerasdiffusion.presets import find_preset
+from kerasdiffusion.presets.named import find_preset
 
 
 def register(commands) -> None:
@@ -76,7 +76,7 @@ def register(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Paints, writes and says where."""
-    from kerasdiffusion.animations import check_animation
+    from kerasdiffusion.pictures.animations import check_animation
 
     seeds = args.seed and (args.seed if len(args.seed) > 1 else args.seed[0])
     if args.circle:
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     args.preset = args.preset or "emoji"
     find_preset(args.preset)  # a mistyped name is said before a framework loads
     options.choose_backend(args.backend)
-    from kerasdiffusion.animations import save_animation
+    from kerasdiffusion.pictures.animations import save_animation
 
     model = load.make_model(args)
     keywords = load.ready(model, args, flags.given(args, flags.KEYWORDS))

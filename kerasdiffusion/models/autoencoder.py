@@ -7,7 +7,6 @@ import functools
 import keras
 from keras import ops
 
-from kerasdiffusion.config import AutoencoderConfig
 from kerasdiffusion.models.layers import (
     Attention,
     Block,
@@ -19,6 +18,7 @@ from kerasdiffusion.models.layers import (
     Upsample,
     flatten_pixels,
 )
+from kerasdiffusion.presets.config import AutoencoderConfig
 
 EPSILON = 1e-6
 

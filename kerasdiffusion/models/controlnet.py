@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasdiffusion import operations
-from kerasdiffusion.config import ControlNetConfig
+from kerasdiffusion.compute import operations
 from kerasdiffusion.models.diffusion_model import WayDown
 from kerasdiffusion.models.layers import Block, Conv
+from kerasdiffusion.presets.config import ControlNetConfig
 
 
 class ControlNet(WayDown):

@@ -8,7 +8,6 @@ import itertools
 import keras
 from keras import ops
 
-from kerasdiffusion.config import DiffusionModelConfig
 from kerasdiffusion.models.embeddings import TimeEmbedding, VectorEmbedding
 from kerasdiffusion.models.layers import (
     Block,
@@ -22,6 +21,7 @@ from kerasdiffusion.models.layers import (
 from kerasdiffusion.models.taps import Tap, free_u, layer_name, tapping
 from kerasdiffusion.models.token_merging import finest_attention, merging
 from kerasdiffusion.models.transformer import Transformer
+from kerasdiffusion.presets.config import DiffusionModelConfig
 
 RESIDUAL_EPSILON = 1e-5
 

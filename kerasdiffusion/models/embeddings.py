@@ -6,7 +6,7 @@ import math
 
 from keras import ops
 
-from kerasdiffusion import operations
+from kerasdiffusion.compute import operations
 from kerasdiffusion.models.layers import Block, Dense
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasdiffusion import backend, operations
+from kerasdiffusion.compute import backend, operations
+from kerasdiffusion.compute.repeats import Repeated
 from kerasdiffusion.models.eight_bit import EightBitConv, EightBitDense
 from kerasdiffusion.models.taps import tapped
 from kerasdiffusion.models.tiles import current_whole, normalize
-from kerasdiffusion.repeats import Repeated
 
 
 class Block(keras.layers.Layer):

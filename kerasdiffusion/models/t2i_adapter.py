@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasdiffusion.config import T2IAdapterConfig
 from kerasdiffusion.models.layers import Block, Conv, Network
+from kerasdiffusion.presets.config import T2IAdapterConfig
 
 
 class T2IAdapter(Network):

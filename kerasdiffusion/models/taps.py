@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.repeats import one_by_one
+from kerasdiffusion.compute.repeats import one_by_one
 
 _current = contextvars.ContextVar("tap", default=None)
 

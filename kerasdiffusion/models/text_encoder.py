@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasdiffusion import backend, operations
-from kerasdiffusion.config import TextEncoderConfig
+from kerasdiffusion.compute import backend, operations
+from kerasdiffusion.compute.repeats import Repeated
 from kerasdiffusion.models.layers import Attention, Block, Dense, LayerNorm, Network
-from kerasdiffusion.repeats import Repeated
+from kerasdiffusion.presets.config import TextEncoderConfig
 
 ACTIVATIONS = {
     "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x),

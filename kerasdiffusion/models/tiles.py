@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from keras import ops
 
-from kerasdiffusion.repeats import one_by_one
+from kerasdiffusion.compute.repeats import one_by_one
 
 _current = contextvars.ContextVar("tile", default=None)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasdiffusion.config import TinyAutoencoderConfig
 from kerasdiffusion.models.layers import Block, Conv, Network
+from kerasdiffusion.presets.config import TinyAutoencoderConfig
 
 
 class TinyImageEncoder(Network):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.config import DiffusionModelConfig
-from kerasdiffusion.repeats import one_by_one
+from kerasdiffusion.compute.repeats import one_by_one
+from kerasdiffusion.presets.config import DiffusionModelConfig
 
 #: Of each square of tokens with this side, the first is what others are merged into.
 STRIDE = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from keras import ops
 
-from kerasdiffusion import backend, operations
-from kerasdiffusion.config import DiffusionModelConfig
+from kerasdiffusion.compute import backend, operations
+from kerasdiffusion.compute.repeats import Repeated
 from kerasdiffusion.models.layers import (
     Attention,
     Block,
@@ -16,7 +16,7 @@ from kerasdiffusion.models.layers import (
     flatten_pixels,
 )
 from kerasdiffusion.models.token_merging import matching
-from kerasdiffusion.repeats import Repeated
+from kerasdiffusion.presets.config import DiffusionModelConfig
 
 EPSILON = 1e-6
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from keras import ops
 
-from kerasdiffusion.backend import spread
+from kerasdiffusion.compute.backend import spread
 from kerasdiffusion.sampling.guidance import (
     OF_THE_SCALE,
     degraded,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.backend import while_loop
+from kerasdiffusion.compute.backend import while_loop
 from kerasdiffusion.sampling.table import COLUMNS, HISTORY, STATES
 
 

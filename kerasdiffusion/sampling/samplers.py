@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.names import ALIASES, SAMPLERS, Sampler, find_sampler
 from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.sampling.spacings import find_spacing

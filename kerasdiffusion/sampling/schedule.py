@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.spacings import OF_SIGMAS, OF_TIMESTEPS, find_spacing
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample", "edm")

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
-from kerasdiffusion.quantization import check_learns
+from kerasdiffusion.networks.quantization import check_learns
 
 
 class AutoencoderTrainer(keras.Model):

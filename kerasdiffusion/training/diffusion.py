@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.quantization import check_learns
+from kerasdiffusion.networks.quantization import check_learns
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.schedule import Schedule
 
 

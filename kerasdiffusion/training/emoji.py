@@ -10,14 +10,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasdiffusion import backend
+from kerasdiffusion.compute import backend
 from kerasdiffusion.datasets import SceneDataset, caption_corpus
 from kerasdiffusion.datasets.workers import Workers
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.stable_diffusion import StableDiffusion
-from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.prompts.tokenizer import Tokenizer
+from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 from kerasdiffusion.training.autoencoder import AutoencoderTrainer
 from kerasdiffusion.training.data import (
     Batches,

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from kerasdiffusion import images
 from kerasdiffusion.datasets import SceneConfig, SceneDataset
 from kerasdiffusion.datasets.scenes import Scene
 from kerasdiffusion.datasets.sprites import COLORS
+from kerasdiffusion.pictures import write
 from kerasdiffusion.training.judge import find_object, ground_color, name_objects
 
 
@@ -234,7 +234,7 @@ def contact_sheet(results: Sequence[Judged], columns: int = 4, rows: int = 8):
         triples = np.stack([judged.pictures[whose] for whose in order], axis=1)
         triples = triples[: columns * rows]
         triples = triples[: len(triples) // columns * columns]
-        sheets.append(images.grid(triples.reshape(-1, *triples.shape[2:]), 3 * columns))
+        sheets.append(write.grid(triples.reshape(-1, *triples.shape[2:]), 3 * columns))
     return np.concatenate(sheets)
 
 

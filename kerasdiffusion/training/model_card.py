@@ -11,7 +11,7 @@ import keras
 
 from kerasdiffusion._version import __version__
 from kerasdiffusion.datasets import SceneConfig
-from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.training.recipes import Recipe
 from kerasdiffusion.weights import hub
 

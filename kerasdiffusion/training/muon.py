@@ -7,7 +7,7 @@ import math
 import keras
 from keras import ops
 
-from kerasdiffusion import replicas
+from kerasdiffusion.compute import replicas
 
 
 class Muon(keras.optimizers.Muon):

@@ -6,7 +6,11 @@ from dataclasses import dataclass, replace
 
 import keras
 
-from kerasdiffusion.config import (
+from kerasdiffusion.datasets import SceneConfig
+from kerasdiffusion.datasets.emoji import table
+from kerasdiffusion.datasets.scenes import PLACES
+from kerasdiffusion.datasets.sprites import STYLES
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
     GenerationConfig,
@@ -15,10 +19,6 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.datasets import SceneConfig
-from kerasdiffusion.datasets.emoji import table
-from kerasdiffusion.datasets.scenes import PLACES
-from kerasdiffusion.datasets.sprites import STYLES
 from kerasdiffusion.training.muon import Muon
 from kerasdiffusion.training.schedules import WarmUpCosine
 

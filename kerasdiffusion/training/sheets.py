@@ -7,8 +7,9 @@ from pathlib import Path
 
 import keras
 
-from kerasdiffusion import backend, images
-from kerasdiffusion.stable_diffusion import StableDiffusion
+from kerasdiffusion.compute import backend
+from kerasdiffusion.pictures import write
+from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 
 
 class Sheets(keras.callbacks.Callback):
@@ -48,6 +49,4 @@ class Sheets(keras.callbacks.Callback):
             self.folder / "so_far", precision=self.model.dtype_policy.name
         )
         pictures = model.text_to_image(self.captions, seed=0, progress_bar=False)
-        images.save_png(
-            images.grid(pictures), self.folder / f"sheet-{epoch + 1:04d}.png"
-        )
+        write.save_png(write.grid(pictures), self.folder / f"sheet-{epoch + 1:04d}.png")

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.quantization import check_learns
+from kerasdiffusion.networks.quantization import check_learns
 
 
 class TextTrainer(keras.Model):

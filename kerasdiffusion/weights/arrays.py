@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from kerasdiffusion import memory
+from kerasdiffusion.compute import memory
 
 BLOCK = 64  # output channels that are transposed at a time: they fit the cache
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kerasdiffusion.config import (
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     ScheduleConfig,
     TextEncoderConfig,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kerasdiffusion.config import ControlNetConfig, T2IAdapterConfig
+from kerasdiffusion.presets.config import ControlNetConfig, T2IAdapterConfig
 from kerasdiffusion.weights.modules import PREFIXES, Module, conv
 from kerasdiffusion.weights.unet_modules import way_down_modules
 

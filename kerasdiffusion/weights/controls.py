@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from kerasdiffusion.config import ControlNetConfig, T2IAdapterConfig
+from kerasdiffusion.presets.config import ControlNetConfig, T2IAdapterConfig
 from kerasdiffusion.weights import hub
 from kerasdiffusion.weights.base import TensorFile, WeightsError, read_json
 from kerasdiffusion.weights.detect import Shapes, way_down

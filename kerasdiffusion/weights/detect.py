@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from kerasdiffusion.config import (
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
     ModelConfig,
@@ -19,7 +19,7 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.families import (
+from kerasdiffusion.presets.families import (
     COSXL,
     PLAYGROUND,
     UPSCALER,

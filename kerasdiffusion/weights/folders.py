@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from kerasdiffusion.config import (
+from kerasdiffusion.presets.config import (
     GenerationConfig,
     ModelConfig,
     ScheduleConfig,
@@ -15,8 +15,8 @@ from kerasdiffusion.config import (
     TinyAutoencoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.families import family_defaults
-from kerasdiffusion.vocabulary import read_tokenizer_config
+from kerasdiffusion.presets.families import family_defaults
+from kerasdiffusion.prompts.vocabulary import read_tokenizer_config
 from kerasdiffusion.weights.base import WeightsError, read_json
 from kerasdiffusion.weights.configs import (
     TIMESTEP_SPACINGS,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.weights import detect, hub, keras_cv, names
 from kerasdiffusion.weights.arrays import arrange, is_float, stored_shape
 from kerasdiffusion.weights.base import TensorFile, WeightsError

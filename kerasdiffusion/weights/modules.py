@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kerasdiffusion.config import (
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     TextEncoderConfig,
     TinyAutoencoderConfig,

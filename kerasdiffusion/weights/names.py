@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from kerasdiffusion.config import TinyAutoencoderConfig
+from kerasdiffusion.presets.config import TinyAutoencoderConfig
 from kerasdiffusion.weights import modules
 from kerasdiffusion.weights.control_modules import (
     controlnet_modules,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.arrays import (
     is_float,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from kerasdiffusion.config import (
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     ModelConfig,
     TextEncoderConfig,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from kerasdiffusion.config import DiffusionModelConfig
+from kerasdiffusion.presets.config import DiffusionModelConfig
 from kerasdiffusion.weights.fields import DIFFUSERS_VERSION, Fields, per_level, same
 
 # Fields with one possible value here: what diffusers takes where they are absent.

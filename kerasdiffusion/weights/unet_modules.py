@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kerasdiffusion.config import DiffusionModelConfig
+from kerasdiffusion.presets.config import DiffusionModelConfig
 from kerasdiffusion.weights.modules import PREFIXES, Module, conv, dense, module, norm
 
 

@@ -19,7 +19,7 @@ from IPython.display import display
 from PIL import Image
 
 from kerasdiffusion import StableDiffusion
-from kerasdiffusion.images import grid
+from kerasdiffusion.pictures.write import grid
 
 print("Keras", keras.version(), "on", keras.backend.backend())
 # %% local

@@ -22,7 +22,7 @@ from IPython.display import display
 from PIL import Image, ImageDraw
 
 from kerasdiffusion import StableDiffusion
-from kerasdiffusion.images import grid
+from kerasdiffusion.pictures.write import grid
 
 
 def show(pictures, columns=None):

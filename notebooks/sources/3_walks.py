@@ -21,7 +21,7 @@ import numpy as np
 from IPython.display import Image, display
 
 from kerasdiffusion import StableDiffusion
-from kerasdiffusion.animations import save_animation
+from kerasdiffusion.pictures.animations import save_animation
 
 model = StableDiffusion.from_preset(PRESET)
 COMMON = {"num_steps": STEPS, "batch_size": BATCH}

@@ -18,8 +18,9 @@ from IPython.display import display
 from keras import ops
 from PIL import Image
 
-from kerasdiffusion import StableDiffusion, backend, operations
-from kerasdiffusion.images import grid
+from kerasdiffusion import StableDiffusion
+from kerasdiffusion.compute import backend, operations
+from kerasdiffusion.pictures.write import grid
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.schedule import Schedule
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kerasdiffusion import backend
 from kerasdiffusion.apps.bench import awaken, command, report, worker
 from kerasdiffusion.apps.cli import main
+from kerasdiffusion.compute import backend
 from kerasdiffusion.weights import WeightsError
 from tests.tiny import tiny_model
 

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from kerasdiffusion import images
 from kerasdiffusion.apps import options
 from kerasdiffusion.apps.cli import main
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
+from kerasdiffusion.pictures import write
 from kerasdiffusion.sampling.samplers import SAMPLERS, find_sampler
 
 HELP = """
@@ -68,13 +68,13 @@ def test_failures_are_one_line_and_have_a_code(monkeypatch, capsys, error, code,
     def fail(path):
         raise error
 
-    monkeypatch.setattr(images, "read_parameters", fail)
+    monkeypatch.setattr(write, "read_parameters", fail)
     assert main(["show", "picture.png"]) == code
     assert capsys.readouterr().err == f"kerasdiffusion: {line}\n"
 
 
 def test_traceback_shows_where_an_error_came_from(monkeypatch, capsys):
-    monkeypatch.setattr(images, "read_parameters", lambda path: {}[path])
+    monkeypatch.setattr(write, "read_parameters", lambda path: {}[path])
     assert main(["show", "picture.png", "--traceback"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
@@ -95,7 +95,7 @@ def test_the_backend_cannot_change_in_a_process():
 
 
 def test_the_precisions_are_those_of_the_library():
-    from kerasdiffusion import backend
+    from kerasdiffusion.compute import backend
 
     assert options.PRECISIONS == backend.PRECISIONS
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kerasdiffusion import tpu
 from kerasdiffusion.apps.bench import compile_for
 from kerasdiffusion.apps.cli import main
+from kerasdiffusion.compute import tpu
 
 NEEDS_LIBTPU = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("jax", "libtpu")),

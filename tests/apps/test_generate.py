@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kerasdiffusion.apps.cli import main
-from kerasdiffusion.images import read_parameters, save_png
+from kerasdiffusion.pictures.write import read_parameters, save_png
 from tests.tiny import TEXTS
 
 APPLE = TEXTS[0]

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from kerasdiffusion.apps.reproduce import sampling_options, unsupported
-from kerasdiffusion.comfy_parameters import parse_graph
-from kerasdiffusion.config import ScheduleConfig
-from kerasdiffusion.generation_parameters import parse_parameters
+from kerasdiffusion.pictures.comfy_parameters import parse_graph
+from kerasdiffusion.pictures.generation_parameters import parse_parameters
+from kerasdiffusion.presets.config import ScheduleConfig
 
 SD1 = ScheduleConfig()
 GRAPH = {

@@ -6,8 +6,8 @@ from PIL import Image
 
 from kerasdiffusion.apps import flags, tasks
 from kerasdiffusion.apps.cli import make_parser
-from kerasdiffusion.images import read_parameters, save_png
-from kerasdiffusion.options import Options
+from kerasdiffusion.pictures.write import read_parameters, save_png
+from kerasdiffusion.requests.options import Options
 from tests.tiny import TEXTS
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.config import AutoencoderConfig
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
+from kerasdiffusion.presets.config import AutoencoderConfig
 from kerasdiffusion.weights import names
 from tests.tiny import TINY, enliven
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion import backend
+from kerasdiffusion.compute import backend
 from kerasdiffusion.models.layers import (
     Attention,
     Conv,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.config import TextEncoderConfig
 from kerasdiffusion.models.text_encoder import ACTIVATIONS, TextEncoder
+from kerasdiffusion.presets.config import TextEncoderConfig
 from kerasdiffusion.weights import names
 from tests.tiny import TINY, enliven
 

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.config import DiffusionModelConfig
 from kerasdiffusion.models.token_merging import (
     bipartite_matching,
     finest_attention,
     matching,
     merging,
 )
-from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.presets.config import DiffusionModelConfig
+from kerasdiffusion.presets.named import PRESETS
 
 RANDOM = np.random.default_rng(0)
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 import transformers
 
-from kerasdiffusion.backend import Program, empty_weights
-from kerasdiffusion.config import TinyAutoencoderConfig
-from kerasdiffusion.parts import PARTS, TINY
+from kerasdiffusion.compute.backend import Program, empty_weights
+from kerasdiffusion.networks.parts import PARTS, TINY
+from kerasdiffusion.presets.config import TinyAutoencoderConfig
 from kerasdiffusion.weights.load import load_weights, read_config
 from tests.tiny import lively
 

@@ -24,7 +24,7 @@ from keras_cv.src.models.stable_diffusion import (
     text_encoder,
 )
 
-from kerasdiffusion.config import (
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
     ModelConfig,

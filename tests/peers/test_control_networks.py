@@ -12,14 +12,14 @@ torch = pytest.importorskip("torch")
 
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
-from kerasdiffusion import presets  # noqa: E402
-from kerasdiffusion.backend import Program, empty_weights  # noqa: E402
-from kerasdiffusion.conditioning import join_vector  # noqa: E402
-from kerasdiffusion.config import ControlNetConfig, T2IAdapterConfig  # noqa: E402
-from kerasdiffusion.control import control_network  # noqa: E402
+from kerasdiffusion.compute.backend import Program, empty_weights  # noqa: E402
 from kerasdiffusion.models.controlnet import ControlNet  # noqa: E402
 from kerasdiffusion.models.diffusion_model import DiffusionModel  # noqa: E402
 from kerasdiffusion.models.t2i_adapter import T2IAdapter  # noqa: E402
+from kerasdiffusion.networks.control import control_network  # noqa: E402
+from kerasdiffusion.presets import named  # noqa: E402
+from kerasdiffusion.presets.config import ControlNetConfig, T2IAdapterConfig  # noqa: E402
+from kerasdiffusion.tasks.conditioning import join_vector  # noqa: E402
 from kerasdiffusion.weights import names  # noqa: E402
 from kerasdiffusion.weights.controls import load_control  # noqa: E402
 from kerasdiffusion.weights.load import load_weights  # noqa: E402
@@ -215,7 +215,7 @@ def parameters(network) -> int:
     "name, millions", [("sd1.5", 361.28), ("sd2.1", 364.23), ("sdxl", 1251.01)]
 )
 def test_published_controlnets(name, millions):
-    unet_config = presets.PRESETS[name].config.diffusion_model
+    unet_config = named.PRESETS[name].config.diffusion_model
     config = ControlNetConfig(**dataclasses.asdict(unet_config))
     arguments = unet_to_json(unet_config)
     for key in ("up_block_types", "out_channels", "sample_size"):

@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 import diffusers  # noqa: E402
 import torch  # noqa: E402
 
-from kerasdiffusion.conditioning import embed_guidance, join_vector  # noqa: E402
+from kerasdiffusion.tasks.conditioning import embed_guidance, join_vector  # noqa: E402
 from kerasdiffusion.weights.load import load_weights, read_config  # noqa: E402
 from kerasdiffusion.weights.save import save_file  # noqa: E402
 from tests.peers.families import FAMILIES, VOCABULARY  # noqa: E402

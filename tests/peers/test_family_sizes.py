@@ -15,7 +15,7 @@ import diffusers  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
-from kerasdiffusion import families, presets  # noqa: E402
+from kerasdiffusion.presets import families, named  # noqa: E402
 from kerasdiffusion.weights import names  # noqa: E402
 from kerasdiffusion.weights.configs import (  # noqa: E402
     text_encoder_to_json,
@@ -62,7 +62,7 @@ def parameters(network) -> int:
 
 @pytest.mark.parametrize("name", UNETS)
 def test_diffusion_models(name):
-    config = presets.PRESETS[name].config.diffusion_model
+    config = named.PRESETS[name].config.diffusion_model
     with torch.device("meta"):
         values = unet_to_json(config)
         peer = diffusers.UNet2DConditionModel.from_config(values)

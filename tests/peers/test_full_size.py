@@ -9,7 +9,7 @@ pytest.importorskip("transformers")
 
 import torch  # noqa: E402
 
-from kerasdiffusion.families import SD1  # noqa: E402
+from kerasdiffusion.presets.families import SD1  # noqa: E402
 from tests.peers.networks import Comparison, Ours, write_peers  # noqa: E402
 
 pytestmark = [pytest.mark.full_size, pytest.mark.timeout(3600)]

@@ -11,10 +11,10 @@ import diffusers  # noqa: E402
 import keras  # noqa: E402
 import torch  # noqa: E402
 
-from kerasdiffusion import backend  # noqa: E402
-from kerasdiffusion.conditioning import join_vector  # noqa: E402
-from kerasdiffusion.families import SDXL  # noqa: E402
+from kerasdiffusion.compute import backend  # noqa: E402
 from kerasdiffusion.models.diffusion_model import DiffusionModel  # noqa: E402
+from kerasdiffusion.presets.families import SDXL  # noqa: E402
+from kerasdiffusion.tasks.conditioning import join_vector  # noqa: E402
 from kerasdiffusion.weights.load import load_weights  # noqa: E402
 from kerasdiffusion.weights.unet_json import unet_to_json  # noqa: E402
 

@@ -26,13 +26,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion import StableDiffusion, backend
-from kerasdiffusion.families import SD1
+from kerasdiffusion import StableDiffusion
+from kerasdiffusion.compute import backend
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.layers import GroupNorm
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.models.transformer import GatedPerceptron
+from kerasdiffusion.presets.families import SD1
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.keras_cv import find
 from kerasdiffusion.weights.layout import KERAS_CV

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import AutoencoderConfig, GenerationConfig
+from kerasdiffusion.presets.config import AutoencoderConfig, GenerationConfig
 from kerasdiffusion.sampling.noise import initial_noise, step_noise
 from tests.tiny import TINY, tiny_model
 

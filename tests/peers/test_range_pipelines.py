@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 import diffusers  # noqa: E402
 import torch  # noqa: E402
 
-from kerasdiffusion.families import COSXL, PLAYGROUND  # noqa: E402
+from kerasdiffusion.presets.families import COSXL, PLAYGROUND  # noqa: E402
 from tests.peers.test_family_pipelines import (  # noqa: E402
     NEGATIVE,
     PROMPT,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.brownian import BrownianTree
 from kerasdiffusion.sampling.noise import initial_noise, step_noise, table_noise
 from kerasdiffusion.sampling.rng import TorchCPU

@@ -11,9 +11,9 @@ import ftfy
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import TokenizerConfig
-from kerasdiffusion.tokenizer import Tokenizer
-from kerasdiffusion.vocabulary import clip_vocabulary
+from kerasdiffusion.presets.config import TokenizerConfig
+from kerasdiffusion.prompts.tokenizer import Tokenizer
+from kerasdiffusion.prompts.vocabulary import clip_vocabulary
 
 CLIP_TOKENS = Path(__file__).parent / "data" / "clip_tokens.npz"
 

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.prompts.tokenizer import Tokenizer
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.configs import text_encoder_to_json
 from kerasdiffusion.weights.folders import write_configs

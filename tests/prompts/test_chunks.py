@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import TokenizerConfig
+from kerasdiffusion.presets.config import TokenizerConfig
 from kerasdiffusion.prompts import parse
 from kerasdiffusion.prompts.chunks import LearnedWords, chunks, empty_chunk
-from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.prompts.tokenizer import Tokenizer
 from tests.prompts.test_syntax import DATA
 from tests.tiny import tiny_tokenizer
 

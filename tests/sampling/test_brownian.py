@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.brownian import BrownianTree, path_noise
 from kerasdiffusion.sampling.noise import step_noise, table_noise
 from kerasdiffusion.sampling.rng import TorchCPU

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import COLUMNS

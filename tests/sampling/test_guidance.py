@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser, empty_memory
 from kerasdiffusion.sampling.guidance import blurred, thresholded

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.backend import Program
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.compute.backend import Program
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.sampling.samplers import SAMPLERS, make_table

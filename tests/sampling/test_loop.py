@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.backend import Program
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.compute.backend import Program
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.sampling.noise import initial_noise, step_noise

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.samplers import SAMPLERS, make_table, usual_spacing
 from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.sampling.spacings import SPACINGS

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.sampling.spacings import SPACINGS, beta_quantile, find_spacing
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import COLUMNS, NUM_COLUMNS
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.config import ScheduleConfig
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.training.diffusion import DiffusionTrainer
 

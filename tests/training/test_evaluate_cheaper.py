@@ -47,9 +47,9 @@ def test_time_distance_and_objects_of_each_row(monkeypatch):
 
 
 def test_the_usual_rows_are_options_of_the_tasks():
-    from kerasdiffusion.cheaper_steps import cheaper_methods
-    from kerasdiffusion.config import DiffusionModelConfig
-    from kerasdiffusion.options import Options
+    from kerasdiffusion.presets.config import DiffusionModelConfig
+    from kerasdiffusion.requests.cheaper_steps import cheaper_methods
+    from kerasdiffusion.requests.options import Options
 
     for keywords in cheaper.USUAL.values():
         found = cheaper_methods(Options(**keywords), DiffusionModelConfig())

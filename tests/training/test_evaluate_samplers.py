@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import ScheduleConfig
 from kerasdiffusion.datasets import SceneConfig, SceneDataset
+from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.driver import Step
 from kerasdiffusion.training import judge
 from kerasdiffusion.training.evaluate_samplers import (

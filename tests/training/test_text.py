@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdiffusion.config import TextEncoderConfig
 from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.presets.config import TextEncoderConfig
 from kerasdiffusion.training.text import TextTrainer
 
 TINY = TextEncoderConfig(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kerasdiffusion import backend
-from kerasdiffusion.config import (
+from kerasdiffusion.compute import backend
+from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
+from kerasdiffusion.models.diffusion_model import DiffusionModel
+from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
     GenerationConfig,
@@ -14,9 +17,6 @@ from kerasdiffusion.config import (
     TextEncoderConfig,
     TokenizerConfig,
 )
-from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
-from kerasdiffusion.models.diffusion_model import DiffusionModel
-from kerasdiffusion.models.text_encoder import TextEncoder
 
 # Three levels of two blocks, attention in the middle one.
 WIDE = ModelConfig(

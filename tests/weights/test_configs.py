@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from kerasdiffusion.config import (
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
     ScheduleConfig,
     TextEncoderConfig,
     TinyAutoencoderConfig,
 )
-from kerasdiffusion.families import SD1
-from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.presets.families import SD1
+from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.configs import (
     schedule_from_json,

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from kerasdiffusion import backend, presets
-from kerasdiffusion.config import ControlNetConfig, T2IAdapterConfig
+from kerasdiffusion.compute import backend
 from kerasdiffusion.models.t2i_adapter import T2IAdapter
+from kerasdiffusion.presets import named
+from kerasdiffusion.presets.config import ControlNetConfig, T2IAdapterConfig
 from kerasdiffusion.weights import WeightsError, names
 from kerasdiffusion.weights.base import TensorFile
 from kerasdiffusion.weights.controls import (
@@ -84,7 +85,7 @@ def test_original_files_are_known_by_their_keys_and_shapes():
     assert detect_control(Listed(bare)) == SD1
     # Those of version 1.0 hold all of Stable Diffusion.
     whole = {
-        t.original: t.shape for t in names.tensors("decoder", presets.SD1.autoencoder)
+        t.original: t.shape for t in names.tensors("decoder", named.SD1.autoencoder)
     }
     assert detect_control(Listed(shapes | whole)) == SD1
     shuffle = Listed(shapes, "control_v11e_sd15_shuffle.pth")
@@ -95,7 +96,7 @@ def test_original_files_are_known_by_their_keys_and_shapes():
 
 @pytest.mark.parametrize("name", ["sd1.5", "sd2.1", "sdxl"])
 def test_diffusers_files_are_known_by_their_keys_and_shapes(name):
-    network = presets.PRESETS[name].config.diffusion_model
+    network = named.PRESETS[name].config.diffusion_model
     config = ControlNetConfig(**dataclasses.asdict(network))
     assert detect_control(Listed(canonical("controlnet", config))) == config
     small = dataclasses.replace(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from kerasdiffusion.families import SD1
+from kerasdiffusion.presets.families import SD1
 from kerasdiffusion.weights import WeightsError, names
 from kerasdiffusion.weights.detect import detect
 from kerasdiffusion.weights.layout import FIELDS

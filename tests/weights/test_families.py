@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerasdiffusion.families import COSXL, PLAYGROUND, SD2, UPSCALER
-from kerasdiffusion.presets import PRESETS
+from kerasdiffusion.presets.families import COSXL, PLAYGROUND, SD2, UPSCALER
+from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.detect import detect
 from kerasdiffusion.weights.layout import FIELDS

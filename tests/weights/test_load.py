@@ -10,9 +10,9 @@ import pytest
 import safetensors.numpy
 import torch
 
-from kerasdiffusion import backend
+from kerasdiffusion.compute import backend
 from kerasdiffusion.models.autoencoder import Decoder
-from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.prompts.tokenizer import Tokenizer
 from kerasdiffusion.weights import WeightsError, load, names
 from kerasdiffusion.weights.layout import FOLDERS
 from kerasdiffusion.weights.load import load_weights, read_config

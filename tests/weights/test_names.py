@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from kerasdiffusion.config import (
+from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
+from kerasdiffusion.models.diffusion_model import DiffusionModel
+from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.presets.config import (
     AutoencoderConfig,
     DiffusionModelConfig,
     TextEncoderConfig,
 )
-from kerasdiffusion.families import SD1
-from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
-from kerasdiffusion.models.diffusion_model import DiffusionModel
-from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.presets.families import SD1
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.arrays import stored_shape
 

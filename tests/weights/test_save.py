@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from kerasdiffusion.tokenizer import Tokenizer
+from kerasdiffusion.prompts.tokenizer import Tokenizer
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.layout import FIELDS
 from kerasdiffusion.weights.load import load_weights, read_config

@@ -8,8 +8,8 @@ import pytest
 import safetensors.numpy
 
 from kerasdiffusion import StableDiffusion
-from kerasdiffusion.config import TinyAutoencoderConfig
-from kerasdiffusion.presets import PRESETS, Preset
+from kerasdiffusion.presets.config import TinyAutoencoderConfig
+from kerasdiffusion.presets.named import PRESETS, Preset
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.save import save_file
 from kerasdiffusion.weights.swap import read_configs

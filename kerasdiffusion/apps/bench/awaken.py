@@ -21,7 +21,7 @@ def weights(job: Job) -> set[Path]:
     if job.random_weights:
         return set()
     from kerasdiffusion.apps.bench import ours
-    from kerasdiffusion.presets import find_preset
+    from kerasdiffusion.presets.named import find_preset
     from kerasdiffusion.weights import load
 
     source, config = find_preset(job.folder or job.preset)

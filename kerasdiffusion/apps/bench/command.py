@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 import kerasdiffusion
-from kerasdiffusion import compile_cache
 from kerasdiffusion.apps import cli, options
 from kerasdiffusion.apps.bench import compile_for, memory, report
 from kerasdiffusion.apps.bench.worker import PARTS, Job, to_json
-from kerasdiffusion.families import SD1
-from kerasdiffusion.presets import PRESETS
-from kerasdiffusion.tpu import CHIPS
+from kerasdiffusion.compute import compile_cache
+from kerasdiffusion.compute.tpu import CHIPS
+from kerasdiffusion.presets.families import SD1
+from kerasdiffusion.presets.named import PRESETS
 
 #: What is measured beside this library, and what must be installed for it.
 PEERS = {

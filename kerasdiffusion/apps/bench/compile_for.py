@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from kerasdiffusion import tpu
 from kerasdiffusion.apps import options
+from kerasdiffusion.compute import tpu
 
 GIB = 2**30
 
@@ -31,7 +31,7 @@ def topology(text: str) -> tuple[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Compiles a step for each batch, and prints the table."""
-    from kerasdiffusion.presets import find_preset
+    from kerasdiffusion.presets.named import find_preset
 
     if args.backend not in (None, "jax"):
         raise ValueError(

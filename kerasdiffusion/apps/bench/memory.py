@@ -121,7 +121,7 @@ def _run(job: dict) -> None:
     import keras
     import numpy as np
 
-    from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 
     task, options = job["task"], {"precision": job["precision"]}
     if task == "nothing":
@@ -160,10 +160,10 @@ def _run(job: dict) -> None:
 def _write(job: dict, options: dict) -> None:
     import numpy as np
 
-    from kerasdiffusion import backend
-    from kerasdiffusion.parts import read_tokenizer
-    from kerasdiffusion.presets import find_preset
-    from kerasdiffusion.stable_diffusion import StableDiffusion
+    from kerasdiffusion.compute import backend
+    from kerasdiffusion.networks.parts import read_tokenizer
+    from kerasdiffusion.presets.named import find_preset
+    from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
     from kerasdiffusion.weights import load
 
     source, known = find_preset(job["preset"])
@@ -179,7 +179,7 @@ def _write(job: dict, options: dict) -> None:
 
 def _peak() -> int:
     """Bytes that this process held at most; an accelerator's where there is one."""
-    from kerasdiffusion import devices
+    from kerasdiffusion.compute import devices
 
     device = devices.peak_device_memory()
     return peak_memory() if device is None else device

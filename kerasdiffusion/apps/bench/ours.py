@@ -12,15 +12,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasdiffusion import __version__, backend, devices
+from kerasdiffusion import __version__
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job
-from kerasdiffusion.options import Options
-from kerasdiffusion.parts import read_tokenizer
-from kerasdiffusion.presets import find_preset
+from kerasdiffusion.compute import backend, devices
+from kerasdiffusion.networks.parts import read_tokenizer
+from kerasdiffusion.presets.named import find_preset
+from kerasdiffusion.requests.options import Options
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.driver import CAPACITY, cut_window
 from kerasdiffusion.sampling.samplers import make_table
-from kerasdiffusion.stable_diffusion import StableDiffusion
+from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 from kerasdiffusion.weights import WeightsError, hub, load
 
 

@@ -17,7 +17,7 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, Job
-from kerasdiffusion.config import ModelConfig
+from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.weights import configs
 from kerasdiffusion.weights.folders import dataclass_from
 from kerasdiffusion.weights.unet_json import unet_to_json

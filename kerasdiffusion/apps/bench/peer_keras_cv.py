@@ -13,8 +13,8 @@ from keras_cv.src.models.stable_diffusion.decoder import Decoder
 from keras_cv.src.models.stable_diffusion.diffusion_model import DiffusionModel
 from keras_cv.src.models.stable_diffusion.text_encoder import TextEncoder
 
-from kerasdiffusion import devices
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, Job
+from kerasdiffusion.compute import devices
 
 PROMPT_LENGTH = 77
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kerasdiffusion import profiling
 from kerasdiffusion.apps.bench.ours import Library
 from kerasdiffusion.apps.bench.worker import Job
+from kerasdiffusion.compute import profiling
 
 #: Operations that are listed; the others are counted together.
 MOST = 12

@@ -1,0 +1,1 @@
+"""All that knows a backend, a device or a compiler."""

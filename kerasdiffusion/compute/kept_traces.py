@@ -1,0 +1,315 @@
+"""TensorFlow's traces for CPUs: each is made once, kept in a folder, and run.
+
+XLA's cache knows a program by its text, for which it must be traced first. On a CPU the
+trace is all there is to make, and takes seconds of Python. What is kept is its graph:
+no weights, no values. A graph is taken again only where everything that a trace
+follows is the same: the code that is loaded (a function that was exchanged is another),
+its constants, the layers' settings, the variables' and the arguments' shapes, and the
+versions.
+
+For TensorFlow alone, which is imported where it is needed: `backend` calls this file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import platform
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kerasdiffusion.compute import compile_cache, repeats
+from kerasdiffusion.compute.fingerprints import loaded_code, settings
+
+ENDING = ".trace"
+#: Files of a folder, of which those that were not used for longest give way.
+MOST = 200
+
+
+def kept(
+    function: Callable, layers: Sequence, facts: str | None, rewritten: bool = True
+) -> KeptTraces:
+    """The function with its traces kept in the folder of compiled programs.
+
+    Args:
+        function: As in `KeptTraces`.
+        layers: As in `KeptTraces`.
+        facts: As in `KeptTraces`; with `None` nothing is kept.
+        rewritten: As in `KeptTraces`.
+    """
+    folder = None if facts is None else compile_cache.keep_programs("tensorflow")
+    return KeptTraces(function, layers, facts, folder, rewritten)
+
+
+class KeptTraces:
+    """A function of tensors and layers, traced once for each input signature or read.
+
+    Args:
+        function: Takes and returns nested structures of tensors.
+        layers: The Keras layers that it calls.
+        facts: What else it depends on, as text.
+        folder: Where traces are kept; `None` keeps none.
+        rewritten: Whether TensorFlow's graph optimizer goes over a graph ahead of its
+            first run. It takes seconds for a large one, and gains some programs
+            nothing.
+
+    Attributes:
+        found: How many traces were read.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        layers: Sequence,
+        facts: str | None,
+        folder: str | Path | None,
+        rewritten: bool = True,
+    ):
+        self._function, self._layers, self._facts = function, layers, facts
+        self._folder = None if folder is None else Path(folder)
+        self._call = functools.partial(call_function, rewritten=rewritten)
+        self._runs, self._lock = {}, threading.Lock()
+        self.found = 0
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs on tensors; within another trace, or if traces are off, as it is."""
+        import tensorflow as tf
+
+        if not tf.executing_eagerly() or tf.config.functions_run_eagerly():
+            return self._function(*args)
+        return self.make(*args)(*args)
+
+    def make(self, *args: Any) -> Callable:
+        """Reads or traces what runs on arguments like these."""
+        import keras
+
+        leaves = keras.tree.flatten(args)
+        skeleton = keras.tree.pack_sequence_as(args, list(range(len(leaves))))
+        kinds = [(tuple(x.shape), x.dtype.name) for x in leaves]
+        signature = repr((skeleton, kinds))
+        with self._lock:
+            if signature not in self._runs:
+                self._runs[signature] = self._made(args, signature)
+            return self._runs[signature]
+
+    def _made(self, args, signature: str) -> Callable:
+        variables = [v for layer in self._layers for v in layer.variables]
+        if self._folder is None:
+            return self._traced(args, variables)
+        path = self._folder / (self._key(signature) + ENDING)
+        run = read(path, variables, self._call)
+        self.found += run is not None
+        return run or self._traced(args, variables, path)
+
+    def _key(self, signature: str) -> str:
+        import keras
+        import tensorflow as tf
+
+        known = [
+            (platform.python_version(), keras.version(), tf.version.VERSION),
+            (keras.config.floatx(), keras.config.dtype_policy().name),
+            (keras.config.image_data_format(), keras.config.epsilon()),
+            (self._facts, signature),
+            [
+                # Wherever the layer itself is.
+                (v.path.rpartition(f"{layer.name}/")[2], tuple(v.shape), str(v.dtype))
+                for layer in self._layers
+                for v in layer.variables
+            ],
+            list(loaded_code()),
+            list(settings(self._layers)),
+        ]
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
+
+    def _traced(self, args, variables: Sequence, path: Path | None = None) -> Callable:
+        import keras
+        import tensorflow as tf
+
+        skeletons = []
+
+        def flat(*leaves):
+            result = self._function(*keras.tree.pack_sequence_as(args, list(leaves)))
+            found = keras.tree.flatten(result)
+            whole = keras.tree.pack_sequence_as(result, list(range(len(found))))
+            skeletons.append(whole)
+            return found
+
+        with repeats.traced_once():
+            concrete = tf.function(flat, autograph=False).get_concrete_function(
+                *keras.tree.flatten(args)
+            )
+        handles = {id(v.value.handle): place for place, v in enumerate(variables)}
+        captures = [handles.get(id(each)) for each in concrete.captured_inputs]
+        if path is not None and None not in captures:
+            # While the picture is painted, which needs no Python. (Of what is not a
+            # variable's, the value is another's.)
+            keep = (concrete, skeletons[0], captures, path)
+            threading.Thread(target=write, args=keep, name="traces").start()
+        name, count = concrete.function_def.signature.name, len(concrete.outputs)
+
+        def call(*args):
+            tensors = keras.tree.flatten(args) + concrete.captured_inputs
+            return _packed(skeletons[0], self._call(name, tensors, count))
+
+        return call
+
+
+def call_function(name: str, tensors: Sequence, count: int, rewritten: bool) -> list:
+    """Runs a function that TensorFlow knows by name.
+
+    Args:
+        name: Its name.
+        tensors: What it takes.
+        count: Of the tensors that it gives.
+        rewritten: As in `KeptTraces`.
+
+    Returns:
+        A list of tensors.
+    """
+    from tensorflow.python.eager import context
+
+    here = context.context()
+    before = here.function_call_options
+    if not rewritten:
+        here.function_call_options = _without_rewriting(before)
+    try:
+        return here.call_function(name.encode(), tensors, count)
+    finally:
+        here.function_call_options = before
+
+
+def _without_rewriting(options):
+    """The same ways of calling functions, without a graph optimizer."""
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto
+
+    config = ConfigProto.FromString(options.config_proto_serialized)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return type(options)(options.executor_type, config)
+
+
+def _packed(skeleton, values):
+    import keras
+
+    return keras.tree.map_structure(lambda place: values[place], skeleton)
+
+
+def write(concrete, skeleton, captures: list[int], path: Path) -> None:
+    """Keeps a traced function, if there is room for it.
+
+    Args:
+        concrete: TensorFlow's `ConcreteFunction` of a flat list of tensors.
+        skeleton: The result's structure, with places in the list of outputs as leaves.
+        captures: The places of the variables that it reads, among those of its layers.
+        path: The file, which is written whole or not at all.
+    """
+    with contextlib.suppress(OSError, TypeError, ValueError):
+        library = concrete.graph.as_graph_def().library
+        library.function.append(concrete.function_def)
+        _rename(library.function, path.stem)
+        body = library.SerializeToString()
+        head = json.dumps(
+            {
+                "name": library.function[-1].signature.name,
+                "captures": captures,
+                "outputs": len(concrete.outputs),
+                "skeleton": _spelled(skeleton),
+            }
+        ).encode()
+        body = head + b"\n" + body
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+        part.replace(path)
+        kept = sorted(path.parent.glob(f"*{ENDING}"), key=lambda x: x.stat().st_mtime)
+        for old in kept[:-MOST]:
+            old.unlink(missing_ok=True)
+
+
+def _spelled(skeleton):
+    """A structure of numbers as JSON has it."""
+    if isinstance(skeleton, int):
+        return skeleton
+    if isinstance(skeleton, dict):
+        return {"dict": [[key, _spelled(each)] for key, each in skeleton.items()]}
+    parts = [_spelled(each) for each in skeleton]
+    kind = type(skeleton)
+    if kind is list:
+        return parts
+    if kind is tuple:
+        return {"tuple": parts}
+    return {"named": parts, "type": [kind.__module__, kind.__name__]}
+
+
+def _read_out(spelled):
+    if isinstance(spelled, int):
+        return spelled
+    if isinstance(spelled, list):
+        return [_read_out(each) for each in spelled]
+    if "dict" in spelled:
+        return {key: _read_out(each) for key, each in spelled["dict"]}
+    if "tuple" in spelled:
+        return tuple(_read_out(each) for each in spelled["tuple"])
+    module, name = spelled["type"]
+    return getattr(sys.modules[module], name)(*map(_read_out, spelled["named"]))
+
+
+def _rename(functions: Iterable, prefix: str) -> None:
+    """Gives functions names that no others have, wherever they are called."""
+    names = {each.signature.name: f"{prefix}_{n}" for n, each in enumerate(functions)}
+    for each in functions:
+        each.signature.name = names[each.signature.name]
+        for node in each.node_def:
+            node.op = names.get(node.op, node.op)
+            for value in node.attr.values():
+                for called in (value.func, *value.list.func):
+                    if called.name in names:
+                        called.name = names[called.name]
+
+
+def read(path: Path, variables: Sequence, call: Callable) -> Callable | None:
+    """A function that was kept; `None` where there is none, or none that is whole.
+
+    Args:
+        path: The file.
+        variables: Those of its layers.
+        call: Takes the function's name, tensors and how many it gives.
+    """
+    try:
+        checksum, _, body = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if hashlib.sha256(body).hexdigest().encode() != checksum:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+    # Whatever another version of TensorFlow does not take is traced again.
+    try:
+        os.utime(path)
+        return _restored(body, variables, call)
+    except Exception:
+        return None
+
+
+def _restored(body: bytes, variables: Sequence, call: Callable) -> Callable:
+    import keras
+    from tensorflow.core.framework.function_pb2 import FunctionDefLibrary
+    from tensorflow.python.eager import context
+
+    head, _, graph = body.partition(b"\n")
+    head, here = json.loads(head), context.context()
+    for function in FunctionDefLibrary.FromString(graph).function:
+        if not here.has_function(function.signature.name):
+            here.add_function_def(function)
+    skeleton = _read_out(head["skeleton"])
+    read = [variables[place] for place in head["captures"]]
+
+    def run(*args):
+        tensors = keras.tree.flatten(args) + [v.value.handle for v in read]
+        return _packed(skeleton, call(head["name"], tensors, head["outputs"]))
+
+    return run

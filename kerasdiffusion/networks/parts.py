@@ -1,0 +1,213 @@
+"""The networks of a model: made when they are first used, kept or given up after."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+
+import keras
+
+from kerasdiffusion.compute import backend, memory
+from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
+from kerasdiffusion.models.diffusion_model import DiffusionModel
+from kerasdiffusion.models.text_encoder import TextEncoder
+from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
+from kerasdiffusion.presets.config import ModelConfig, TinyAutoencoderConfig
+from kerasdiffusion.prompts.tokenizer import Tokenizer
+from kerasdiffusion.weights import hub, load
+
+PARTS = {
+    "text_encoder": (TextEncoder, "text_encoder"),
+    "text_encoder_2": (TextEncoder, "text_encoder_2"),
+    "diffusion_model": (DiffusionModel, "diffusion_model"),
+    "image_encoder": (ImageEncoder, "autoencoder"),
+    "decoder": (Decoder, "autoencoder"),
+}
+TINY = {"image_encoder": TinyImageEncoder, "decoder": TinyDecoder}
+
+
+def make_parts(
+    config: ModelConfig, names, precision: str, sources: Mapping[str, object]
+) -> dict:
+    """The networks of some parts, with their weights.
+
+    Args:
+        config: What the model is made of.
+        names: Of the parts.
+        precision: The dtype policy's name.
+        sources: Where the weights of each are; random ones for `None`.
+
+    Returns:
+        A dict by name.
+
+    Raises:
+        WeightsError: If there are none, or they do not fit.
+    """
+    parts = make_networks(config, names, precision, sources)
+    read(parts, sources)
+    return parts
+
+
+def make_networks(
+    config: ModelConfig, names, precision: str, sources: Mapping[str, object]
+) -> dict:
+    """The same, without the weights of those that have a source."""
+    parts = {}
+    for part in names:
+        own = getattr(config, PARTS[part][1])
+        is_tiny = isinstance(own, TinyAutoencoderConfig)
+        network = TINY[part] if is_tiny else PARTS[part][0]
+        is_read = sources[part] is not None
+        with memory.collector_paused(), backend.empty_weights(is_read):
+            parts[part] = network(own, dtype=precision, name=part)
+    return parts
+
+
+def read(
+    parts: Mapping, sources: Mapping[str, object], arrived: Callable | None = None
+) -> None:
+    """The weights of networks, those of one source together: all of them or none.
+
+    Args:
+        parts: Networks by name.
+        sources: Where the weights of each are; what has none is left as it is.
+        arrived: Is told the name of each part that has its weights.
+    """
+    by_source: dict = {}
+    for part in parts:
+        source = sources[part]
+        if source is not None:
+            by_source.setdefault(_key(source), (source, []))[1].append(part)
+    for source, served in by_source.values():
+        own = {name: parts[name] for name in served}
+        load.load_weights(own, source, arrived=arrived)
+
+
+class Arrival:
+    """Networks that are made in one thread and read in another.
+
+    Meanwhile programs are traced and run, of those that are there.
+
+    Args:
+        make: A function of a part's name that makes its network, without weights.
+        names: Of the parts, in their order.
+        sources: Where the weights of each are.
+    """
+
+    def __init__(self, make: Callable, names: Sequence[str], sources: Mapping):
+        self._made = {name: Future() for name in names}
+        self._read = {name: Future() for name in names}
+        settings = backend.thread_settings()
+
+        def with_weights(name):
+            read({name: self._made[name].result()}, sources)
+
+        for function, futures in ((make, self._made), (with_weights, self._read)):
+            args = (function, futures, settings())
+            threading.Thread(target=_fill, args=args, daemon=True).start()
+
+    def network(self, name: str):
+        """A part's network as soon as it is made; it may have no weights yet.
+
+        Raises:
+            ValueError: If its configuration is none.
+        """
+        return self._made[name].result()
+
+    def wait(self, names: Iterable[str]) -> None:
+        """Returns when these have their weights.
+
+        Raises:
+            WeightsError: If there are none, or they do not fit.
+        """
+        for name in names:
+            self._read[name].result()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all are made and read."""
+        return all(each.done() and not each.exception() for each in self._read.values())
+
+
+def _fill(function: Callable, futures: Mapping[str, Future], settings) -> None:
+    """A result for each name, or for all that are left the error of one."""
+    error = None
+    with settings:
+        for name, future in futures.items():
+            try:
+                if error is None:
+                    future.set_result(function(name))
+                    continue
+            except BaseException as raised:  # whoever waits is told
+                error = raised
+            future.set_exception(error)
+
+
+class Guests:
+    """Networks of which one at a time has its values in memory.
+
+    They are read again each time that another has been there in between. What a caller
+    may have changed must not be here: `leave` hands a network over for good.
+
+    Args:
+        make: A function of parts' names that makes networks, as `make_parts` does.
+        sources: Where the weights of each part are.
+        names: Of the parts.
+
+    Raises:
+        ValueError: If a part has no source, so that it could not be read again.
+    """
+
+    def __init__(self, make: Callable, sources: Mapping, names: Sequence[str]):
+        without = [part for part in names if sources[part] is None]
+        if without:
+            raise ValueError(
+                "With `low_memory`, weights are read each time that they are needed: "
+                f"all parts must have a source. Received: none for {', '.join(without)}"
+            )
+        self._make, self._sources = make, sources
+        self._networks, self._present = {}, None
+
+    def enter(self, part: str):
+        """The network of a part, with its values; the one before gives up its own."""
+        if self._present == part:
+            return self._networks[part]
+        self.clear()
+        network = self._networks.get(part)
+        if network is None:
+            network = self._networks[part] = self._make([part])[part]
+        else:
+            memory.take_back(keras.backend.backend(), network.variables)
+            load.load_weights({part: network}, self._sources[part])
+        self._present = part
+        return network
+
+    def clear(self) -> None:
+        """Has no network's values in memory."""
+        if self._present is not None:
+            before, self._present = self._networks[self._present], None
+            memory.give_up(keras.backend.backend(), before.variables)
+
+    def leave(self, part: str):
+        """The network of a part, with its values, which are its own affair now."""
+        network = self.enter(part)
+        del self._networks[part]
+        self._present = None
+        return network
+
+
+def _key(source):
+    """What tells sources apart."""
+    return str(sorted(source.items()) if isinstance(source, Mapping) else source)
+
+
+def read_tokenizer(source, config: ModelConfig) -> Tokenizer:
+    """The tokenizer in a model's folder, or CLIP's."""
+    if isinstance(source, (str, os.PathLike)):
+        root = hub.resolve(source, configs_only=True)
+        for name in ("tokenizer", "tokenizer_2"):  # a refiner has the second alone
+            if (root / name).is_dir():
+                return Tokenizer.from_folder(root / name, config.tokenizer)
+    return Tokenizer(config.tokenizer)

@@ -1,0 +1,1 @@
+"""Pictures in and out, and what a picture says of itself."""

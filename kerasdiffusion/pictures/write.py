@@ -1,0 +1,250 @@
+"""Pictures out: names, grids and PNG files that say how they were made."""
+
+from __future__ import annotations
+
+import io
+import math
+import operator
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import regex
+
+from kerasdiffusion.pictures.comfy_parameters import parse_graph
+from kerasdiffusion.pictures.generation_parameters import (
+    format_parameters,
+    parse_parameters,
+)
+
+_NAME_BYTES = 100
+
+
+def check_size(height: int, width: int, multiple: int = 8) -> None:
+    """Refuses a picture size that the model cannot paint.
+
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+        multiple: What both must be multiples of: the autoencoder's downsampling, and
+            more where the U-Net halves odd sizes.
+
+    Raises:
+        TypeError: If a side is no integer.
+        ValueError: If a side is no positive multiple of `multiple`.
+
+    Example:
+
+    ```python
+    check_size(512, 768)
+    ```
+    """
+    for side in (height, width):
+        if isinstance(side, bool) or not hasattr(side, "__index__"):
+            raise TypeError(
+                "Height and width must be integers. "
+                f"Received: height={height!r}, width={width!r}"
+            )
+    if height < multiple or width < multiple or height % multiple or width % multiple:
+        raise ValueError(
+            f"Height and width must be multiples of {multiple}, at least {multiple}. "
+            f"Received: height={height}, width={width}"
+        )
+
+
+def grid(
+    images: Sequence[np.ndarray] | np.ndarray, columns: int | None = None
+) -> np.ndarray:
+    """Lays pictures out side by side, row by row; what is left over is black.
+
+    Args:
+        images: Pictures of one size, uint8, `(batch, height, width, 3)`.
+        columns: Pictures a row. `None` makes the grid about square.
+
+    Returns:
+        One picture, uint8, `(rows * height, columns * width, 3)`.
+
+    Raises:
+        ValueError: If there are no pictures, if they differ in size, or if `columns`
+            is not positive.
+
+    Example:
+
+    ```python
+    grid(np.zeros((4, 64, 64, 3), "uint8")).shape  # (128, 128, 3)
+    ```
+    """
+    images = [_check_picture(image) for image in images]
+    shapes = {image.shape for image in images}
+    if len(shapes) != 1:
+        raise ValueError(
+            "A grid needs at least one picture, and all of one shape. "
+            f"Received: {len(images)} pictures of shapes {sorted(shapes)}"
+        )
+    count = len(images)
+    if columns is None:
+        columns = math.isqrt(count - 1) + 1
+    if columns < 1:
+        raise ValueError(f"`columns` must be at least 1. Received: {columns}")
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    height, width, channels = shapes.pop()
+    sheet = np.zeros((rows, columns, height, width, channels), np.uint8)
+    for index, image in enumerate(images):
+        sheet[divmod(index, columns)] = image
+    sheet = sheet.transpose(0, 2, 1, 3, 4)
+    return sheet.reshape(rows * height, columns * width, channels)
+
+
+def filename_for(prompt: str, seed: int) -> str:
+    """A file name from a prompt and a seed, safe on every system.
+
+    Args:
+        prompt: The prompt. Letters and digits of any script are kept; all else
+            becomes `"-"`.
+        seed: The picture's seed.
+
+    Returns:
+        A name ending in `.png`, of at most 150 bytes in UTF-8.
+
+    Example:
+
+    ```python
+    filename_for("A red apple!", 42)  # "a-red-apple-42.png"
+    ```
+    """
+    text = unicodedata.normalize("NFKC", prompt).lower()
+    # No dots, no separators, and a seed at the end: no name that Windows reserves.
+    slug = "-".join(regex.findall(r"[\p{L}\p{M}\p{N}]+", text))
+    slug = slug.encode("utf-8")[:_NAME_BYTES].decode("utf-8", errors="ignore")
+    return f"{slug.strip('-') or 'picture'}-{operator.index(seed)}.png"
+
+
+def save_png(
+    image: np.ndarray, path: str | os.PathLike, parameters: dict | None = None
+) -> Path:
+    """Writes a picture, never over a file that exists.
+
+    Args:
+        image: A picture, uint8, `(height, width, 3)`.
+        path: Where to, ending in `.png`. Folders are made. If the file exists, `-2`,
+            `-3` and so on are put behind its name until one is free.
+        parameters: How the picture was made: the arguments of `format_parameters`,
+            kept in the file as AUTOMATIC1111's web UI keeps them.
+
+    Returns:
+        The path of the file that was written.
+
+    Raises:
+        TypeError: If the picture is not uint8.
+        ValueError: If the picture has another shape, or the path another ending.
+
+    Example:
+
+    ```python
+    image = np.zeros((64, 64, 3), "uint8")
+    save_png(image, "apple.png", {"prompt": "an apple", "steps": 20, "seed": 1})
+    ```
+    """
+    from PIL import Image, PngImagePlugin
+
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"The file's name must end in .png. Received: {path}")
+    chunks = PngImagePlugin.PngInfo()
+    if parameters is not None:
+        text = format_parameters(**parameters)
+        # Half of a surrogate pair is no text; a PNG cannot hold it, nor a NUL.
+        text = text.encode("utf-8", errors="replace").decode("utf-8")
+        chunks.add_text("parameters", text.replace("\0", " "))
+    encoded = io.BytesIO()
+    Image.fromarray(_check_picture(image)).save(encoded, format="PNG", pnginfo=chunks)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_new(path, encoded.getbuffer())
+
+
+def read_parameters(path: str | os.PathLike) -> dict:
+    """Reads how a PNG was made.
+
+    Args:
+        path: A PNG that `save_png`, AUTOMATIC1111's web UI or ComfyUI wrote.
+
+    Returns:
+        What `parse_parameters` gives, or `parse_graph`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no readable picture, or holds no parameters.
+
+    Example:
+
+    ```python
+    image = np.zeros((64, 64, 3), "uint8")
+    path = save_png(image, "apple.png", {"prompt": "an apple", "seed": 1})
+    read_parameters(path)["seed"]  # 1
+    ```
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There must be a file to read. Received: {path}")
+    try:
+        # Opening reads the chunks before the pixels, and no pixels.
+        with Image.open(path, formats=["PNG"]) as image:
+            text = image.info.get("parameters")
+            graph = image.info.get("prompt")
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:
+        raise ValueError(
+            f"The file must be a PNG that Pillow reads. Received: {path} ({error})"
+        ) from error
+    if not isinstance(text, str) and isinstance(graph, str):
+        try:
+            return parse_graph(graph)
+        except ValueError as error:
+            raise ValueError(f"{error} Received: {path}") from None
+    if not isinstance(text, str):
+        raise ValueError(
+            "The PNG must hold a text chunk `parameters`, as AUTOMATIC1111's web UI "
+            f"and this library write. Received: {path}"
+        )
+    return parse_parameters(text)
+
+
+def _check_picture(image: np.ndarray) -> np.ndarray:
+    image = np.asarray(image)
+    if image.dtype != np.uint8:
+        raise TypeError(f"A picture must be uint8. Received: {image.dtype}")
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(
+            f"A picture must have the shape (height, width, 3). Received: {image.shape}"
+        )
+    return image
+
+
+def write_new(path: Path, content: memoryview) -> Path:
+    """Writes to the first free name; two writers never get the same one."""
+    candidate, number = path, 1
+    while True:
+        try:
+            file = open(candidate, "xb")
+        except FileExistsError:
+            number += 1
+            candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+            continue
+        try:
+            with file:
+                file.write(content)
+        except OSError:
+            # A full disk leaves half a picture.
+            candidate.unlink(missing_ok=True)
+            raise
+        return candidate

@@ -1,0 +1,1 @@
+"""What a model is made of; the published ones by name."""

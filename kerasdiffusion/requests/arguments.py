@@ -1,0 +1,235 @@
+"""What callers of `StableDiffusion` pass, checked before anything is built."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Sequence
+
+import numpy as np
+
+from kerasdiffusion.compute import backend
+from kerasdiffusion.presets.config import ModelConfig
+from kerasdiffusion.prompts.weighting import WEIGHTINGS
+
+
+def check_prompts(prompts, name: str = "prompt", width: int | None = None) -> list:
+    """One prompt or several as a list of strings, or of contexts.
+
+    Args:
+        prompts: A string or a list of them. Where `width` is given, also what
+            `encode_text` gives, or a list that holds such.
+        name: The argument, for messages.
+        width: Channels of a context.
+    """
+    if isinstance(prompts, (list, tuple)):
+        listed = list(prompts)
+    elif width is None or isinstance(prompts, str) or not hasattr(prompts, "shape"):
+        listed = [prompts]
+    else:
+        listed = [prompts] if len(prompts.shape) == 2 else list(prompts)
+    if width is not None:
+        listed = [
+            _check_embedding(prompt, name, width)
+            if hasattr(prompt, "shape")
+            else prompt
+            for prompt in listed
+        ]
+    if not all(isinstance(prompt, (str, np.ndarray)) for prompt in listed):
+        what = "" if width is None else ", or what `encode_text` gives"
+        raise TypeError(
+            f"`{name}` must be a string or a list of strings{what}. "
+            f"Received: {prompts!r}"
+        )
+    if not listed:
+        raise ValueError(f"`{name}` must not be an empty list. Received: {prompts!r}")
+    return listed
+
+
+def _check_embedding(prompt, name: str, width: int) -> np.ndarray:
+    context = np.asarray(backend.to_numpy(prompt), "float32")
+    if context.ndim != 2 or context.shape[-1] != width or not context.size:
+        raise ValueError(
+            f"A context in `{name}` must have the shape (tokens, {width}). "
+            f"Received: {context.shape}"
+        )
+    return context
+
+
+def check_negatives(negative_prompt, prompts: int, width: int | None = None) -> list:
+    """One negative prompt, or one for each prompt; `None` is the empty one."""
+    if negative_prompt is None:
+        return [""]
+    negatives = check_prompts(negative_prompt, "negative_prompt", width)
+    if len(negatives) not in (1, prompts):
+        raise ValueError(
+            f"`negative_prompt` must be one for all or one for each of the {prompts} "
+            f"prompts. Received: {len(negatives)} of them"
+        )
+    return negatives
+
+
+def check_prompt_weighting(weighting) -> str:
+    """One of `WEIGHTINGS`."""
+    if weighting in WEIGHTINGS:
+        return weighting
+    near = difflib.get_close_matches(str(weighting), WEIGHTINGS, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(
+        f"`prompt_weighting` must be one of {', '.join(WEIGHTINGS)}.{hint} "
+        f"Received: {weighting!r}"
+    )
+
+
+def check_clip_skip(clip_skip, depth: int) -> int | None:
+    """A layer counted from the end: 1 is the last."""
+    if clip_skip is None:
+        return None
+    clip_skip = check_count(clip_skip, "clip_skip")
+    if clip_skip > depth:
+        raise ValueError(
+            f"`clip_skip` must be at most {depth}, the layers of the text encoder. "
+            f"Received: {clip_skip}"
+        )
+    return clip_skip
+
+
+def check_second(second, firsts: list, name: str) -> list[tuple[str, str]]:
+    """Prompts, each with what the second text encoder reads in place of it.
+
+    Args:
+        second: One for all prompts, or one each.
+        firsts: The prompts.
+        name: The argument, for messages.
+    """
+    listed = check_prompts(second, name)
+    if len(listed) not in (1, len(firsts)):
+        raise ValueError(
+            f"`{name}` must be one for all or one for each of the {len(firsts)} "
+            f"prompts. Received: {len(listed)} of them"
+        )
+    if not all(isinstance(first, str) for first in firsts):
+        raise ValueError(
+            f"`{name}` goes with prompts that are texts: `encode_text` has encoded for "
+            f"both text encoders. Received: {second!r}"
+        )
+    return list(zip(firsts, listed * (len(firsts) // len(listed)), strict=True))
+
+
+def check_pooled(pooled_text, count: int, width: int) -> np.ndarray:
+    """Pooled text, one for each picture: float32 `(pictures, width)`."""
+    if pooled_text is None:
+        raise ValueError(
+            "The model takes pooled text beside `encoded_text`: pass what "
+            "`encode_pooled` gives as `pooled_text`. Received: None"
+        )
+    pooled = np.asarray(backend.to_numpy(pooled_text), "float32")
+    pooled = pooled[None] if pooled.ndim == 1 else pooled
+    if pooled.shape not in ((1, width), (count, width)):
+        raise ValueError(
+            f"`pooled_text` must have the shape ({width},) or ({count}, {width}). "
+            f"Received: {pooled.shape}"
+        )
+    return np.broadcast_to(pooled, (count, width))
+
+
+def check_text_is_enough(config: ModelConfig) -> None:
+    """Whether the U-Net takes nothing beside latents and text."""
+    network, latents = config.diffusion_model, config.autoencoder.latent_channels
+    if network.in_channels != latents or network.noise_levels:
+        raise ValueError(
+            "The model paints from a picture beside the text (a mask, a depth map or a "
+            "picture), which `inpaint`, `depth_to_image`, `edit` or `upscale` give it; "
+            f"for this task the U-Net must take {latents} channels. "
+            f"Received: {network.in_channels}"
+        )
+
+
+def check_refiner(refiner, base):
+    """A model whose pictures and latents are those of the base."""
+    if not hasattr(refiner, "diffusion_model") or not hasattr(refiner, "latent_shape"):
+        raise TypeError(f"`refiner` must be a `StableDiffusion`. Received: {refiner!r}")
+    own, other = base.latent_shape, refiner.latent_shape
+    factor = base.config.autoencoder.scale_factor
+    found = refiner.config.autoencoder.scale_factor
+    if (own, factor) != (other, found):
+        raise ValueError(
+            f"A refiner must have the latents of the base, of shape {own} and scale "
+            f"{factor}: give it the same `img_height` and `img_width`. "
+            f"Received: {other} and {found}"
+        )
+    return refiner
+
+
+def check_count(count, name: str) -> int:
+    """A whole number, 1 or more."""
+    if isinstance(count, bool) or not isinstance(count, numbers.Integral):
+        raise TypeError(f"`{name}` must be a whole number. Received: {count!r}")
+    if count < 1:
+        raise ValueError(f"`{name}` must be 1 or more. Received: {count}")
+    return int(count)
+
+
+def check_guidance_scale(scale, name: str = "unconditional_guidance_scale") -> float:
+    """A finite number."""
+    if isinstance(scale, bool) or not isinstance(scale, numbers.Real):
+        raise TypeError(f"`{name}` must be a number. Received: {scale!r}")
+    if not math.isfinite(scale):
+        raise ValueError(f"`{name}` must be finite. Received: {scale}")
+    return float(scale)
+
+
+def check_share(share, name: str) -> float:
+    """A number from 0 to 1."""
+    if isinstance(share, bool) or not isinstance(share, numbers.Real):
+        raise TypeError(f"`{name}` must be a number. Received: {share!r}")
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"`{name}` must be from 0 to 1. Received: {share}")
+    return float(share)
+
+
+def check_pixels(pixels, name: str, least: int = 0, most: int = 8192) -> int:
+    """A whole number of pixels within bounds."""
+    rule = f"`{name}` must be a whole number of pixels from {least} to {most}"
+    if isinstance(pixels, bool) or not isinstance(pixels, numbers.Integral):
+        raise TypeError(f"{rule}. Received: {pixels!r}")
+    if not least <= pixels <= most:
+        raise ValueError(f"{rule}. Received: {pixels}")
+    return int(pixels)
+
+
+def check_context(encoded_text, width: int, batch_size: int) -> np.ndarray:
+    """Encoded prompts, one for each picture: float32 `(pictures, tokens, width)`."""
+    if isinstance(encoded_text, str):
+        raise TypeError(
+            f"`encoded_text` must be what `encode_text` gives; `text_to_image` takes "
+            f"prompts. Received: {encoded_text!r}"
+        )
+    encoded = np.asarray(backend.to_numpy(encoded_text), "float32")
+    if encoded.ndim == 2:
+        encoded = encoded[None]
+    if encoded.ndim != 3 or encoded.shape[-1] != width or not encoded.size:
+        raise ValueError(
+            f"`encoded_text` must have the shape (tokens, {width}) or (prompts, "
+            f"tokens, {width}). Received: {encoded.shape}"
+        )
+    if len(encoded) == 1:
+        return np.repeat(encoded, batch_size, axis=0)
+    if batch_size not in (1, len(encoded)):
+        raise ValueError(
+            f"With {len(encoded)} prompts, `batch_size` must be as many or 1. "
+            f"Received: {batch_size}"
+        )
+    return encoded
+
+
+def check_noise(noise, count: int, shape: Sequence[int]) -> np.ndarray:
+    """Noise to begin with, one for each picture: float32 `(count, *shape)`."""
+    noise = np.asarray(backend.to_numpy(noise), "float32")
+    if noise.shape not in (shape, (1, *shape), (count, *shape)):
+        raise ValueError(
+            f"`diffusion_noise` must have the shape {shape}, or that behind a batch "
+            f"of {count}. Received: {noise.shape}"
+        )
+    return np.broadcast_to(noise, (count, *shape))

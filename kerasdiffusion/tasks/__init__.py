@@ -1,0 +1,1 @@
+"""`StableDiffusion`, and a page for each task."""

@@ -1,0 +1,107 @@
+"""The collector of garbage while much is made. The rest: `test_parts.py`."""
+
+import gc
+import os
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kerasdiffusion.compute import backend, memory
+
+
+@pytest.fixture
+def collector():
+    """As it was, afterwards."""
+    was_on = gc.isenabled()
+    yield
+    (gc.enable if was_on else gc.disable)()
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_the_collector_is_as_it_was_after_a_pause(collector, is_on):
+    (gc.enable if is_on else gc.disable)()
+    with pytest.raises(ZeroDivisionError), memory.collector_paused():
+        assert not gc.isenabled()
+        with memory.collector_paused():
+            pass
+        assert not gc.isenabled()
+        _ = 1 / 0
+    assert gc.isenabled() == is_on
+
+
+def test_it_pauses_while_a_program_is_traced(collector):
+    gc.enable()
+    states = []
+
+    def function(x):
+        states.append(gc.isenabled())
+        return x + 1.0
+
+    program = backend.Program(function, [])
+    assert backend.to_numpy(program(np.ones(1, "float32"))) == 2.0
+    assert set(states) == {False} and gc.isenabled()
+
+
+def test_what_was_imported_is_old_and_not_looked_at(collector):
+    gc.enable()
+
+    def young_after(**options):
+        with memory.collector_paused(**options):
+            made = {id(each): each for each in ([n] for n in range(10_000))}
+        young = [each for age in (0, 1) for each in gc.get_objects(generation=age)]
+        return sum(id(each) in made for each in young)
+
+    assert young_after() == 10_000
+    assert young_after(importing=True) == 0
+    assert gc.get_freeze_count() == 0  # garbage among it is found some day
+
+
+def test_what_somebody_froze_stays_frozen(collector):
+    gc.enable()
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        with memory.collector_paused(importing=True):
+            pass
+        assert gc.get_freeze_count() == before > 0
+    finally:
+        gc.unfreeze()
+
+
+KEEPING = """
+import sys
+from kerasdiffusion.compute import memory
+import numpy as np
+kept = memory.keep_freed_pages()
+def faults():
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    begun = faults()
+    np.ones(2**23, "float64")
+print(kept, faults() - begun)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's")
+@pytest.mark.parametrize("variables", [{}, {"MALLOC_ARENA_MAX": "4"}])
+def test_freed_memory_is_kept_unless_the_user_has_other_wishes(variables):
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", KEEPING],
+        env=clean | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kept, faults = done.stdout.split()
+    assert kept == str(not variables)
+    # Pages of 64 MiB, which are 4 KiB or, if the kernel likes, 2 MiB large.
+    assert (int(faults) < 16) == (not variables)

@@ -1,0 +1,385 @@
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdiffusion import StableDiffusion
+from kerasdiffusion.networks.latent_diffusion import LatentDiffusion
+from kerasdiffusion.requests.options import Options
+from kerasdiffusion.sampling import loop
+from kerasdiffusion.sampling.noise import initial_noise
+from kerasdiffusion.sampling.samplers import make_table
+from tests.tiny import TINY, tiny_model, tiny_tokenizer
+
+SHAPE = (32, 32, 3)
+LATENTS = (16, 16, 4)
+APPLE, CATS = "a red apple", "two cats"
+PARTS = ("text_encoder", "diffusion_model", "image_encoder", "decoder")
+
+compiled = pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="PyTorch runs eagerly: nothing is traced"
+)
+
+
+def paint(model, prompt=CATS, **options):
+    """Pictures in three steps from seed 1, unless told otherwise."""
+    options = {"seed": 1, "num_steps": 3, "progress_bar": False, **options}
+    return model.text_to_image(prompt, **options)
+
+
+def final_latents(model, **options):
+    """What the last step leaves, and the picture of it."""
+    steps = []
+    picture = paint(model, callback=steps.append, **options)
+    return steps[-1].latents, picture
+
+
+def assert_close(pictures, others, levels=1):
+    assert pictures.shape == others.shape
+    difference = np.abs(pictures.astype(int) - others.astype(int))
+    assert difference.max() <= levels
+
+
+def assert_differ(pictures, others):
+    assert pictures.shape == others.shape
+    assert np.abs(pictures.astype(int) - others.astype(int)).mean() > 5
+
+
+@pytest.fixture
+def asked(tiny, monkeypatch):
+    """What `_generate` is asked for; it returns without generating."""
+    seen = []
+
+    def generate(self, latents, branches, shares, run):
+        seen.append(SimpleNamespace(**locals()))
+
+    monkeypatch.setattr(StableDiffusion, "_generate", generate)
+    return seen
+
+
+@pytest.mark.every_backend
+def test_each_picture_has_its_own_seed_in_any_batch(tiny):
+    both = paint(tiny, [APPLE, CATS], seed=4)
+    assert both.shape == (2, *SHAPE) and both.dtype == np.uint8
+    assert both.std() > 30
+    assert_close(both[:1], paint(tiny, APPLE, seed=4))
+    assert_close(both[1:], paint(tiny, CATS, seed=5))
+    listed = paint(tiny, CATS, batch_size=2, seed=[9, 5], sampler="euler_ancestral")
+    alone = paint(tiny, CATS, seed=5, sampler="euler_ancestral")
+    assert_close(listed[1:], alone)
+    assert_differ(listed[:1], alone)
+
+
+@pytest.mark.every_backend
+def test_prompt_seed_sampler_steps_and_negative_prompt_change_the_picture(tiny):
+    first = paint(tiny)
+    assert (paint(tiny) == first).all()
+    assert (paint(tiny, negative_prompt="") == first).all()
+    for change in (
+        {"prompt": APPLE},
+        {"seed": 2},
+        {"sampler": "euler"},
+        {"num_steps": 5},
+        {"negative_prompt": "blurry, dark"},
+        {"unconditional_guidance_scale": 2},
+    ):
+        assert (paint(tiny, **change) != first).mean() > 0.1, change
+
+
+@pytest.mark.every_backend
+def test_the_two_halves_are_the_whole(tiny):
+    encoded = tiny.encode_text([APPLE, CATS])
+    assert encoded.shape == (2, 12, 32) and encoded.dtype == np.float32
+    expected = tiny.text_encoder(tiny_tokenizer()([APPLE, CATS]))
+    assert encoded == pytest.approx(ops.convert_to_numpy(expected), abs=1e-5)
+    halves = tiny.generate_image(
+        encoded[1], seed=1, num_steps=3, progress_bar=False, negative_prompt=APPLE
+    )
+    assert (halves == paint(tiny, CATS, negative_prompt=APPLE)).all()
+
+
+@pytest.mark.every_backend
+def test_a_callback_sees_every_step_and_changes_nothing(tiny):
+    steps = []
+    pictures = paint(tiny, sampler="heun", callback=steps.append)
+    assert [(step.step, step.num_steps) for step in steps] == [(1, 3), (2, 3), (3, 3)]
+    sigmas = make_table(TINY.schedule, "heun", 3).sigmas
+    assert [step.sigma for step in steps] == pytest.approx(sigmas[1:])
+    for step in steps:
+        assert step.latents.shape == (1, *LATENTS)
+        assert step.latents.dtype == np.float32
+        assert 0.1 < step.latents.std() < 100
+    assert (paint(tiny, sampler="heun") == pictures).all()
+    assert (paint(tiny, sampler="heun", progress_bar=True) == pictures).all()
+
+
+@pytest.mark.every_backend
+def test_a_callback_stops_the_run(tiny):
+    steps = []
+
+    def stop(step):
+        steps.append(step.step)
+        return False
+
+    pictures = paint(tiny, callback=stop)
+    assert steps == [1]
+    assert pictures.shape == (1, *SHAPE) and pictures.dtype == np.uint8
+    assert (pictures != paint(tiny)).mean() > 0.1
+
+
+@pytest.mark.parametrize("scale", [1.0, 7.5])
+def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
+    paint(tiny, [APPLE, CATS], unconditional_guidance_scale=scale)
+    batches = []
+
+    def network(inputs):
+        batches.append(inputs["latents"].shape[0])
+        assert inputs["crossattn"].shape == (batches[-1], 12, 32)
+        assert inputs["timestep"].shape == (batches[-1],)
+        return inputs["latents"]
+
+    table = asked[0].run.table
+    LatentDiffusion._denoise(
+        SimpleNamespace(_network=lambda part: network),
+        (),
+        asked[0].branches,
+        scale,
+        asked[0].shares,
+        asked[0].run.methods,
+        (),
+        loop.start(asked[0].latents),
+        table.rows,
+        np.zeros((1, 2, *LATENTS), "float32"),
+        0,
+        len(table),
+    )
+    assert set(batches) == {2 if scale == 1.0 else 4}
+
+
+@pytest.mark.every_backend
+def test_guidance_of_one_is_no_guidance(tiny):
+    plain = paint(tiny, unconditional_guidance_scale=1)
+    assert_close(plain, paint(tiny, unconditional_guidance_scale=1.00001))
+    unread = paint(tiny, unconditional_guidance_scale=1, negative_prompt=APPLE)
+    assert (unread == plain).all()
+
+
+def test_pictures_follow_their_prompts_and_negative_prompts(tiny, asked):
+    contexts = tiny.encode_text([APPLE, CATS, "x", "y"])
+    paint(tiny, [APPLE, CATS], negative_prompt=["x", "y"], batch_size=2, seed=8)
+    paint(tiny, [APPLE, CATS], negative_prompt=["x"], batch_size=2)
+    repeated = np.repeat(contexts, 2, axis=0)
+    without, to = (branch["crossattn"] for branch in asked[0].branches)
+    assert (to == repeated[None, :4]).all() and (without == repeated[None, 4:]).all()
+    assert asked[0].run.seeds == [8, 9, 10, 11]
+    assert (asked[1].branches[0]["crossattn"] == repeated[None, [4] * 4]).all()
+
+
+def test_what_is_not_given_is_the_presets(tiny, asked):
+    tiny.text_to_image(CATS)
+    run = asked[0].run
+    assert run.table.sampler == "dpmpp_2m_karras"
+    assert (run.table.num_steps, run.guidance_scale) == (4, 7.5)
+    assert run.options == Options()
+    tiny.text_to_image(CATS)
+    assert asked[1].run.seeds != run.seeds, "a random seed each time"
+
+
+def test_noise_of_the_callers(tiny, asked):
+    encoded = tiny.encode_text(CATS)
+    noise = initial_noise([5], LATENTS)
+    for given in (noise, noise[0], np.repeat(noise, 2, axis=0)):
+        tiny.generate_image(encoded, batch_size=2, diffusion_noise=given, seed=3)
+        scale = np.float32(asked[-1].run.table.initial_scale)
+        assert (asked[-1].latents == np.repeat(noise * scale, 2, axis=0)).all()
+    tiny.generate_image(encoded, seed=5)
+    assert (asked[-1].latents == noise * scale).all()
+
+
+@compiled
+@pytest.mark.every_backend
+@pytest.mark.parametrize("jit_compile", ["auto", True])
+def test_nothing_but_a_shape_compiles_anew(jit_compile, tiny, request):
+    model = tiny if jit_compile == "auto" else request.getfixturevalue("tiny_xla")
+    paint(model)
+    before = model.traces
+    # Other tests may have had the same model encode pictures.
+    assert set(before) - {"encode_image"} == {"encode", "denoise", "decode"}
+    for change in (
+        {"prompt": "two red cats", "negative_prompt": "dark"},
+        {"seed": 99, "unconditional_guidance_scale": 3},
+        {"num_steps": 70, "sampler": "euler_ancestral"},
+        {"sampler": "heun", "spacing": "trailing"},
+        {"sampler": "ddim", "eta": 0.5},
+        {"sampler": "heun", "s_churn": 3.0, "s_noise": 1.01, "num_steps": 3},
+        {"sampler": "DPM++ SDE", "sigmas": [14.6, 7.0, 1.0], "num_steps": None},
+        {"rng": "torch", "variation_seed": 5, "variation_strength": 0.2},
+        {"callback": lambda step: None},
+    ):
+        assert paint(model, **change).std() > 30
+    assert model.traces == before
+
+
+def test_noise_options_reach_the_run(asked, tiny):
+    shape = (2, 16, 16, 4)
+    tiny.text_to_image("two cats", batch_size=2, seed=4, rng="torch", num_steps=1)
+    plain = asked[-1].latents
+    assert plain.shape == shape
+    tiny.text_to_image(
+        "two cats",
+        batch_size=2,
+        seed=4,
+        rng="torch",
+        num_steps=1,
+        variation_seed=7,
+        variation_strength=1.0,
+    )
+    # All have the first seed, and the variations are one after another.
+    assert asked[-1].run.seeds == [4, 4] and asked[-1].run.variation_seeds == [7, 8]
+    assert not (asked[-1].latents[1] == plain[1]).all()
+    for options, message in (
+        ({"rng": "cuda"}, "`rng` must be one of numpy, torch, torch-cuda"),
+        ({"variation_strength": 2}, "`variation_strength` must be from 0 to 1"),
+        ({"spacing": "karas"}, "Did you mean karras"),
+        ({"timesteps": [1], "num_steps": 2}, "take the place of `num_steps`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny.text_to_image("two cats", **options)
+
+
+@pytest.mark.every_backend
+def test_new_weights_count_at_once(tiny):
+    before, bias = paint(tiny), tiny.decoder.decoder.conv_out.bias
+    kept = ops.convert_to_numpy(bias)
+    try:
+        bias.assign(kept + 0.5)
+        brighter = paint(tiny)
+    finally:
+        bias.assign(kept)
+    assert (brighter >= before).all() and brighter.mean() > before.mean() + 30
+    assert (paint(tiny) == before).all()
+
+
+@pytest.fixture(scope="module")
+def tiny_xla():
+    return tiny_model(jit_compile=True)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's XLA")
+def test_xla_paints_the_same(tiny, tiny_xla):
+    for options in ({}, {"sampler": "euler_ancestral", "num_steps": 8}):
+        assert_close(paint(tiny_xla, **options), paint(tiny, **options))
+
+
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "bfloat16",
+        pytest.param("float16", marks=pytest.mark.every_backend),
+        pytest.param("mixed_bfloat16", marks=pytest.mark.every_backend),
+        "mixed_float16",
+    ],
+)
+def test_half_precision(precision, tiny):
+    """Final latents and pictures: the root of the mean square of their error."""
+    model = tiny_model(precision=precision)
+    for part in PARTS:
+        assert getattr(model, part).compute_dtype == precision.removeprefix("mixed_")
+    stored = "float32" if "mixed" in precision else precision
+    assert model.decoder.weights[0].dtype == stored
+    latents, pictures = final_latents(model, num_steps=20)
+    expected, exact = final_latents(tiny, num_steps=20)
+    assert np.isfinite(latents).all() and latents.dtype == np.float32
+    error = np.linalg.norm(latents - expected) / np.linalg.norm(expected)
+    assert error < 2e-2
+    off = pictures.astype(float) - exact
+    assert np.linalg.norm(off) / np.linalg.norm(exact.astype(float)) < 2e-2
+
+
+def test_the_whole_is_a_model_too(tiny):
+    """Its inputs are not rounded: timesteps 999 and 1000 differ in any precision."""
+    inputs = {
+        "tokens": tiny_tokenizer()(CATS),
+        "latents": initial_noise([1], LATENTS),
+        "timestep": np.array([999.0], "float32"),
+    }
+    found = tiny(inputs)
+    inputs["crossattn"] = tiny.text_encoder(inputs["tokens"])
+    expected = ops.convert_to_numpy(tiny.diffusion_model(inputs))
+    assert ops.convert_to_numpy(found) == pytest.approx(expected, abs=1e-5)
+    assert not StableDiffusion(config=TINY, weights=None, precision="bfloat16").autocast
+
+
+@pytest.mark.every_backend
+def test_the_parts_are_keras_models(tiny, tmp_path, capsys):
+    for part in PARTS:
+        network = getattr(tiny, part)
+        assert isinstance(network, keras.Model)
+        network.summary()
+        assert f"{network.count_params():,}" in capsys.readouterr().out
+    network = type(tiny.text_encoder)(TINY.text_encoder)
+    tokens = tiny_tokenizer()([APPLE, CATS])
+    before = ops.convert_to_numpy(network(tokens))
+    network.save_weights(tmp_path / "text.weights.h5")
+    network.compile("adam", "mse")
+    network.fit(tokens, np.zeros_like(before), verbose=0)
+    after = ops.convert_to_numpy(network(tokens))
+    assert np.abs(after - before).max() > 1e-4
+    network.load_weights(tmp_path / "text.weights.h5")
+    assert (ops.convert_to_numpy(network(tokens)) == before).all()
+
+
+@pytest.mark.every_backend
+def test_a_saved_folder_paints_the_same(tiny, tmp_path):
+    tiny.save_preset(tmp_path / "model")
+    model = StableDiffusion.from_preset(tmp_path / "model")
+    assert model.config == TINY
+    assert model.name == "stable_diffusion"
+    assert (paint(model) == paint(tiny)).all()
+    with pytest.raises(FileExistsError):
+        tiny.save_preset(tmp_path / "model")
+    tiny.save_preset(tmp_path / "model", overwrite=True)
+
+
+def test_a_saved_file_holds_the_same_weights(tiny, tmp_path):
+    path = tmp_path / "model.safetensors"
+    tiny.save_preset(path, dtype="float16")
+    model = StableDiffusion.from_preset(path, tokenizer=tiny_tokenizer())
+    assert model.config == TINY
+    for part in PARTS:
+        pairs = zip(
+            getattr(model, part).weights, getattr(tiny, part).weights, strict=True
+        )
+        for found, wanted in pairs:
+            assert found.path == wanted.path
+            wanted = ops.convert_to_numpy(wanted).astype("float16")
+            assert (ops.convert_to_numpy(found) == wanted).all()
+    strange = StableDiffusion(config=TINY, weights=str(path))
+    with pytest.raises(ValueError, match="no more tokens than.*Received: 49408 tokens"):
+        _ = strange.tokenizer
+
+
+def test_the_global_dtype_policy_is_honoured():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = StableDiffusion(config=TINY, weights=None)
+        assert model.precision == "mixed_bfloat16"
+        assert model.dtype_policy.name == "mixed_bfloat16"
+        own = StableDiffusion(config=TINY, weights=None, precision="float32")
+        assert own.dtype_policy.name == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_nothing_is_built_before_it_is_used(monkeypatch):
+    def build(self, input_shape=None):
+        raise AssertionError("built")
+
+    monkeypatch.setattr(LatentDiffusion, "build", build)
+    model = StableDiffusion(512, 768, True)
+    assert (model.img_height, model.img_width) == (512, 768)
+    assert model.config.diffusion_model.block_widths == (320, 640, 1280, 1280)
+    with pytest.raises(AssertionError, match="built"):
+        _ = model.decoder
