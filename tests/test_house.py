@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1] / "kerasdiffusion"
 FILES = sorted(ROOT.rglob("*.py"))
 # From the ground up. A room sees those of the floors below, and itself.
 FLOORS = (
+    {"storage"},
     {"_version", "compute", "presets", "datasets"},
     {"prompts", "pictures", "models", "sampling"},
     {"weights"},
@@ -90,6 +91,12 @@ def test_one_room_decides_by_the_backend(path):
         if isinstance(node, (ast.Compare, ast.Subscript, ast.Match)):
             text = ast.unparse(node)
             assert "backend.backend()" not in text and "config.backend()" not in text
+
+
+@each_file([path for path in FILES if "storage" in path.parts])
+def test_files_are_read_and_written_by_python_alone(path):
+    foreign = {m for m in imports(path) if not m.startswith("kerasdiffusion.")}
+    assert {m.split(".")[0] for m in foreign} <= sys.stdlib_module_names
 
 
 def test_on_the_ground_stand_rooms_alone():

@@ -1,0 +1,93 @@
+"""How much a reader takes: one table of all limits, and the error that states them.
+
+A limit is far above what any known file or request has, and far below what would fill
+the memory or keep a processor busy for minutes.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from typing import NamedTuple
+
+
+class Bound(NamedTuple):
+    """A limit.
+
+    Attributes:
+        most: What is still taken.
+        unit: What is counted.
+        what: Whose limit it is, as a sentence begins: "A JSON text".
+    """
+
+    most: int
+    unit: str
+    what: str
+
+
+#: Every limit of every reader. `docs/safety.md` shows this table.
+BOUNDS: dict[str, Bound] = {
+    "json": Bound(16 * 2**20, "bytes", "A JSON text"),
+    "json_depth": Bound(100, "levels of nesting", "A JSON text"),
+    "json_values": Bound(2**20, "lists and objects", "A JSON text"),
+    "json_digits": Bound(300, "digits", "A number of a JSON text"),
+}
+
+
+def check_bound(name: str, value: int | float, where: object) -> None:
+    """Refuses what is over a limit.
+
+    Args:
+        name: The limit's, in `BOUNDS`.
+        value: What was counted.
+        where: The file, key or argument that has it, for the message.
+
+    Raises:
+        ValueError: If the value is over the limit, or is no number (NaN).
+
+    Example:
+
+    >>> check_bound("json", 2, "config.json")
+    """
+    most, unit, what = BOUNDS[name]
+    if not value <= most:
+        raise ValueError(
+            f"{what} has at most {most} {unit}. Received: {shown(value)} in "
+            f"{shown(where) if isinstance(where, str) else where}"
+        )
+
+
+class _Shown(reprlib.Repr):
+    """Numbers of thousands of digits are not written out at all."""
+
+    def repr_int(self, x, level):
+        if x.bit_length() > 1000:
+            return f"an integer of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+def shown(value: object, most: int = 200) -> str:
+    """What was received, short enough for a message, on one line.
+
+    Args:
+        value: Anything.
+        most: Characters of the answer, about.
+
+    Returns:
+        Its `repr`, cut in the middle where it is long.
+
+    Example:
+
+    >>> shown("a" * 10**6, 13)
+    "'aaaa...aaaa'"
+    """
+    short = _Shown()
+    short.maxstring = short.maxother = short.maxlong = most
+    short.maxlevel = 3
+    try:
+        text = short.repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} that is nested too deep"
+    if len(text) > most:
+        half = (most - 3) // 2
+        text = f"{text[:half]}...{text[-half:]}"
+    return text
