@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kerasdiffusion.prompts.chunks import Chunk, LearnedWords, chunks, empty_chunk
-from kerasdiffusion.prompts.syntax import Span, parse
+from kerasdiffusion.prompts.syntax import Span, parse_text
 from kerasdiffusion.prompts.weighting import blend_from_empty, scale_and_restore_mean
 
 
@@ -43,7 +43,7 @@ class Encoder:
             `(texts, width)`, or `None`.
         """
         literal = self.weighting == "none"
-        spans = [[Span(text, 1.0)] if literal else parse(text) for text in texts]
+        spans = [[Span(text, 1.0)] if literal else parse_text(text) for text in texts]
         rows = [chunks(each, self.tokenizer, self.learned) for each in spans]
         count = max(map(len, rows))
         empty = empty_chunk(self.tokenizer)

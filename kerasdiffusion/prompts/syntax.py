@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from kerasdiffusion.prompts.tags import split_tags
+
 STRONGER = 1.1
 WEAKER = 1 / 1.1
 
@@ -43,7 +45,8 @@ def parse(prompt: str) -> list[Span]:
     r"""The pieces of a prompt with their weights.
 
     Brackets multiply when they are nested; one that is never closed reaches to the
-    end of the prompt, and one that was never opened is text.
+    end of the prompt, and one that was never opened is text. Tags and remarks are
+    taken out first (`split_tags`).
 
     Args:
         prompt: A prompt without editing, alternation and `AND`, which `schedule` and
@@ -61,6 +64,11 @@ def parse(prompt: str) -> list[Span]:
     >>> parse(r"a (red:1.5) \(apple\)")
     [Span(text='a ', weight=1.0), Span(text='red', weight=1.5), Span(text=' (apple)', weight=1.0)]
     """  # noqa: E501
+    return parse_text(split_tags(prompt)[0])
+
+
+def parse_text(prompt: str) -> list[Span]:
+    """As `parse`, of a prompt whose tags and remarks are taken out, or are text."""
     texts: list[str] = []
     weights: list[float] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}

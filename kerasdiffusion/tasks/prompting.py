@@ -14,6 +14,12 @@ from kerasdiffusion.networks.latent_diffusion import LatentDiffusion
 from kerasdiffusion.prompts import encode
 from kerasdiffusion.prompts.branches import Branches, make_branches, one_text
 from kerasdiffusion.prompts.chunks import LearnedWords
+from kerasdiffusion.prompts.tags import (
+    take_remarks,
+    take_tags,
+    warn_of_remarks,
+    warn_of_tags,
+)
 from kerasdiffusion.requests.arguments import (
     check_clip_skip,
     check_negatives,
@@ -225,6 +231,10 @@ class Prompting(LatentDiffusion):
         """The branches of prompts, encoded."""
         table, options = run.table, run.options
         encoders = self._encoders(options.clip_skip, options.prompt_weighting)
+        literal = options.prompt_weighting == "none"
+        if not literal:
+            warn_of_remarks([*prompts, *negatives])
+            prompts, negatives = _without_tags(prompts), take_remarks(negatives)
 
         def encode_all(texts):
             rows = [x if isinstance(x, tuple) else (x,) * len(encoders) for x in texts]
@@ -238,7 +248,7 @@ class Prompting(LatentDiffusion):
             table.num_steps,
             encode_all,
             lambda: encode.empty(encoders),
-            literal=options.prompt_weighting == "none",
+            literal=literal,
             calls_before=0 if run.before is None else len(run.before),
         )
 
@@ -248,9 +258,17 @@ class Prompting(LatentDiffusion):
         return self.config.diffusion_model.guidance_width > 0
 
 
+def _without_tags(prompts: Sequence) -> list:
+    """Prompts without tags and remarks; here an adapter may take the tags."""
+    texts, tags = take_tags(prompts)
+    warn_of_tags(tag for each in tags for tag in each)
+    return texts
+
+
 def _each(prompts, encoders, weighting):
     """Context and pooled text of each prompt alone."""
     if weighting != "none":
-        prompts = [one_text(prompt) for prompt in prompts]
+        warn_of_remarks(prompts)
+        prompts = [one_text(prompt) for prompt in _without_tags(prompts)]
     for prompt in prompts:
         yield encode.encode(encoders, [[prompt]] * len(encoders))

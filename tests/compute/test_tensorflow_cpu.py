@@ -7,8 +7,8 @@ from keras import ops
 
 from kerasdiffusion.compute import backend, operations, tensorflow_cpu
 from kerasdiffusion.models.layers import GroupNorm, Upsample
+from tests.compute.test_backend import attended
 from tests.models.test_layers import grouped
-from tests.test_backend import attended
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="these are TensorFlow's kernels"

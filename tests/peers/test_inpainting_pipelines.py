@@ -9,8 +9,8 @@ import pytest
 from kerasdiffusion import Control
 from tests.peers.test_control_networks import random_peer
 from tests.peers.test_pipelines import CASES, SD15
-from tests.test_inpainting import MASK
-from tests.test_picture_tasks import APPLE, PICTURE
+from tests.tasks.test_image_to_image import APPLE, PICTURE
+from tests.tasks.test_inpainting import MASK
 from tests.tiny import TINY, tiny_model
 
 diffusers = pytest.importorskip("diffusers")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.test_picture_tasks import APPLE, PICTURE, paint
+from tests.tasks.test_image_to_image import APPLE, PICTURE, paint
 from tests.tiny import TINY, tiny_model
 
 diffusers = pytest.importorskip("diffusers")

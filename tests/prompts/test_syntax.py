@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kerasdiffusion.prompts import BREAK, Span, compose, parse, schedule
+from kerasdiffusion.prompts.syntax import parse_text
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "a1111.json").read_text("utf-8"))
@@ -20,7 +21,7 @@ def pairs(spans):
 def test_240_prompts_are_parsed_as_a1111_does():
     assert len(CASES) == 240
     for case in CASES:
-        assert pairs(parse(case["prompt"])) == case["spans"], case["prompt"]
+        assert pairs(parse_text(case["prompt"])) == case["spans"], case["prompt"]
     prompts = [case["prompt"] for case in CASES]
     assert max(len(prompt.split()) for prompt in prompts) >= 1000
     for sign in ("(", "[", "\\(", "BREAK", "猫"):

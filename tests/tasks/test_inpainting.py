@@ -14,9 +14,9 @@ from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.pictures.regions import Box, enlarged
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.samplers import SAMPLERS
-from tests.test_control import CONFIG, lively_network, wide
-from tests.test_picture_tasks import APPLE, PICTURE
-from tests.test_pictures import bomb
+from tests.networks.test_control import CONFIG, lively_network, wide
+from tests.pictures.test_read import bomb
+from tests.tasks.test_image_to_image import APPLE, PICTURE
 from tests.tiny import TINY, tiny_model
 
 MASK = np.zeros((32, 32), np.uint8)

@@ -7,7 +7,7 @@ from keras import ops
 from safetensors.numpy import save_file
 
 from kerasdiffusion.weights.base import WeightsError
-from tests.test_stable_diffusion import CATS, assert_differ, compiled, paint
+from tests.tasks.test_stable_diffusion import CATS, assert_differ, compiled, paint
 from tests.tiny import tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.every_backend
@@ -148,3 +148,20 @@ def test_attention_hides_what_is_not_seen():
     exp = np.where(allowed, np.exp(scores), 0.0)
     expected = np.einsum("bhqk,bkhd->bqhd", exp / exp.sum(-1, keepdims=True), value)
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_tags_and_remarks_do_not_reach_the_text_encoder(tiny):
+    with pytest.warns(UserWarning, match="not followed: <lora:x:0.8>"):
+        tagged = tiny.encode_text("two cats<lora:x:0.8>")
+    assert (tagged == tiny.encode_text("two cats")).all()
+    with pytest.warns(UserWarning, match="Taken out of the prompt: # a dog"):
+        painted = paint(tiny, "two cats # a dog", negative_prompt="red # blue")
+    assert (painted == paint(tiny, "two cats", negative_prompt="red")).all()
+    literal = tiny.encode_text("two cats<lora:x:1>", prompt_weighting="none")
+    assert literal.shape[1] > tagged.shape[1]
+
+
+def test_a_tag_in_a_negative_prompt_is_text_as_in_a1111(tiny):
+    with pytest.warns(UserWarning, match="A tag in a negative prompt"):
+        painted = paint(tiny, "two cats", negative_prompt="red <lora:blue:1>")
+    assert_differ(painted, paint(tiny, "two cats", negative_prompt="red "))

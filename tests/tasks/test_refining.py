@@ -6,7 +6,7 @@ Against diffusers' refiner: `tests/peers/test_family_pipelines.py`.
 import numpy as np
 import pytest
 
-from tests.test_stable_diffusion import (
+from tests.tasks.test_stable_diffusion import (
     assert_close,
     assert_differ,
     final_latents,

@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 from safetensors.numpy import save_file
 
-from tests.test_prompting import LONG
-from tests.test_stable_diffusion import CATS, paint
+from tests.tasks.test_prompting import LONG
+from tests.tasks.test_stable_diffusion import CATS, paint
 from tests.tiny import TINY_SDXL, tiny_model, tiny_tokenizer
 
 

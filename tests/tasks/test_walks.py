@@ -9,7 +9,7 @@ from kerasdiffusion import Control
 from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.tasks.walks import mix, positions
-from tests.test_control import CONFIG
+from tests.networks.test_control import CONFIG
 from tests.tiny import TINY_SDXL, enliven, tiny_model
 
 APPLE, CATS, DARK = "a red apple", "two cats", "dark"
