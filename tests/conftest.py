@@ -8,6 +8,9 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERASDIFFUSION_COMPILE_CACHE", "off")
+# A small font of the repository's own: the whole one need not be installed.
+SMALL_FONT = Path(__file__).parent / "datasets/data/NotoColorEmoji-starter.ttf"
+os.environ.setdefault("KERASDIFFUSION_EMOJI_FONT", str(SMALL_FONT))
 # The networks are tiny, and two frameworks in one process each have a pool of threads:
 # idle ones must not spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,7 +7,7 @@ from kerasdiffusion.datasets.emoji import FONT_VARIABLE, find, glyph, table
 
 @pytest.fixture(scope="module")
 def font():
-    # No skip: without the font this fails with the message on how to install it.
+    """The small one beside these tests, or what the variable names."""
     return find_font()
 
 
@@ -46,6 +46,16 @@ def test_colour_is_premultiplied_and_cropped(font):
 
 def test_sequences_are_one_picture(font):
     assert glyph(find("black cat").emoji, font).shape[1] <= 136
+
+
+def test_the_whole_font_has_a_picture_for_every_object(monkeypatch):
+    monkeypatch.delenv(FONT_VARIABLE)
+    try:
+        whole = find_font()
+    except FileNotFoundError:
+        pytest.skip("the whole font, Noto Color Emoji, is not installed")
+    for thing in table().values():
+        assert glyph(thing.emoji, whole)[..., 3].any(), thing.name
 
 
 def test_the_font_is_taken_from_the_variable(font, monkeypatch, tmp_path):
