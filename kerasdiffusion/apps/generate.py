@@ -12,6 +12,7 @@ from kerasdiffusion._version import __version__
 from kerasdiffusion.apps import flags, load, options, tasks
 from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
 from kerasdiffusion.presets.named import PRESETS, find_preset
+from kerasdiffusion.storage.places import expand_user
 
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
@@ -213,7 +214,7 @@ def _model_name(preset: str) -> str:
     """A preset's or a hub model's name; of a path, what it ends in."""
     if preset in PRESETS or "://" in preset:
         return preset.partition("://")[2] or preset
-    path = Path(preset).expanduser().resolve()
+    path = expand_user(preset).resolve()
     return path.name if path.is_dir() else path.stem
 
 

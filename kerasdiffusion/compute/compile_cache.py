@@ -18,9 +18,11 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import stat
 import sys
+import warnings
 from pathlib import Path
+
+from kerasdiffusion.storage.places import expand_user, make_private, user_caches
 
 SWITCH = "KERASDIFFUSION_COMPILE_CACHE"
 OFF = ("off", "0", "no", "false")
@@ -37,33 +39,37 @@ def keep_programs(backend: str) -> Path | None:
     Returns:
         The folder, or `None` where nothing is kept: by the switch, because the user has
         set the backend's own cache, or because there is no folder to write to that is
-        the user's alone. (Who can write there can have a program run.)
+        the user's alone, with its parents. (Who can write there can have a program
+        run.)
     """
     if os.environ.get(SWITCH, "").strip().lower() in OFF:
         return None
     use = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[backend]
     path = folder(backend)
-    return path if _is_ours(path) and use(path) else None
+    if path is None or not make_private(path):
+        return None
+    return path if use(path) else None
 
 
-def folder(backend: str) -> Path:
-    """Where the programs of a backend lie: of its version and this processor."""
+def folder(backend: str) -> Path | None:
+    """Where the programs of a backend lie: of its version and this processor.
+
+    `None` where the user has no home, or the switch names nobody's.
+    """
     root = os.environ.get(SWITCH, "").strip()
     if root:
-        root = Path(root).expanduser()
+        try:
+            root = Path(os.path.abspath(expand_user(root)))
+        except ValueError as error:
+            warnings.warn(f"No programs are kept: {SWITCH}: {error}", stacklevel=3)
+            return None
     else:
-        root = Path(_user_caches(), "kerasdiffusion", "compiled")
+        root = user_caches()
+        if root is None:
+            return None
+        root = root / "kerasdiffusion" / "compiled"
     version = importlib.metadata.version(backend)
     return root / f"{backend}-{version}-{_processor()}"
-
-
-def _user_caches() -> Path:
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"])
-    if sys.platform == "win32" and os.environ.get("LOCALAPPDATA"):
-        return Path(os.environ["LOCALAPPDATA"])
-    home = Path(os.path.expanduser("~"))
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
 
 
 def _processor() -> str:
@@ -77,21 +83,6 @@ def _processor() -> str:
             for name in named
         ]
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether the folder is there, or can be made, and nobody else writes to it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = path.stat()
-    except OSError:
-        return False
-    if not os.access(path, os.W_OK | os.X_OK):
-        return False
-    if not hasattr(os, "getuid"):
-        return True
-    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return found.st_uid == os.getuid() and not others
 
 
 def _jax(path: Path) -> bool:

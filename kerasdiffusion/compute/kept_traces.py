@@ -18,18 +18,34 @@ import hashlib
 import json
 import os
 import platform
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kerasdiffusion.compute import compile_cache, repeats
 from kerasdiffusion.compute.fingerprints import loaded_code, settings
+from kerasdiffusion.storage.reading import parse_json, read_bounded
+from kerasdiffusion.storage.whole import write_whole
 
 ENDING = ".trace"
 #: Files of a folder, of which those that were not used for longest give way.
 MOST = 200
+_NAMED: dict[str, type] = {}
+
+
+def named(kind: type) -> type:
+    """Lets kept traces give a named tuple: a file calls nothing but these.
+
+    Args:
+        kind: A `NamedTuple` of tensors; also for use as a decorator.
+
+    Returns:
+        The same.
+    """
+    _NAMED[kind.__qualname__] = kind
+    return kind
 
 
 def kept(
@@ -222,12 +238,28 @@ def write(concrete, skeleton, captures: list[int], path: Path) -> None:
             }
         ).encode()
         body = head + b"\n" + body
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-        part.replace(path)
-        kept = sorted(path.parent.glob(f"*{ENDING}"), key=lambda x: x.stat().st_mtime)
-        for old in kept[:-MOST]:
-            old.unlink(missing_ok=True)
+        content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+        write_whole(path, content, overwrite=True)
+        give_way(path)
+
+
+def give_way(new: Path) -> None:
+    """Removes what was not used for longest, where there are too many.
+
+    Args:
+        new: What was written just now, which stays. A clock that was set back makes
+            others look younger than now: they are taken to be the oldest.
+    """
+    now = time.time()
+
+    def used(path: Path) -> float:
+        when = path.stat().st_mtime
+        return when if when <= now + 60 else 0.0
+
+    kept = [each for each in new.parent.glob(f"*{ENDING}") if each != new]
+    kept.sort(key=used)
+    for old in kept[: max(0, len(kept) + 1 - MOST)]:
+        old.unlink(missing_ok=True)
 
 
 def _spelled(skeleton):
@@ -242,7 +274,9 @@ def _spelled(skeleton):
         return parts
     if kind is tuple:
         return {"tuple": parts}
-    return {"named": parts, "type": [kind.__module__, kind.__name__]}
+    if _NAMED.get(kind.__qualname__) is not kind:
+        raise TypeError(f"A kept structure must be registered. Received: {kind}")
+    return {"named": parts, "type": kind.__qualname__}
 
 
 def _read_out(spelled):
@@ -254,8 +288,7 @@ def _read_out(spelled):
         return {key: _read_out(each) for key, each in spelled["dict"]}
     if "tuple" in spelled:
         return tuple(_read_out(each) for each in spelled["tuple"])
-    module, name = spelled["type"]
-    return getattr(sys.modules[module], name)(*map(_read_out, spelled["named"]))
+    return _NAMED[spelled["type"]](*map(_read_out, spelled["named"]))
 
 
 def _rename(functions: Iterable, prefix: str) -> None:
@@ -280,8 +313,8 @@ def read(path: Path, variables: Sequence, call: Callable) -> Callable | None:
         call: Takes the function's name, tensors and how many it gives.
     """
     try:
-        checksum, _, body = path.read_bytes().partition(b"\n")
-    except OSError:
+        checksum, _, body = read_bounded(path, "trace").partition(b"\n")
+    except (OSError, ValueError):
         return None
     if hashlib.sha256(body).hexdigest().encode() != checksum:
         with contextlib.suppress(OSError):
@@ -301,7 +334,7 @@ def _restored(body: bytes, variables: Sequence, call: Callable) -> Callable:
     from tensorflow.python.eager import context
 
     head, _, graph = body.partition(b"\n")
-    head, here = json.loads(head), context.context()
+    head, here = parse_json(head, "a trace"), context.context()
     for function in FunctionDefLibrary.FromString(graph).function:
         if not here.has_function(function.signature.name):
             here.add_function_def(function)

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
+from kerasdiffusion.storage.places import expand_user
+
 TABLE = Path(__file__).parent.parent / "assets" / "emoji_names.json"
 FONT_VARIABLE = "KERASDIFFUSION_EMOJI_FONT"
 FONT_PATHS = (
@@ -96,7 +98,10 @@ def find_font(path: str | os.PathLike | None = None) -> Path:
 def _find_font(given: str) -> Path:
     places = [given] if given else FONT_PATHS
     for place in places:
-        found = Path(place).expanduser()
+        try:
+            found = expand_user(place)
+        except ValueError:
+            continue  # of a user without a home
         if found.is_file():
             return found
     raise FileNotFoundError(

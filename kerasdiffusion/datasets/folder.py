@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from kerasdiffusion.storage.places import expand_user
+
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 METADATA = ("metadata.jsonl", "metadata.csv")
 _COLUMNS = ("text", "caption")
@@ -62,7 +64,7 @@ class FolderDataset:
         caption: str | None = None,
         seed: int | None = 0,
     ):
-        self.path = Path(path).expanduser()
+        self.path = expand_user(path)
         if image_size < 1:
             raise ValueError(
                 f"`image_size` must be 1 pixel or more. Received: {image_size}"

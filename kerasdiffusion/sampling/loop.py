@@ -9,9 +9,11 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion.compute.backend import while_loop
+from kerasdiffusion.compute.kept_traces import named
 from kerasdiffusion.sampling.table import COLUMNS, HISTORY, STATES
 
 
+@named
 class Carry(NamedTuple):
     """What passes from row to row.
 

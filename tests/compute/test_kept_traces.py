@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.compute import compile_cache
-from kerasdiffusion.compute.kept_traces import ENDING, KeptTraces
+from kerasdiffusion.compute import compile_cache, kept_traces
+from kerasdiffusion.compute.kept_traces import ENDING, KeptTraces, named
 from tests.tiny import TEXTS, tiny_model
 
 if keras.backend.backend() == "tensorflow":
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="they are TensorFlow's"
 )
 ROOT = Path(__file__).parents[2]
-Pair = namedtuple("Pair", "first second")
+Pair = named(namedtuple("Pair", "first second"))
 # What a model paints and how often its programs were traced in Python or read.
 PAINT = """
 from kerasdiffusion.compute import operations
@@ -217,6 +218,40 @@ def test_a_folder_does_not_grow_for_ever(tmp_path, monkeypatch):
         traced(tmp_path, make_dense(), np.ones((n, 3), "float32"))
         os.utime(max(files(tmp_path), key=os.path.getmtime), (n, n))
     assert len(files(tmp_path)) == 3
+
+
+def test_a_file_has_nothing_called_but_registered_tuples(tmp_path):
+    """Not what is imported here, though the file names it and its sum is right."""
+    Other = namedtuple("Other", "first")
+    for _ in range(2):
+        found, was_traced = traced(tmp_path, make_dense(), X, function=Other)
+        assert was_traced and type(found) is Other and not files(tmp_path)
+    for kind in (["os", "system"], "system", "Pair.__init__", ["__main__", "Pair"], {}):
+        with pytest.raises((KeyError, TypeError)):
+            kept_traces._read_out({"named": ["true"], "type": kind})
+
+
+def test_a_clock_that_was_set_back_makes_nothing_the_oldest(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_traces, "MOST", 3)
+    ahead = time.time() + 10**6
+    for name in "abc":
+        path = tmp_path / f"{name}{ENDING}"
+        path.touch()
+        os.utime(path, (ahead, ahead))
+    for name in "def":
+        path = tmp_path / f"{name}{ENDING}"
+        path.touch()
+        kept_traces.give_way(path)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["d", "e", "f"]
+
+
+def test_a_full_disk_leaves_no_part(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert traced(tmp_path, make_dense(), X)[1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_is_gone_leaves_no_graph():
