@@ -50,6 +50,26 @@ def make_parts(
     return parts
 
 
+def precision_of(part: str, config: ModelConfig, precision: str) -> str:
+    """The dtype policy of one part: float32 for an autoencoder beyond float16.
+
+    As in diffusers' pipelines of SDXL and of the upscaler; its others pass by what the
+    autoencoder says.
+
+    Args:
+        part: Its name.
+        config: What the model is made of.
+        precision: The model's dtype policy.
+    """
+    network = config.diffusion_model
+    heeded = network.vector_width > 0 or network.noise_levels > 0
+    own = getattr(config, PARTS[part][1])
+    if heeded and getattr(own, "force_upcast", False):
+        if keras.DTypePolicy(precision).compute_dtype == "float16":
+            return "float32"
+    return precision
+
+
 def make_networks(
     config: ModelConfig, names, precision: str, sources: Mapping[str, object]
 ) -> dict:
@@ -61,7 +81,8 @@ def make_networks(
         network = TINY[part] if is_tiny else PARTS[part][0]
         is_read = sources[part] is not None
         with memory.collector_paused(), backend.empty_weights(is_read):
-            parts[part] = network(own, dtype=precision, name=part)
+            dtype = precision_of(part, config, precision)
+            parts[part] = network(own, dtype=dtype, name=part)
     return parts
 
 

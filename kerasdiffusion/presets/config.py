@@ -215,6 +215,8 @@ class AutoencoderConfig:
         latents_mean: What is taken away from each channel ahead of that; nothing if
             empty.
         latents_std: What each channel is divided by; nothing if empty.
+        force_upcast: Whether values inside are beyond float16's, so that it computes in
+            float32 where the model computes in float16: SDXL's published one.
     """
 
     image_channels: int = 3
@@ -225,6 +227,7 @@ class AutoencoderConfig:
     scale_factor: float = 0.18215
     latents_mean: tuple[float, ...] = ()
     latents_std: tuple[float, ...] = ()
+    force_upcast: bool = False
 
     @property
     def downsampling(self) -> int:

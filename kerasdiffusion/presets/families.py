@@ -56,7 +56,9 @@ UPSCALER = SD2_BASE.replace(
         only_cross_attention=(False, True, True, False),
         noise_levels=1000,
     ),
-    autoencoder=AutoencoderConfig(block_widths=(128, 256, 512), scale_factor=0.08333),
+    autoencoder=AutoencoderConfig(
+        block_widths=(128, 256, 512), scale_factor=0.08333, force_upcast=True
+    ),
     schedule=replace(LINEAR_TO_002, prediction_type="v_prediction"),
     low_res_schedule=LINEAR_TO_002,
     generation=GenerationConfig(512, 512, "ddim", 75, 9.0),
@@ -74,7 +76,7 @@ BIG_G = TextEncoderConfig(
     final_norm=False,
     projection_width=1280,
 )
-XL_AUTOENCODER = AutoencoderConfig(scale_factor=0.13025)
+XL_AUTOENCODER = AutoencoderConfig(scale_factor=0.13025, force_upcast=True)
 XL_SCHEDULE = ScheduleConfig(align_your_steps="sdxl")
 SDXL = ModelConfig(
     text_encoder=VIT_L_PENULTIMATE,

@@ -46,7 +46,7 @@ SCHEDULER_FIXED = {
 }
 
 # Fields that do not change what the trained network is: training, precision, sampling.
-VAE_FREE = {"force_upcast", "sample_size"}
+VAE_FREE = {"sample_size"}
 SCHEDULERS = (
     "DDIMScheduler DDPMScheduler PNDMScheduler LMSDiscreteScheduler "
     "EulerDiscreteScheduler EulerAncestralDiscreteScheduler HeunDiscreteScheduler "
@@ -64,11 +64,12 @@ ENDS_AT_ONE = ("DDIMScheduler", "LCMScheduler", "TCDScheduler")
 
 
 def vae_from_json(
-    values: Mapping, where: str = "vae"
+    values: Mapping, where: str = "vae", force_upcast: bool = False
 ) -> AutoencoderConfig | TinyAutoencoderConfig:
     """The autoencoder that diffusers' `vae/config.json` describes.
 
-    Arguments, result and errors are those of `unet_from_json`.
+    `force_upcast` is what counts where the file does not say it. The other arguments,
+    the result and the errors are those of `unet_from_json`.
     """
     fields = Fields(values, where)
     if values.get("_class_name") == "AutoencoderTiny":
@@ -94,6 +95,7 @@ def vae_from_json(
         scale_factor=fields.take("scaling_factor", 0.18215),
         latents_mean=_per_channel(fields, "latents_mean"),
         latents_std=_per_channel(fields, "latents_std"),
+        force_upcast=_bool(fields, "force_upcast", force_upcast),
     )
     fields.finish(VAE_FIXED, VAE_FREE)
     return config
@@ -106,6 +108,13 @@ def _per_channel(fields: Fields, name: str) -> tuple[float, ...]:
     if not isinstance(values, (list, tuple)) or len(values) not in (0, channels):
         fields.refuse(name, values)
     return tuple(map(float, values))
+
+
+def _bool(fields: Fields, name: str, default: bool) -> bool:
+    value = fields.take(name, default)
+    if not isinstance(value, bool):
+        fields.refuse(name, value)
+    return value
 
 
 def _tiny_vae(fields: Fields) -> TinyAutoencoderConfig:
@@ -128,7 +137,9 @@ def _tiny_vae(fields: Fields) -> TinyAutoencoderConfig:
         decoder_blocks=decoder,
         scale_factor=float(fields.take("scaling_factor", 1.0)),
     )
-    fields.finish(TINY_VAE_FIXED, VAE_FREE | {"latent_magnitude", "latent_shift"})
+    fields.finish(
+        TINY_VAE_FIXED, VAE_FREE | {"force_upcast", "latent_magnitude", "latent_shift"}
+    )
     return config
 
 
@@ -162,6 +173,7 @@ def vae_to_json(
         "act_fn": "silu",
         "block_out_channels": list(config.block_widths),
         "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "force_upcast": config.force_upcast,
         "in_channels": config.image_channels,
         "latent_channels": config.latent_channels,
         "layers_per_block": config.blocks_per_level,

@@ -379,6 +379,7 @@ def _autoencoder(file: TensorFile, is_xl: bool) -> AutoencoderConfig:
         block_widths=widths,
         blocks_per_level=shapes.count("decoder.up.0.block.{}.") - 1,
         scale_factor=family.scale_factor,
+        force_upcast=family.force_upcast,
         **channels,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,7 +84,9 @@ def read_folder(folder: str | Path) -> ModelConfig:
 
     unet_json = read_json(folder / "unet" / "config.json")
     network = unet_from_json(unet_json, str(folder / "unet/config.json"))
-    autoencoder = part("vae", vae_from_json)
+    # What diffusers takes where the file does not say, and heeds in these families.
+    upcasts = network.vector_width > 0 or network.noise_levels > 0
+    autoencoder = part("vae", functools.partial(vae_from_json, force_upcast=upcasts))
     schedules = {}
     for name in ("scheduler", "low_res_scheduler"):
         if (folder / name).is_dir():

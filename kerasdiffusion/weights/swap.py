@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -85,6 +86,9 @@ def read_part(field: str, source, own):
     if path.is_dir():
         for place in (path / name, path):
             if (place / "config.json").is_file():
+                if field == "autoencoder":  # what it does not say is the family's
+                    upcasts = getattr(own, "force_upcast", False)
+                    convert = functools.partial(convert, force_upcast=upcasts)
                 found = convert(read_json(place / "config.json"), str(place))
                 return _like(found, own)
         raise WeightsError(

@@ -187,12 +187,21 @@ def test_names_the_field_that_it_cannot_represent(convert, values, field):
     [
         (unet_from_json, {"class_embed_type": None, "upcast_attention": True}),
         (unet_from_json, {"field_of_next_year": None, "dual_cross_attention": False}),
-        (vae_from_json, {"force_upcast": True, "mid_block_add_attention": True}),
+        (vae_from_json, {"mid_block_add_attention": True}),
         (schedule_from_json, {"use_karras_sigmas": True, "solver_order": 2}),
     ],
 )
 def test_takes_fields_at_the_value_that_it_is_built_for(convert, values):
     assert convert(values) == convert({})
+
+
+def test_whether_float16_holds_the_autoencoders_values():
+    assert vae_from_json({"force_upcast": True}).force_upcast
+    assert not vae_from_json({}).force_upcast
+    assert vae_from_json({}, force_upcast=True).force_upcast  # the family's
+    assert not vae_from_json({"force_upcast": False}, force_upcast=True).force_upcast
+    with pytest.raises(WeightsError, match="force_upcast.*not supported.*in some/file"):
+        vae_from_json({"force_upcast": "yes"}, "some/file")
 
 
 def test_the_offset_of_steps_is_what_diffusers_pipelines_make_it():
@@ -222,6 +231,7 @@ def test_empty_files_have_the_defaults_of_diffusers():
                 heads=(5, 10, 20),
             ),
         ),
+        (vae_to_json, vae_from_json, AutoencoderConfig(force_upcast=True)),
         (vae_to_json, vae_from_json, AutoencoderConfig(scale_factor=0.13025)),
         (vae_to_json, vae_from_json, TinyAutoencoderConfig(width=32)),
         (schedule_to_json, schedule_from_json, ScheduleConfig(zero_terminal_snr=True)),
