@@ -10,6 +10,7 @@ import numpy as np
 from kerasdiffusion.prompts.chunks import Chunk, LearnedWords, chunks, empty_chunk
 from kerasdiffusion.prompts.syntax import Span, parse_text
 from kerasdiffusion.prompts.weighting import blend_from_empty, scale_and_restore_mean
+from kerasdiffusion.storage.bounds import check_bound
 
 
 @dataclass
@@ -41,11 +42,16 @@ class Encoder:
             float32 of shape `(texts, chunks * context_length, width)`, all padded to
             the longest by empty chunks; and the pooled text of their first chunks,
             `(texts, width)`, or `None`.
+
+        Raises:
+            ValueError: If the texts are over a limit.
         """
         literal = self.weighting == "none"
         spans = [[Span(text, 1.0)] if literal else parse_text(text) for text in texts]
         rows = [chunks(each, self.tokenizer, self.learned) for each in spans]
         count = max(map(len, rows))
+        check_bound("prompt_chunks", count, texts[0])
+        check_bound("prompt_stages", count * len(texts), texts[0])
         empty = empty_chunk(self.tokenizer)
         rows = [row + [empty] * (count - len(row)) for row in rows]
         if self.weighting == "compel":

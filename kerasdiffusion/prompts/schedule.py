@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kerasdiffusion.prompts.limits import check_length, check_nesting
+
 # The text between signs, where a backslash takes the next character along.
 _PIECES = re.compile(r"(?:[^\\\[\]():|]|\\.)+|[\[\]():|]")
 _NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
@@ -80,11 +82,15 @@ def schedule(prompt: str, num_steps: int) -> list[Stage]:
     Returns:
         At least one `Stage`, by their steps; the last one's is `num_steps`.
 
+    Raises:
+        ValueError: If the prompt is over a limit (`prompts.limits`).
+
     Example:
 
     >>> schedule("a [red:green:0.5] apple", 10)
     [Stage(last=5, text='a red apple'), Stage(last=10, text='a green apple')]
     """
+    check_length(prompt)
     try:
         items = _read(prompt)
     except _NotOfTheGrammar:
@@ -129,6 +135,7 @@ def _read(prompt: str) -> list:
         end, piece = match.end(), match.group()
         if piece in ("[", "("):
             frames.append(_Frame(piece))
+            check_nesting(len(frames), prompt)
         elif piece in (":", "|") and frames:
             frames[-1].parts.append([])
             frames[-1].between.append(piece)

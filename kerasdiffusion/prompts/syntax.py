@@ -18,16 +18,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from kerasdiffusion.prompts.limits import check_length, check_nesting, check_weight
 from kerasdiffusion.prompts.tags import split_tags
+from kerasdiffusion.storage.bounds import check_bound, shown
 
 STRONGER = 1.1
 WEAKER = 1 / 1.1
 
 # An escape, a lone backslash, a weight with its bracket, one sign, or text.
 _PIECES = re.compile(r"\\[()\[\]\\]|\\|:\s*([+-]?[.\d]+)\s*\)|[()\[\]:]|[^\\()\[\]:]+")
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 _AND = re.compile(r"\bAND\b")
-_SHARE = re.compile(r"(.*?)(?:\s*:\s*([-+]?(?:\d+\.?|\d*\.\d+)))?\s*", re.DOTALL)
+_SHARE = re.compile(r"[-+]?(?:\d+\.?|\d*\.\d+)")
 
 
 class Span(NamedTuple):
@@ -57,7 +59,8 @@ def parse(prompt: str) -> list[Span]:
         a weight, `BREAK` is multiplied too and so is a word (as in A1111).
 
     Raises:
-        ValueError: If a weight is no number, as in `(word:1.2.3)`.
+        ValueError: If a weight is no number, as in `(word:1.2.3)`, or the prompt is
+            over a limit (`prompts.limits`).
 
     Example:
 
@@ -69,6 +72,7 @@ def parse(prompt: str) -> list[Span]:
 
 def parse_text(prompt: str) -> list[Span]:
     """As `parse`, of a prompt whose tags and remarks are taken out, or are text."""
+    check_length(prompt)
     texts: list[str] = []
     weights: list[float] = []
     opened: dict[str, list[int]] = {"(": [], "[": []}
@@ -87,6 +91,7 @@ def parse_text(prompt: str) -> list[Span]:
             add(piece[1:])
         elif piece in opened:
             opened[piece].append(len(texts))
+            check_nesting(len(opened["("]) + len(opened["["]), prompt)
         elif weight is not None and opened["("]:
             multiply(opened["("].pop(), _number(weight, prompt))
         elif piece == ")" and opened["("]:
@@ -94,15 +99,18 @@ def parse_text(prompt: str) -> list[Span]:
         elif piece == "]" and opened["["]:
             multiply(opened["["].pop(), WEAKER)
         else:
+            # The space beside BREAK is part of it.
             first, *others = _BREAK.split(piece)
-            add(first)
-            for part in others:
+            add(first.rstrip() if others else first)
+            for i, part in enumerate(others, 1):
                 add(*BREAK)
-                add(part)
+                add(part.lstrip() if i == len(others) else part.strip())
     for start in opened["("]:
         multiply(start, STRONGER)
     for start in opened["["]:
         multiply(start, WEAKER)
+    for text, weight in zip(texts, weights, strict=True):
+        check_weight(weight, text, prompt)
     return _merged(texts, weights)
 
 
@@ -112,7 +120,7 @@ def _number(weight: str, prompt: str) -> float:
     except ValueError:
         raise ValueError(
             f"A weight in a prompt must be a number, as in (word:1.2). "
-            f"Received: {weight!r} in {prompt!r}"
+            f"Received: {shown(weight)} in {shown(prompt)}"
         ) from None
 
 
@@ -140,6 +148,9 @@ def compose(prompt: str) -> list[Span]:
     Returns:
         At least one `Span`.
 
+    Raises:
+        ValueError: If the prompt is over a limit (`prompts.limits`).
+
     Example:
 
     >>> compose("a cat AND a dog :0.5")
@@ -149,10 +160,18 @@ def compose(prompt: str) -> list[Span]:
         Liu et al. 2022, "Compositional Visual Generation with Composable Diffusion
         Models"; A1111's `get_multicond_prompt_list`.
     """
-    parts, spans = _AND.split(prompt), []
+    check_length(prompt)
+    parts = _AND.split(prompt)
     if len(parts) == 1:
         return [Span(prompt, 1.0)]
-    for part in parts:
-        text, weight = _SHARE.fullmatch(part).groups()
-        spans.append(Span(text, 1.0 if weight is None else float(weight)))
-    return spans
+    check_bound("prompt_branches", len(parts), prompt)
+    return [_shared(part, prompt) for part in parts]
+
+
+def _shared(part: str, prompt: str) -> Span:
+    """One of what `AND` joins, and its share; the space behind each is nothing."""
+    text, colon, number = part.rpartition(":")
+    if colon and _SHARE.fullmatch(number := number.strip()):
+        text = text.rstrip()
+        return Span(text, check_weight(float(number), text, prompt))
+    return Span(part.rstrip(), 1.0)

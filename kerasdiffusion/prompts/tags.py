@@ -2,7 +2,7 @@
 
 | written | means |
 | --- | --- |
-| `<lora:name:0.8>`, `<lyco:name>`, `<hypernet:name:1>` | an adapter, and how much of it |
+| `<lora:name:0.8>`, `<lyco:name>`, `<hypernet:name>` | an adapter, how much of it |
 | `# and the rest of the line` | nothing: a remark |
 
 Both are taken out ahead of all else, so a tag may stand inside of brackets, and no

@@ -11,20 +11,24 @@ import numpy as np
 
 from kerasdiffusion.compute import backend
 from kerasdiffusion.presets.config import ModelConfig
+from kerasdiffusion.prompts.given import texts
+from kerasdiffusion.prompts.limits import check_length
 from kerasdiffusion.prompts.weighting import WEIGHTINGS
+from kerasdiffusion.storage.bounds import shown
 
 
 def check_prompts(prompts, name: str = "prompt", width: int | None = None) -> list:
     """One prompt or several as a list of strings, or of contexts.
 
     Args:
-        prompts: A string or a list of them. Where `width` is given, also what
-            `encode_text` gives, or a list that holds such.
+        prompts: A string, or a list or an array of them. Where `width` is given, also
+            what `encode_text` gives, or a list that holds such.
         name: The argument, for messages.
         width: Channels of a context.
     """
-    if isinstance(prompts, (list, tuple)):
-        listed = list(prompts)
+    given, prompts = prompts, texts(prompts, name)
+    if isinstance(prompts, list):
+        listed = prompts
     elif width is None or isinstance(prompts, str) or not hasattr(prompts, "shape"):
         listed = [prompts]
     else:
@@ -40,10 +44,13 @@ def check_prompts(prompts, name: str = "prompt", width: int | None = None) -> li
         what = "" if width is None else ", or what `encode_text` gives"
         raise TypeError(
             f"`{name}` must be a string or a list of strings{what}. "
-            f"Received: {prompts!r}"
+            f"Received: {shown(given)}"
         )
     if not listed:
-        raise ValueError(f"`{name}` must not be an empty list. Received: {prompts!r}")
+        raise ValueError(f"`{name}` must not be an empty list. Received: {given!r}")
+    for prompt in listed:
+        if isinstance(prompt, str):
+            check_length(prompt, name)
     return listed
 
 

@@ -31,6 +31,12 @@ BOUNDS: dict[str, Bound] = {
     "json_values": Bound(2**20, "lists and objects", "A JSON text"),
     "trace": Bound(2**30, "bytes", "A kept trace"),
     "json_digits": Bound(300, "digits", "A number of a JSON text"),
+    "prompt_characters": Bound(2**16, "characters", "A prompt"),
+    "prompt_brackets": Bound(200, "brackets open at once", "A prompt"),
+    "prompt_branches": Bound(64, "parts that AND joins", "A prompt"),
+    "prompt_chunks": Bound(100, "chunks of tokens", "A prompt"),
+    "prompt_stages": Bound(2**12, "chunks of tokens", "A prompt with all its stages"),
+    "prompt_weight": Bound(10**6, "times", "A weight or a share in a prompt"),
 }
 
 

@@ -70,13 +70,8 @@ def test_a_construct_before_a_stray_bracket_is_one():
     assert pairs(schedule("[a:b:3](", 10)) == [[3, "a("], [10, "b("]]
 
 
-def test_hostile_prompts_take_no_time():
-    deep = "[" * 20000 + "a" + ":b:3]" * 20000
-    assert schedule(deep, 10)[-1].text == "b"
-    assert len(parse("(" * 20000 + "a")) == 1
-    assert schedule("[" * 50000, 10)[0].text == "[" * 50000
+def test_a_number_of_steps_may_be_infinite():
     assert schedule("[a:b:1e999]", 10) == schedule("[a:b:10]", 10)
-    assert compose("a" + " " * 3000 + "b")[0].weight == 1.0
 
 
 def test_the_parser_needs_no_framework():
