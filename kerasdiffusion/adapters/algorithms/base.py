@@ -1,0 +1,114 @@
+"""What every algorithm gives: a change of one tensor of one module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+#: Above this, alpha over rank is no scale that anyone trained with.
+MOST_SCALE = 1e6
+
+
+class Unfit(ValueError):
+    """Tensors that make no change, or one of another module's size."""
+
+
+class Change:
+    """How one tensor of a module is changed, in PyTorch's order of dimensions.
+
+    Attributes:
+        kind: The algorithm's name.
+        leaf: Which tensor of the module, `"weight"` or `"bias"`.
+        rank: The inner width, where there is one.
+        scale: What alpha and the rank make of it.
+    """
+
+    kind = ""
+    leaf = "weight"
+    rank: int | None = None
+    scale: float = 1.0
+
+    def difference(
+        self, base: Mapping[str, np.ndarray], strength: float = 1.0
+    ) -> np.ndarray:
+        """What is added to the tensor.
+
+        Args:
+            base: The module's own tensors, float32, by leaf; kinds that add something
+                of their own read none of them.
+            strength: The weight at which the change is used; 0 is none of it.
+
+        Returns:
+            float32 array of the tensor's shape.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a file has for one module, and what the module is like.
+
+    Args:
+        tensors: float32 arrays by slot, see `suffixes`.
+        shapes: The module's own shapes by leaf.
+        alpha: The file's, or its settings'; `None` where nothing is said.
+        rank: The rank that the settings state, for kinds whose tensors do not.
+        rank_stabilized: Whether the scale is alpha over the root of the rank.
+        settings: Of PEFT's `adapter_config.json`.
+        module: The module's canonical name.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    shapes: Mapping[str, Shape]
+    alpha: float | None = None
+    rank: int | None = None
+    rank_stabilized: bool = False
+    settings: Mapping = field(default_factory=dict)
+    module: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the module's weight."""
+        return self.shapes["weight"]
+
+    def flat(self, slot: str) -> np.ndarray:
+        """A tensor as a matrix: what is behind its first axis in one."""
+        return matrix(self.tensors[slot])
+
+    def scale(self, rank: int) -> float:
+        """Alpha over the rank; 1 where there is no alpha."""
+        if self.alpha is None:
+            return 1.0
+        scale = self.alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
+        if not math.isfinite(scale) or abs(scale) > MOST_SCALE:
+            raise Unfit(
+                f"alpha over rank must be a number of at most {MOST_SCALE:g}; it is "
+                f"{self.alpha:g} over {rank}"
+            )
+        return scale
+
+
+def matrix(values: np.ndarray) -> np.ndarray:
+    """An array with all behind its first axis in one."""
+    return values.reshape(len(values), -1)
+
+
+def columns(shape: Shape) -> int:
+    """How many numbers are behind the first axis."""
+    return math.prod(shape[1:])
+
+
+def need(condition: bool, rule: str) -> None:
+    """Raises `Unfit` with the rule where the condition does not hold."""
+    if not condition:
+        raise Unfit(rule)
+
+
+def need_rank(rank: int) -> None:
+    """A rank is 1 or more."""
+    need(rank > 0, "a rank must be 1 or more; it is 0")
