@@ -30,8 +30,8 @@ pytestmark = pytest.mark.skipif(
 )
 #: What needs files or devices that are not there.
 ELSEWHERE = {
-    "control.Control": "Stable Diffusion 1.5 and a ControlNet",
-    "devices.sharded_weights": "JAX",
+    "networks.control.Control": "Stable Diffusion 1.5 and a ControlNet",
+    "compute.devices.sharded_weights": "JAX",
     "weights.hub.resolve": "the hub",
 }
 #: What the examples of one room use of others.

@@ -1,0 +1,81 @@
+"""The code blocks of the pages: read, run, and their pictures kept.
+
+`python docs/blocks.py` runs every page and lays the pictures that its blocks painted into
+`docs/pictures/`; the tests run the same blocks elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+DOCS = Path(__file__).parent
+_BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<why>[^\n]+) -->\n)?```python\n(?P<code>.*?)^```$",
+    re.M | re.S,
+)
+
+
+class Block(NamedTuple):
+    """A block of Python.
+
+    Args:
+        line: Where its code begins in the page, from 1.
+        code: The code.
+        why_not: Why it is not run; `None` where it is.
+    """
+
+    line: int
+    code: str
+    why_not: str | None
+
+
+def pages() -> list[Path]:
+    """Every page with Markdown, the README first."""
+    own = (page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+    return [DOCS.parent / "README.md", *sorted(own)]
+
+
+def blocks(page: Path) -> list[Block]:
+    """The blocks of a page, in their order."""
+    text = page.read_text("utf-8")
+    return [
+        Block(text.count("\n", 0, found.start("code")) + 1, found["code"], found["why"])
+        for found in _BLOCK.finditer(text)
+    ]
+
+
+def run(page: Path) -> None:
+    """Runs a page's blocks one after the other, with the same names, in this folder."""
+    names = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.why_not is None:
+            # Padded, so that a traceback has the page's own line.
+            code = "\n" * (block.line - 1) + block.code
+            exec(compile(code, str(page), "exec"), names)  # noqa: S102
+
+
+def paint(page: Path) -> list[str]:
+    """Runs a page and keeps what it painted; returns the pictures' names."""
+    before, text = os.getcwd(), page.read_text("utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            run(page)
+            shown = [name for name in os.listdir() if f"pictures/{name})" in text]
+            for name in shown:
+                shutil.copyfile(name, DOCS / "pictures" / name)
+        finally:
+            os.chdir(before)
+    return shown
+
+
+if __name__ == "__main__":
+    (DOCS / "pictures").mkdir(exist_ok=True)
+    for each in [DOCS / name for name in sys.argv[1:]] or pages():
+        print(each.relative_to(DOCS.parent), *paint(each))

@@ -1,0 +1,61 @@
+"""The pages' code blocks run, their links lead somewhere, and the docs build."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+import blocks  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="once is enough"
+)
+PAGES = [page for page in blocks.pages() if blocks.blocks(page)]
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)\s#]+)")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_blocks_run(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    blocks.run(page)
+    for picture in re.findall(r"\]\((?:\.\./)?pictures/([^)]+)\)", page.read_text()):
+        assert (tmp_path / picture).is_file(), f"no block paints {picture}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_is_not_run_says_why(page):
+    for block in blocks.blocks(page):
+        assert block.why_not is None or len(block.why_not) > 10
+
+
+@pytest.mark.parametrize("page", blocks.pages(), ids=name_of)
+def test_links_lead_somewhere(page):
+    for link in LINK.findall(page.read_text("utf-8")):
+        assert (page.parent / link).exists(), f"{name_of(page)} links to {link}"
+
+
+def test_the_docs_build_without_a_warning(tmp_path):
+    pytest.importorskip("sphinx")
+    child = subprocess.run(
+        [
+            *(sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"),
+            *("-d", str(tmp_path / "trees"), str(ROOT / "docs"), str(tmp_path / "out")),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert child.returncode == 0, child.stdout[-5000:]
+    assert "text_to_image" in (tmp_path / "out/api.html").read_text("utf-8")
