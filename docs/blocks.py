@@ -1,6 +1,6 @@
 """The code blocks of the pages: read, run, and their pictures kept.
 
-`python docs/blocks.py` runs every page and lays the pictures that its blocks painted into
+`python docs/blocks.py` runs every page and lays what its blocks painted into
 `docs/pictures/`; the tests run the same blocks elsewhere.
 """
 

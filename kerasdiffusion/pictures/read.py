@@ -103,7 +103,7 @@ def pad_to_multiple(picture: np.ndarray, multiple: int) -> np.ndarray:
         multiple: What the sides shall be multiples of.
 
     Returns:
-        An array of the same type; `result[:height, :width]` is the picture.
+        An array of the same type; the picture is its upper left part.
 
     Example:
 
