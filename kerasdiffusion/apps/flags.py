@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from kerasdiffusion.apps import options
-from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
 from kerasdiffusion.presets.named import PRESETS
+from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
 
 
 class Flag(NamedTuple):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kerasdiffusion._version import __version__
 from kerasdiffusion.apps import flags, load, options, tasks
-from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
 from kerasdiffusion.presets.named import PRESETS, find_preset
+from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
 from kerasdiffusion.storage.places import expand_user
 
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}

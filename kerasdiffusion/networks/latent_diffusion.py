@@ -12,6 +12,7 @@ from keras import ops
 from kerasdiffusion.compute import backend, compile_cache, devices, memory
 from kerasdiffusion.networks.autoencoding import Autoencoding
 from kerasdiffusion.networks.control import Networks, controller
+from kerasdiffusion.networks.fingerprint import fingerprint
 from kerasdiffusion.networks.lazy import LazyNetworks
 from kerasdiffusion.networks.parts import (
     PARTS,
@@ -209,6 +210,21 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
             save.save_file(path, self._parts, self.config, **options)
         else:
             save.save_folder(path, self._parts, self.config, self.tokenizer, **options)
+
+    def fingerprint(self) -> dict[str, str]:
+        """All that pictures depend on beside the request, as a text for each part.
+
+        `Request.key` hashes it. The weights are looked at as they are in memory, after
+        training too; with many requests ask once.
+
+        Example:
+
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> request = Request(task="text_to_image", prompt="a cat", seed=1)
+        >>> request.key(model) == request.key(model.fingerprint())
+        True
+        """
+        return fingerprint(self)
 
     @property
     def traces(self) -> dict[str, int]:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerasdiffusion.storage import bounds
+
 
 def refuse(error: type, name: str | None, rule: str, value) -> Exception:
     """The error of a value that breaks a rule: "must be ... Received: ..."."""
@@ -22,8 +24,9 @@ def refuse(error: type, name: str | None, rule: str, value) -> Exception:
 
 def shown(value, most: int = 200) -> str:
     """A value for a message: short, whatever it is."""
-    text = repr(value) if not hasattr(value, "shape") else f"shape {value.shape}"
-    return text if len(text) <= most else f"{text[:most]}..."
+    if hasattr(value, "shape"):
+        return f"an array of shape {tuple(value.shape)}"
+    return bounds.shown(value, most)
 
 
 def near(name: str, known: Sequence[str], count: int = 3, cutoff: float = 0.4) -> str:
@@ -81,6 +84,10 @@ class Kind:
     def from_json(self, value, name: str):
         """What `to_json` gave, as `check` takes it."""
         return value
+
+    def files(self, value) -> list[str]:
+        """The files of this machine that a value of JSON names."""
+        return []
 
 
 @dataclass(frozen=True)

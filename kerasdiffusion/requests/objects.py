@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.requests.binary import (
     BINARY,
     is_pil,
@@ -156,6 +158,10 @@ class Picture(Kind):
         """See `Kind`."""
         return value if isinstance(value, str) else ""
 
+    def files(self, value):
+        """See `Kind`."""
+        return [each for each in as_list(value) if isinstance(each, str)]
+
     def to_json(self, value, name):
         """See `Kind`."""
         if isinstance(value, tuple):
@@ -208,6 +214,10 @@ class Model(Kind):
             raise refuse(TypeError, name, "be a `StableDiffusion`", value)
         return value
 
+    def files(self, value):
+        """See `Kind`."""
+        return [] if value in PRESETS else [value]
+
     def to_json(self, value, name):
         """See `Kind`."""
         source = value
@@ -256,6 +266,22 @@ class Controls(Kind):
             rule = "be a `Control(network, picture)` or a list of them"
             raise refuse(TypeError, name, rule, value)
         return tuple(listed) or None
+
+    def files(self, value):
+        """See `Kind`."""
+        pictures = [
+            each["picture"]
+            for each in as_list(value)
+            if isinstance(each, Mapping) and isinstance(each.get("picture"), str)
+        ]
+        networks = [
+            each["network"]
+            for each in as_list(value)
+            if isinstance(each, Mapping)
+            and isinstance(each.get("network"), str)
+            and not re.fullmatch(r"[\w-]+", each["network"])
+        ]
+        return pictures + networks
 
     def to_json(self, value, name):
         """See `Kind`."""

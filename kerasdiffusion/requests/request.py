@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from kerasdiffusion.requests import as_json
+from kerasdiffusion.requests.control import Control
 from kerasdiffusion.requests.fields import REQUIRED, TASKS, Field, declared_in
+from kerasdiffusion.requests.key import key_of
 from kerasdiffusion.requests.kinds import near, shown
 from kerasdiffusion.requests.manner import Manner
 from kerasdiffusion.requests.subject import Subject
@@ -69,6 +72,101 @@ class Request(Telling, Manner, Subject):
             if not is_same(value := getattr(self, name), field.default_for(self.task))
         }
 
+    def to_json(self, indent: int | None = None) -> str:
+        """The request as JSON text: the task, and what is given.
+
+        Pictures and arrays are written as they were given: a path as a path, others
+        as base64 of a PNG or of numpy's own file. Who watches (`callback`,
+        `progress_bar`) is left out.
+
+        Args:
+            indent: Spaces of each level; one line by default.
+
+        Raises:
+            ValueError: If something cannot be written, as a model in memory that is
+                the refiner; the message has the way out.
+
+        Example:
+
+        >>> print(Request(task="text_to_image", prompt="a cat", seed=1).to_json())
+        {"task": "text_to_image", "prompt": "a cat", "seed": 1}
+        """
+        return as_json.dumped(self.to_values(), indent)
+
+    def to_values(self) -> dict:
+        """The same as a dict of what JSON has."""
+        given = self.given()
+        if given.get("depth_estimator") is not None:
+            raise ValueError(
+                "`depth_estimator` must be left out to be written: pass the map it "
+                "makes as `depth`. Received: a function"
+            )
+        return as_json.to_values(self.task, given, FIELDS)
+
+    @classmethod
+    def from_json(cls, text, files: bool = True) -> Request:
+        """The request that a JSON text is.
+
+        Args:
+            text: What `to_json` gives, or by hand as `schema` says; or a dict of it.
+            files: Whether it may name files of this machine, as pictures and models.
+                A server that reads what strangers send says `False`.
+
+        Raises:
+            TypeError: If a value has the wrong type.
+            ValueError: If it is no JSON, has what no request has, or a value is out of
+                range.
+
+        Example:
+
+        >>> Request.from_json('{"task": "text_to_image", "prompt": "a cat"}').prompt
+        'a cat'
+        """
+        return cls(**as_json.read(text, FIELDS, files))
+
+    @staticmethod
+    def schema(task: str | None = None) -> dict:
+        """The JSON schema (draft 2020-12) of requests.
+
+        Args:
+            task: Of one task alone; of any by default.
+
+        Example:
+
+        >>> Request.schema("text_to_image")["properties"]["batch_size"]["maximum"]
+        4096
+        """
+        if task is not None:
+            return {"$schema": as_json.DIALECT} | as_json.schema_of(
+                task, fields_of(task)
+            )
+        each = [as_json.schema_of(task, fields_of(task)) for task in TASKS]
+        return {"$schema": as_json.DIALECT, "title": "Request", "oneOf": each}
+
+    def key(self, model) -> str:
+        """A hash of all that changes the pictures: of the request and of the model.
+
+        Equal keys give equal pictures, to the bit, on a machine of the same kind.
+
+        Args:
+            model: A `StableDiffusion`; or its `fingerprint()`, asked once for many
+                requests.
+
+        Returns:
+            64 hexadecimal digits.
+
+        Raises:
+            ValueError: If the request has no seed, or holds what cannot be compared,
+                as a function that estimates depths.
+
+        Example:
+
+        >>> request = Request(task="text_to_image", prompt="a cat", seed=1)
+        >>> len(request.key({"weights": "some"}))
+        64
+        """
+        return key_of(self, FIELDS, model)
+
     def __eq__(self, other):
         """Whether all fields are alike; arrays by what is in them."""
         if not isinstance(other, Request):
@@ -114,6 +212,8 @@ def is_same(one, other) -> bool:
             return False
         one, other = to_array(one), to_array(other)
         return one.dtype == other.dtype and np.array_equal(one, other)
+    if isinstance(one, Control) and isinstance(other, Control):
+        return is_same(*(tuple(vars(each).values()) for each in (one, other)))
     return type(one) is type(other) and bool(one == other)
 
 

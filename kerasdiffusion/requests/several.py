@@ -123,6 +123,13 @@ class Numbers(Kind):
         """See `Kind`."""
         return ",".join(map(super().write, value))
 
+    def to_json(self, value, name):
+        """See `Kind`; JSON has no infinity, which is left out behind."""
+        found = list(value)
+        while found and found[-1] == math.inf:
+            found.pop()
+        return found
+
 
 @dataclass(frozen=True)
 class Series(Kind):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-import secrets
+import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -62,8 +62,9 @@ def resolve_seeds(seed: int | Sequence[int] | None, batch_size: int) -> list[int
     """A seed for each image.
 
     Args:
-        seed: `None` draws one; a whole number `s` in `[0, 2**64)` gives the images
-            `s, s + 1, ...`; a sequence has one for each image.
+        seed: `None` draws one from Python's `random`; a whole number `s` in
+            `[0, 2**64)` gives the images `s, s + 1, ...`; a sequence has one for each
+            image.
         batch_size: Number of images, at least 1.
 
     Returns:
@@ -79,8 +80,9 @@ def resolve_seeds(seed: int | Sequence[int] | None, batch_size: int) -> list[int
     [7, 8, 9]
     """
     if seed is None:
-        # Short enough to read out, and to pass to other tools.
-        seed = secrets.randbelow(2**32 - batch_size)
+        # Short enough to read out, and to pass to other tools; Python's own generator
+        # is one of those that `keras.utils.set_random_seed` seeds.
+        seed = random.randrange(2**32 - batch_size)
     if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes):
         seeds = [_checked(value) for value in seed]
         if len(seeds) != batch_size:

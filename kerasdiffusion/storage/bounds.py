@@ -30,6 +30,7 @@ BOUNDS: dict[str, Bound] = {
     "json_depth": Bound(100, "levels of nesting", "A JSON text"),
     "json_values": Bound(2**20, "lists and objects", "A JSON text"),
     "trace": Bound(2**30, "bytes", "A kept trace"),
+    "request": Bound(256 * 2**20, "bytes", "A request"),
     "json_digits": Bound(300, "digits", "A number of a JSON text"),
     "prompt_characters": Bound(2**16, "characters", "A prompt"),
     "prompt_brackets": Bound(200, "brackets open at once", "A prompt"),

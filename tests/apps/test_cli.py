@@ -7,8 +7,8 @@ import pytest
 
 from kerasdiffusion.apps import options
 from kerasdiffusion.apps.cli import main
-from kerasdiffusion.apps.sampler_names import WEB_UI_NAMES
 from kerasdiffusion.pictures import write
+from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
 from kerasdiffusion.sampling.samplers import SAMPLERS, find_sampler
 
 HELP = """

@@ -101,3 +101,14 @@ def test_a_variation_lies_between_two_seeds():
 def test_unknown_generators_are_refused():
     with pytest.raises(ValueError, match="`rng` .* Did you mean torch.*'torhc'"):
         initial_noise([1], SHAPE, "torhc")
+
+
+def test_where_no_seed_is_given_kerass_own_counts():
+    import keras
+
+    found = []
+    for _ in range(2):
+        keras.utils.set_random_seed(7)
+        found.append(resolve_seeds(None, 2))
+    assert found[0] == found[1] and found[0][1] == found[0][0] + 1
+    assert resolve_seeds(None, 2) != found[0]

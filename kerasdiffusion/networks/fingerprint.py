@@ -1,0 +1,79 @@
+"""What a model is, as far as its pictures depend on it: one hash for each part."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable
+
+import keras
+
+from kerasdiffusion.compute import backend
+from kerasdiffusion.weights.fingerprint import of_variables
+
+#: The numerics of this library: a number more whenever the same request gives other
+#: pictures than before.
+NUMERICS = 1
+
+
+def fingerprint(model) -> dict[str, str]:
+    """All that pictures depend on beside the request.
+
+    The weights are asked for in memory, as they would be computed with: trained,
+    quantized or with adapters merged into them. So they are read if they were not yet.
+
+    Args:
+        model: A `LatentDiffusion`.
+
+    Returns:
+        A text for each of `ROWS`, and for each part's weights.
+    """
+    found = {name: row(model) for name, row in ROWS.items()}
+    if not model.low_memory:
+        model.build()
+    for part in model.config.parts:
+        found[part] = of_network(model._network(part))
+    return found
+
+
+def of_network(network: keras.Model) -> str:
+    """The hash of a network's weights, as they are."""
+    return of_variables(backend.to_numpy(each.value) for each in network.weights)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _embeddings(model) -> str:
+    words = [
+        (repr(config), name, of_variables([vectors]))
+        for config, learned in model._learned.items()
+        for name, vectors in learned.vectors.items()
+    ]
+    return _hash(repr(words))
+
+
+def _tokenizer(model) -> str:
+    found = [each for each in (model.tokenizer, model.tokenizer_2) if each is not None]
+    return _hash(
+        repr([(each.config, sorted(each.vocabulary.ids.items())) for each in found])
+    )
+
+
+def _machine(model) -> str:
+    facts = backend.describe_machine()
+    version = importlib.metadata.version(facts["backend"])
+    return repr([facts["backend"], version, facts["device"], keras.__version__])
+
+
+#: What else pictures depend on, by name: a function of the model to a text each.
+ROWS: dict[str, Callable] = {
+    "numerics": lambda model: str(NUMERICS),
+    "config": lambda model: _hash(repr(model.config)),
+    "size": lambda model: f"{model.img_width}x{model.img_height}",
+    "precision": lambda model: repr((model.precision, model.compiler, model.tiling)),
+    "machine": _machine,
+    "tokenizer": _tokenizer,
+    "embeddings": _embeddings,
+}
