@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kerasdiffusion.compute import backend
-from kerasdiffusion.pictures.read import open_picture, read_pictures
+from kerasdiffusion.pictures.conventions import as_array, grey_of
+from kerasdiffusion.pictures.read import from_pil, open_picture, upright
 
 #: KerasHub's estimator: high where something is near, as MiDaS, which SD 2 was
 #: trained with.
@@ -26,16 +26,19 @@ def read_depths(depth: Any) -> list[np.ndarray]:
     """One depth map or several, from anything that holds some.
 
     Args:
-        depth: A path, a PIL image (of 8, 16 or 32 bits; of colours, how bright they
-            are) or an array of numbers in any range, of shape `(height, width)`,
-            `(height, width, 1)` or `(batch, height, width)`; or a list of these.
+        depth: A path, a PIL image of 8, 16 or 32 bits, or an array or tensor of
+            numbers in any range, of shape `(height, width)`, `(height, width, 1 or
+            3)`, `(batch, height, width)` or `(batch, 1, height, width)`; or a list of
+            these. High is near, as in MiDaS, Depth Anything and ControlNet's pictures:
+            of distances (Kinect, ZoeDepth's metres) give `-depth` or `1 / depth`.
 
     Returns:
         float32 arrays of shape `(height, width)`.
 
     Raises:
         TypeError: If something is no map.
-        ValueError: If an array has another shape or holds what is no number.
+        ValueError: If an array has another shape or holds what is no number, or a
+            picture has colours, whose order is nobody's, or clear parts.
         FileNotFoundError: If there is no such file.
 
     Example:
@@ -55,17 +58,32 @@ def read_depths(depth: Any) -> list[np.ndarray]:
         return [_from_pil(depth)]
     if not hasattr(depth, "__array__"):
         raise TypeError(f"{_RULE}. Received: {type(depth).__name__}")
-    array = np.asarray(backend.to_numpy(depth))
-    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise TypeError(f"{_RULE}. Received: an array of {array.dtype}")
-    array = array.astype("float32")
+    array = as_array(depth).astype("float32")
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim in (3, 4) and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.ndim not in (2, 3) or 0 in array.shape:
+    if array.ndim == 3 and array.shape[-1] == 3:
+        array = _one_channel(array)
+    if array.ndim not in (2, 3) or 0 in array.shape or array.shape[-1] in (3, 4):
         raise ValueError(f"{_RULE}. Received: shape {array.shape}")
+    array = _finite(array)
+    return list(array) if array.ndim == 3 else [array]
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"{_RULE}. Received: an array with infinite values or NaN")
-    return list(array) if array.ndim == 3 else [array]
+    return array
+
+
+def _one_channel(colours: np.ndarray) -> np.ndarray:
+    """Of three channels that are alike, one."""
+    if (colours != colours[..., :1]).any():
+        low, high = float(colours.min()), float(colours.max())
+        unit = (colours - low) / max(high - low, 1e-9)
+        return grey_of(unit, "A depth map")
+    return colours[..., 0]
 
 
 def check_estimator(estimator) -> Callable:
@@ -186,6 +204,18 @@ def _cubic(count: int, size: int, step: float) -> np.ndarray:
 
 
 def _from_pil(image) -> np.ndarray:
+    image = upright(image)
     if image.mode.startswith(("I", "F")):
-        return np.asarray(image, "float32")
-    return read_pictures(image)[0] @ np.array([0.299, 0.587, 0.114], "float32")
+        return _finite(np.asarray(image, "float32"))
+    array = from_pil(image).astype("float32")
+    if array.shape[-1] == 4:
+        if (array[..., 3] < 255).any():
+            raise ValueError(f"{_RULE}. Received: a picture with clear parts")
+        array = array[..., :3]
+    return array[..., 0] if array.shape[-1] == 1 else _grey(array)
+
+
+def _grey(array: np.ndarray) -> np.ndarray:
+    """How bright a picture of levels is; numbers as ever, for the same pictures."""
+    grey_of(array / 255.0, "A depth map")
+    return array.astype("uint8") @ np.array([0.299, 0.587, 0.114], "float32")

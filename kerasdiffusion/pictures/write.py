@@ -18,6 +18,7 @@ from kerasdiffusion.pictures.generation_parameters import (
     format_parameters,
     parse_parameters,
 )
+from kerasdiffusion.storage.whole import write_whole
 
 _NAME_BYTES = 100
 
@@ -231,20 +232,14 @@ def _check_picture(image: np.ndarray) -> np.ndarray:
 
 
 def write_new(path: Path, content: memoryview) -> Path:
-    """Writes to the first free name; two writers never get the same one."""
-    candidate, number = path, 1
-    while True:
-        try:
-            file = open(candidate, "xb")
-        except FileExistsError:
-            number += 1
-            candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-            continue
-        try:
-            with file:
-                file.write(content)
-        except OSError:
-            # A full disk leaves half a picture.
-            candidate.unlink(missing_ok=True)
-            raise
-        return candidate
+    """Writes to the first free name, whole or not at all; two writers never share one.
+
+    Args:
+        path: Where to. Its folder must exist.
+        content: All of the file.
+
+    Returns:
+        The path of the file that was written: the given one, or with `-2`, `-3` and so
+        on behind its name.
+    """
+    return write_whole(path, content, next_free=True)

@@ -87,12 +87,15 @@ class TestMask:
         (mask,) = read_masks(np.full((24, 32), 0.7), (24, 32))
         assert mask == pytest.approx(0.7), "finer than 256 levels"
 
-    def test_bools_and_coloured_pictures(self):
+    def test_bools_and_pictures_that_jpeg_has_tinted(self):
         white = np.ones((24, 32), bool)
         for mask in read_masks([white, white.astype("float32")], (24, 32)):
             assert (mask == 1.0).all()
-        coloured = np.zeros((24, 32, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
-        assert read_masks(coloured, (24, 32))[0][0, 0] == pytest.approx(0.299)
+        tinted = np.zeros((24, 32, 3), np.uint8) + np.array([255, 240, 250], np.uint8)
+        expected = (0.299 * 255 + 0.587 * 240 + 0.114 * 250) / 255
+        assert read_masks(tinted, (24, 32))[0][0, 0] == pytest.approx(
+            expected, abs=1e-4
+        )
 
     @pytest.mark.parametrize(
         "mask, message",
@@ -142,9 +145,13 @@ def bomb(width, height):
     "picture, error, message",
     [
         (5, TypeError, "must be a path, a PIL image.*Received: int"),
-        (RGB.astype("int64"), TypeError, "Received: an array of int64"),
-        (RGB / 1.0, ValueError, r"must lie in \[0, 1\]. Received: .* to 255.0"),
-        (np.full((24, 32), np.nan), ValueError, "Received: nan to nan"),
+        (RGB.astype("complex64"), TypeError, "Received: an array of complex64"),
+        (
+            RGB * 1.5,
+            ValueError,
+            r"floats in \[0, 1\].* Received: float64 from 0 to",
+        ),
+        (np.full((24, 32), np.nan), ValueError, "Received: float64 from nan to nan"),
         (RGB[..., :2], ValueError, r"Received: shape \(24, 32, 2\)"),
         (RGB[0, 0], ValueError, r"Received: shape \(3,\)"),
         ([], ValueError, r"or a list of these. Received: \[\]"),

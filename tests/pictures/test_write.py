@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import struct
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +23,18 @@ from kerasdiffusion.pictures.write import (
     read_parameters,
     save_png,
 )
+from kerasdiffusion.storage import whole
 
+ROOT = Path(__file__).parents[2]
+# Dies when all of the picture is written, and not yet under its name.
+KILLED = """
+import os, signal, sys
+import numpy as np
+from kerasdiffusion.pictures.write import save_png
+from kerasdiffusion.storage import whole
+whole.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+save_png(np.zeros((16, 24, 3), "uint8"), sys.argv[1] + "/a.png")
+"""
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
 
 # A text that the web UI itself gives as its example.
@@ -276,16 +289,26 @@ class TestPng:
         for path in paths:
             np.testing.assert_array_equal(np.asarray(Image.open(path)), PICTURE)
 
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-    def test_a_full_disk_leaves_no_half_picture(self, tmp_path, monkeypatch):
-        def full(path, mode):
-            Path(path).touch(exist_ok=False)
-            return open("/dev/full", "wb")
+    @pytest.mark.parametrize("error", [OSError("No space left"), KeyboardInterrupt()])
+    def test_what_cannot_be_finished_leaves_nothing(self, tmp_path, monkeypatch, error):
+        def full(part):
+            assert part.stat().st_size > 0 and not (tmp_path / "a.png").exists()
+            raise error
 
-        monkeypatch.setattr("kerasdiffusion.pictures.write.open", full, raising=False)
-        with pytest.raises(OSError, match="No space left"):
+        monkeypatch.setattr(whole, "sync", full)
+        with pytest.raises(type(error)):
             save_png(PICTURE, tmp_path / "a.png")
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
+    def test_a_kill_leaves_no_picture_under_its_name(self, tmp_path):
+        """And what it leaves under another the next picture clears."""
+        child = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT)
+        assert child.returncode == -signal.SIGKILL
+        (left,) = tmp_path.iterdir()
+        assert left.name.endswith(".part")
+        assert save_png(PICTURE, tmp_path / "a.png") == tmp_path / "a.png"
+        assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
 
     def test_what_is_no_picture_is_refused(self, tmp_path):
         with pytest.raises(TypeError, match="uint8. Received: float32"):
