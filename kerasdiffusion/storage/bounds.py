@@ -29,6 +29,7 @@ BOUNDS: dict[str, Bound] = {
     "json": Bound(16 * 2**20, "bytes", "A JSON text"),
     "json_depth": Bound(100, "levels of nesting", "A JSON text"),
     "json_values": Bound(2**20, "lists and objects", "A JSON text"),
+    "log": Bound(2**26, "bytes", "A training log"),
     "trace": Bound(2**30, "bytes", "A kept trace"),
     "request": Bound(256 * 2**20, "bytes", "A request"),
     "json_digits": Bound(300, "digits", "A number of a JSON text"),

@@ -7,9 +7,10 @@ from keras import ops
 
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.networks.quantization import check_learns
+from kerasdiffusion.training.trainer import Trainer
 
 
-class AutoencoderTrainer(keras.Model):
+class AutoencoderTrainer(Trainer):
     """The encoder and decoder as one model whose `fit()` takes pictures.
 
     The loss is the absolute error of pixels and of the differences between
@@ -50,9 +51,6 @@ class AutoencoderTrainer(keras.Model):
         self.edge_weight, self.kl_weight = edge_weight, kl_weight
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.metric_l1 = keras.metrics.Mean(name="l1")
-
-    def build(self, input_shape=None):
-        pass
 
     def call(self, images):
         mean, log_variance = (

@@ -11,9 +11,10 @@ from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.networks.quantization import check_learns
 from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.sampling.schedule import Schedule
+from kerasdiffusion.training.trainer import Trainer
 
 
-class DiffusionTrainer(keras.Model):
+class DiffusionTrainer(Trainer):
     """The U-Net and the text encoder as one model whose `fit()` teaches denoising.
 
     `fit()` takes dicts of `"latents"`, scaled, `(batch, height, width, channels)`, and
@@ -73,9 +74,6 @@ class DiffusionTrainer(keras.Model):
         self.signal_rates = np.sqrt(alphas_cumprod).astype("float32")
         self.noise_rates = np.sqrt(1.0 - alphas_cumprod).astype("float32")
         self.seed_generator = keras.random.SeedGenerator(seed)
-
-    def build(self, input_shape=None):
-        pass
 
     def call(self, inputs):
         latents = ops.cast(inputs["latents"], "float32")

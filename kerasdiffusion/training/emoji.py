@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 from pathlib import Path
 
 import keras
@@ -17,8 +15,11 @@ from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.prompts.tokenizer import Tokenizer
+from kerasdiffusion.storage.locks import locked
+from kerasdiffusion.storage.whole import clear_leftovers, whole_file
 from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 from kerasdiffusion.training.autoencoder import AutoencoderTrainer
+from kerasdiffusion.training.checkpoints import LOG, Checkpoint, claim, resume
 from kerasdiffusion.training.data import (
     Batches,
     LatentBatches,
@@ -54,9 +55,21 @@ def train(
         The preset's folder, for `StableDiffusion.from_preset`.
 
     Raises:
-        ValueError: If `start` is of another geometry.
+        BlockingIOError: If another run is at work in the folder.
+        ValueError: If `start` is of another geometry, or the folder has the run of
+            another recipe or seed, or of another `start`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "A training run"):
+        clear_leftovers(folder)
+        claim(
+            folder,
+            {"recipe": dataclasses.asdict(recipe), "start": start and str(start)},
+        )
+        return _train(folder, recipe, workers, sheets, start)
+
+
+def _train(folder, recipe, workers, sheets, start) -> Path:
     with Workers(_dataset(recipe, recipe.crowd), workers) as crowd:
         if start is None:
             image_encoder, decoder = train_autoencoder(recipe, folder, crowd)
@@ -234,8 +247,8 @@ def _cached(recipe, path, image_encoder, tokenizer, data):
         latents, tokens = encode_dataset(
             image_encoder, tokenizer, data, recipe.cached_samples
         )
-        np.savez(path.with_suffix(".part.npz"), latents=latents, tokens=tokens)
-        path.with_suffix(".part.npz").rename(path)
+        with whole_file(path, overwrite=True, ending=".npz") as part:
+            np.savez(part, latents=latents, tokens=tokens)
     with np.load(path) as cache:
         return cache["latents"], cache["tokens"]
 
@@ -246,16 +259,10 @@ def _fit(trainer, stage: Stage, data: Batches, folder: Path, callbacks=()) -> No
     trainer.compile(
         optimizer=stage.optimizer(), jit_compile=backend.resolve_jit_compile("auto")
     )
-    progress = folder / "progress.json"
-    state = json.loads(progress.read_text()) if progress.exists() else {"epoch": 0}
-    done = state["epoch"]
-    data.steps, data.epoch = stage.steps, done
     trainer.build()
     trainer.optimizer.build(trainer.trainable_variables)
-    if done:
-        trainer.load_weights(folder / "checkpoint.weights.h5")
-        for generator, drawn in zip(_generators(trainer), state["random"], strict=True):
-            generator.state.assign(drawn)
+    done = resume(trainer, folder)
+    data.steps, data.epoch = stage.steps, done
     trainer.fit(
         data,
         epochs=stage.epochs,
@@ -263,39 +270,9 @@ def _fit(trainer, stage: Stage, data: Batches, folder: Path, callbacks=()) -> No
         shuffle=False,  # by Keras' own draw, which a resumed run would not repeat
         verbose=2,
         callbacks=[
-            keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+            # Its row is there before the epoch counts as done.
+            keras.callbacks.CSVLogger(folder / LOG, append=True),
             Checkpoint(folder),
             *callbacks,
         ],
     )
-
-
-def _generators(trainer) -> list[keras.random.SeedGenerator]:
-    """Its own seed generator, where it draws anything."""
-    return [trainer.seed_generator] if hasattr(trainer, "seed_generator") else []
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """After each epoch: weights and optimizer in one file, the rest in another.
-
-    Keras does not save the state of a model's own seed generator.
-    """
-
-    def __init__(self, folder: Path):
-        super().__init__()
-        self.folder = folder
-
-    def on_epoch_end(self, epoch, logs=None):
-        part = self.folder / "part.weights.h5"
-        self.model.save_weights(part)
-        part.rename(self.folder / "checkpoint.weights.h5")
-        state = {
-            "epoch": epoch + 1,
-            "random": [
-                backend.to_numpy(generator.state).tolist()
-                for generator in _generators(self.model)
-            ],
-            "time": time.time(),
-            **(logs or {}),
-        }
-        (self.folder / "progress.json").write_text(json.dumps(state))

@@ -12,6 +12,9 @@ import keras
 from kerasdiffusion._version import __version__
 from kerasdiffusion.datasets import SceneConfig
 from kerasdiffusion.presets.named import PRESETS
+from kerasdiffusion.storage.bounds import shown
+from kerasdiffusion.storage.reading import read_json
+from kerasdiffusion.storage.whole import write_whole
 from kerasdiffusion.training.recipes import Recipe
 from kerasdiffusion.weights import hub
 
@@ -57,7 +60,7 @@ def write_card(
         before = _read_recipe(start)
         made["earlier"] = [*before.pop("earlier", []), before]
     text = json.dumps(made, indent=1, ensure_ascii=False)
-    (folder / RECIPE).write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / RECIPE, text + "\n", overwrite=True)
     counts = ", ".join(
         f"{name.replace('_', ' ')} {part.count_params():,}"
         for name, part in parts.items()
@@ -75,7 +78,7 @@ def write_card(
         backend=keras.backend.backend(),
         python=platform.python_version(),
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_whole(folder / "README.md", card, overwrite=True)
 
 
 def _samples(recipe: dict) -> int:
@@ -91,13 +94,19 @@ def read_scenes(preset: str | Path) -> SceneConfig:
 
     Raises:
         FileNotFoundError: If it says nothing of scenes.
+        ValueError: If what it says is none.
     """
-    return SceneConfig(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in _read_recipe(preset)["scenes"].items()
-        }
-    )
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in _read_recipe(preset)["scenes"].items()
+    }
+    try:
+        return SceneConfig(**values)
+    except TypeError as error:
+        raise ValueError(
+            f"A recipe's scenes have the fields of SceneConfig. Received: "
+            f"{shown(values)} in {RECIPE} of {preset}"
+        ) from error
 
 
 def _read_recipe(preset: str | Path) -> dict:
@@ -108,4 +117,18 @@ def _read_recipe(preset: str | Path) -> dict:
             "A model of rendered scenes has its recipe beside its weights. "
             f"Received: {preset}, without {RECIPE}"
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return _checked(read_json(path), path)
+
+
+def _checked(made, path: Path) -> dict:
+    """A recipe whose parts are there."""
+    parts = {"scenes", "diffusion"}
+    whole = isinstance(made, dict) and all(
+        isinstance(made.get(part), dict) for part in parts
+    )
+    if not whole:
+        raise ValueError(
+            "A recipe is a JSON object with its scenes and its stages. "
+            f"Received: {shown(made)} in {path}"
+        )
+    return made

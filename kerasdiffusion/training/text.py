@@ -9,9 +9,10 @@ from keras import ops
 
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.networks.quantization import check_learns
+from kerasdiffusion.training.trainer import Trainer
 
 
-class TextTrainer(keras.Model):
+class TextTrainer(Trainer):
     """A text encoder that learns what pictures look like, ahead of the U-Net.
 
     A perceptron says from the mean of the context what the latents are, at a small
@@ -52,9 +53,6 @@ class TextTrainer(keras.Model):
                 keras.layers.Reshape(latents_shape, dtype=dtype),
             ]
         )
-
-    def build(self, input_shape=None):
-        pass
 
     def call(self, inputs):
         context = self.text_encoder(inputs["tokens"])

@@ -1,0 +1,38 @@
+"""What the trainers have in common."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+
+
+class Trainer(keras.Model):
+    """A model that is trained for its networks' sake and never called by itself.
+
+    Its `fit()` says that the first step takes longer: it is when the step's program is
+    made, minutes for a large network, in which nothing else is printed.
+    """
+
+    def build(self, input_shape=None):
+        pass
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        announce(self, kwargs.get("verbose", "auto"))
+        return super().fit(*args, **kwargs)
+
+
+def announce(model: keras.Model, verbose) -> None:
+    """Says ahead of a `fit()` that its first step is a long one.
+
+    Args:
+        model: A compiled model; of one that has trained before nothing is said.
+        verbose: As in `fit()`; with 0 nothing is said.
+    """
+    if verbose and model.train_function is None:
+        print(
+            f"{model.name}: the first step makes the program of all steps (it is "
+            "traced or compiled) and takes longer than they do.",
+            flush=True,
+        )
