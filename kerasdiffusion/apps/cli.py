@@ -9,6 +9,7 @@ needs none.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Sequence
 
 from kerasdiffusion._version import __version__
+from kerasdiffusion.requests import foreign
 
 COMMANDS = (
     "kerasdiffusion.apps.generate",
@@ -58,8 +60,27 @@ class Parser(argparse.ArgumentParser):
             self._intermixed = True
 
     def error(self, message: str):
-        """Prints the line and exits with 2."""
+        """Prints the line and exits with 2; of other programs' flags it says ours."""
+        given = message.partition("unrecognized arguments: ")[2].split()
+        message += "".join(self._hint(each) for each in given if each.startswith("-"))
         self.exit(USAGE, _error_line(f"{message} (see {self.prog} --help)"))
+
+    def _hint(self, given: str) -> str:
+        """What a flag that is none is called here."""
+        hint, name = foreign.flag(given), given.partition("=")[0].replace("_", "-")
+        if hint:
+            return f"; {hint}"
+        found = difflib.get_close_matches(name, self._flags(), n=1, cutoff=0.7)
+        return f"; did you mean {found[0]}?" if found else ""
+
+    def _flags(self) -> list[str]:
+        """All flags of this parser and of its commands."""
+        found = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    found += parser._flags()
+        return found
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""The model that flags ask for, and what goes with it."""
+"""The model that flags ask for, and the request that they make for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from kerasdiffusion.apps import flags, options
 from kerasdiffusion.presets.named import PRESETS
+from kerasdiffusion.requests.control import Control
+from kerasdiffusion.requests.request import Request
 
 
 def make_model(args: argparse.Namespace):
@@ -15,7 +17,7 @@ def make_model(args: argparse.Namespace):
     What is wrong with the arguments of a task is then said before they are read.
     """
     height, width = args.size or (None, None)
-    parts = flags.given(args, flags.PARTS)
+    parts = flags.parts(args)
     mode = parts.pop("quantize", None)
     model = _model(args, args.preset, height, width, **parts)
     if mode is not None:
@@ -23,19 +25,20 @@ def make_model(args: argparse.Namespace):
     return model
 
 
-def ready(
-    model, args: argparse.Namespace, keywords: Mapping, controls: Sequence[Mapping] = ()
-) -> dict:
-    """Keywords with a refiner and control networks in place of their names."""
-    keywords = dict(keywords)
-    if "refiner" in keywords:
-        size = model.img_height, model.img_width
-        keywords["refiner"] = _model(args, keywords["refiner"], *size)
+def make_request(task: str, fields: Mapping, controls: Sequence[Mapping]) -> Request:
+    """The request that flags stand for."""
+    fields = dict(fields)
     if controls:
-        from kerasdiffusion.networks.control import Control
+        fields["control"] = [Control(**each) for each in controls]
+    return Request(task=task, **fields)
 
-        keywords["control"] = [Control(**control) for control in controls]
-    return keywords
+
+def paint(model, request: Request, args: argparse.Namespace):
+    """The pictures of a request; a refiner is made at the model's own size."""
+    if isinstance(request.refiner, str):
+        size = model.img_height, model.img_width
+        request = request.replace(refiner=_model(args, request.refiner, *size))
+    return getattr(model, request.task)(**request.given())
 
 
 def say_what_painted(args: argparse.Namespace, command: str) -> None:

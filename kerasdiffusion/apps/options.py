@@ -6,15 +6,17 @@ import argparse
 import contextlib
 import importlib.util
 import logging
-import math
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable
 
+from kerasdiffusion.requests.kinds import Kind, Name, Number, Whole
+from kerasdiffusion.requests.manner import RNGS  # noqa: F401
+from kerasdiffusion.requests.several import Size
+from kerasdiffusion.requests.subject import LARGEST, PIXELS
+
 BACKENDS = ("tensorflow", "jax", "torch")
-RNGS = ("numpy", "torch", "torch-cuda", "webui-cpu", "comfy", "comfy-gpu", "comfy-cpu")
 PRECISIONS = (
     "auto",
     "float32",
@@ -47,7 +49,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const="openvino",
         help="compile by OpenVINO, on CPUs and the tensorflow backend: pip install "
-        "kerasdiffusion[openvino]",
+        '".[openvino]" in a checkout',
     )
 
 
@@ -141,78 +143,16 @@ def _quiet_start():
             os.dup2(stderr.fileno(), 2)
 
 
-def whole(text: str) -> int:
-    """A whole number, 1 or more."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number, 1 or more. Received: {text}"
-        )
-    return value
+def checked(kind: Kind) -> Callable[[str], object]:
+    """The type of a flag whose values are of a kind."""
 
-
-def finite(text: str) -> float:
-    """A finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"must be a finite number. Received: {text}")
-    return value
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0.0 <= number <= 1.0:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1. Received: {text}")
-    return number
-
-
-def numbers(least: int = 1, most: int | None = None) -> Callable[[str], tuple]:
-    """A type of numbers with commas between, from `least` to `most` of them."""
-
-    def read(text: str) -> tuple[float, ...]:
+    def read(text: str):
         try:
-            found = tuple(float(each) for each in text.split(","))
-        except ValueError:
-            found = ()
-        if len(found) < least or len(found) > (most or len(found)):
-            count = "one" if least == 1 else least
-            count = f"{count} or more" if most is None else count
-            count = f"{count} to {most}" if most and most != least else count
-            raise argparse.ArgumentTypeError(
-                f"must be {count} numbers with commas between. Received: {text}"
-            )
-        return found
+            return kind.read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
-
-
-def names(text: str) -> list[str]:
-    """Names with commas between."""
-    return [each.strip() for each in text.split(",")]
-
-
-def seeds(text: str) -> list[int]:
-    """Seeds with commas between."""
-    return [seed(each.strip()) for each in text.split(",")]
-
-
-def pixels(text: str) -> int:
-    """A whole number, 0 or more."""
-    if not re.fullmatch("[0-9]{1,6}", text):
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number of pixels, 0 or more. Received: {text}"
-        )
-    return int(text)
 
 
 def sides(text: str) -> dict[str, int]:
@@ -226,45 +166,26 @@ def sides(text: str) -> dict[str, int]:
                 "must be pixels of left, right, top and bottom, as left=32,right=32. "
                 f"Received: {text}"
             )
-        found[side] = pixels(value.strip())
+        found[side] = checked(PIXELS)(value.strip())
     return found
-
-
-def seed(text: str) -> int:
-    """A seed: a whole number from 0 to 2**64 - 1."""
-    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from 0 to 2**64 - 1. Received: {text}"
-        )
-    return int(text)
 
 
 def size(text: str) -> tuple[int, int]:
     """A picture's size: `N` for a square or `WIDTHxHEIGHT`; gives (height, width)."""
-    match = re.fullmatch(r"([0-9]{1,6})(?:[xX]([0-9]{1,6}))?", text)
-    if match is None:
+    height, width = checked(Size())(text)
+    if max(height, width) > LARGEST:
         raise argparse.ArgumentTypeError(
-            f"must be N or WIDTHxHEIGHT in pixels, as 512 or 768x512. Received: {text}"
+            f"must be at most {LARGEST} pixels a side. Received: {text}"
         )
-    width = int(match[1])
-    return int(match[2] or width), width
+    return height, width
 
 
-def sampler(text: str) -> str:
-    """The canonical name of a sampler."""
-    from kerasdiffusion.sampling.samplers import find_sampler
-
-    try:
-        return find_sampler(text).name
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def names(text: str) -> list[str]:
+    """Names with commas between."""
+    return [each.strip() for each in text.split(",")]
 
 
-def spacing(text: str) -> str:
-    """The canonical name of a spacing."""
-    from kerasdiffusion.sampling.spacings import find_spacing
-
-    try:
-        return find_spacing(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+#: Types of flags of other commands.
+whole = checked(Whole())
+finite = checked(Number())
+sampler = checked(Name("kerasdiffusion.sampling.names:find_sampler"))

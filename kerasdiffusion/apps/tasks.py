@@ -1,145 +1,68 @@
-"""Which task the flags ask for, and what it takes beside the prompt."""
+"""Which task the flags ask for, and the fields of a request that they stand for."""
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from kerasdiffusion.apps import flags, options
-from kerasdiffusion.apps.flags import Flag, option
+from kerasdiffusion.apps.flags import option
+from kerasdiffusion.requests.control import TOLD
+from kerasdiffusion.requests.fields import TASKS
+from kerasdiffusion.requests.kinds import SHARE, Number
+from kerasdiffusion.requests.request import FIELDS
+from kerasdiffusion.requests.subject import IN
+
+#: The flag that asks for each task with a picture.
+BY_FLAG = {
+    "inpaint": "mask",
+    "outpaint": "outpaint",
+    "depth_to_image": "depth",
+    "edit": "instruction",
+    "upscale": "upscale",
+}
+PLAIN = "image_to_image"
+#: Flags by which a task paints at the size of the model, not the picture's.
+SIZED = {"inpaint": "padding", "outpaint": "outpaint"}
+#: What a picture's text calls the size of the model then.
+WINDOW = "Window"
+EDGES = "edges:"
+_CONTROL = re.compile(r"Control (\d+)( image( hash)?)?")
 
 
-class Task(NamedTuple):
-    """A task with a picture.
+class Chosen(NamedTuple):
+    """A task as the flags ask for it.
 
     Args:
-        method: Of `StableDiffusion`.
-        flag: The flag that asks for it.
-        takes: Other flags that it knows.
-        sized: A flag by which it paints at the size of the model, not the picture's.
+        task: Its name.
+        fields: Of the request, but the prompts and the controls.
+        controls: Arguments of `Control`, one for each.
     """
 
-    method: str
-    flag: Flag
-    takes: tuple[str, ...] = ()
-    sized: str | None = None
-
-
-TASKS = (
-    Task(
-        "inpaint",
-        Flag("mask", str, "FILE", "paints --image anew where this picture is white"),
-        ("strength", "feather", "padding"),
-        "padding",
-    ),
-    Task(
-        "outpaint",
-        Flag(
-            "outpaint",
-            options.sides,
-            "SIDES",
-            "paints beyond the edges of --image, pixels by side: left=32,right=32",
-            "Outpaint",
-        ),
-        ("strength", "feather", "overlap"),
-        "outpaint",
-    ),
-    Task(
-        "depth_to_image",
-        Flag(
-            "depth",
-            str,
-            "FILE|auto",
-            "keeps the depth of --image: a map of it, or `auto` to estimate one; for "
-            "depth models, as --preset sd2-depth",
-        ),
-        ("strength",),
-    ),
-    Task(
-        "edit",
-        Flag(
-            "instruction",
-            str,
-            "TEXT",
-            "changes --image as told, in place of PROMPT; for InstructPix2Pix models",
-        ),
-        ("image_guidance_scale",),
-    ),
-    Task(
-        "upscale",
-        Flag(
-            "upscale",
-            bool,
-            None,
-            "four times as many pixels a side; for --preset sd2-upscaler",
-            more={"action": "store_true"},
-        ),
-        ("noise_level",),
-    ),
-)
-PLAIN = Task("image_to_image", Flag("image", str, "FILE", ""), ("strength",))
-WITH = (
-    Flag(
-        "strength",
-        options.share,
-        "S",
-        "how much is painted anew, 0 to 1 (default: 0.8; with --mask and --outpaint 1)",
-    ),
-    Flag(
-        "feather",
-        options.pixels,
-        "N",
-        "pixels beyond --mask over which the new fades into the old (default: 0)",
-        "Feather",
-    ),
-    Flag(
-        "padding",
-        options.pixels,
-        "N",
-        "paints only what is up to so many pixels from --mask, at the model's own size",
-        "Padding",
-    ),
-    Flag(
-        "overlap",
-        options.pixels,
-        "N",
-        "pixels of what is there that --outpaint goes on from, a window at a time "
-        "(default: half a window)",
-        "Overlap",
-    ),
-    Flag(
-        "image_guidance_scale",
-        options.finite,
-        "X",
-        "how strongly --image guides beside --instruction (default: 1.5)",
-        "Image CFG scale",
-    ),
-    Flag(
-        "noise_level",
-        options.pixels,
-        "N",
-        "noise that --upscale puts on --image first (default: 20)",
-        "Noise level",
-    ),
-)
-CONTROLS = ("scale", "start", "end")
+    task: str
+    fields: dict
+    controls: list[dict]
 
 
 def add_task_flags(parser: argparse.ArgumentParser) -> None:
     """Adds `--image` and what goes with it, and `--control`."""
     group = parser.add_argument_group(
-        "pictures in", "One of --mask, --outpaint, --depth, --instruction, --upscale."
+        IN, "One of --mask, --outpaint, --depth, --instruction, --upscale."
+    )
+    flags.add_fields(group, flags.in_group(IN))
+    group.add_argument(
+        "--outpaint",
+        type=options.sides,
+        metavar="SIDES",
+        help="paints beyond the edges of --image, pixels by side: left=32,right=32",
     )
     group.add_argument(
-        "--image", metavar="FILE", help="a picture to begin with; it has a size itself"
+        "--upscale",
+        action="store_true",
+        help="four times as many pixels a side; for --preset sd2-upscaler",
     )
-    for flag in (*(task.flag for task in TASKS), *WITH):
-        kind = (
-            {}
-            if "action" in flag.more
-            else {"type": flag.kind, "metavar": flag.metavar}
-        )
-        group.add_argument(option(flag.name), help=flag.help, **kind, **flag.more)
     group.add_argument(
         "--control",
         nargs=2,
@@ -150,81 +73,63 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
         "edges; several may be given",
     )
     for name, kind, text in (
-        ("scale", options.finite, "how strongly a control counts (default: 1)"),
-        ("start", options.share, "the share of the steps where it begins (default: 0)"),
-        ("end", options.share, "and where it ends (default: 1)"),
+        ("scale", Number(), "how strongly a control counts (default: 1)"),
+        ("start", SHARE, "the share of the steps where it begins (default: 0)"),
+        ("end", SHARE, "and where it ends (default: 1)"),
     ):
         group.add_argument(
             f"--control-{name}",
-            type=kind,
+            type=options.checked(kind),
             action="append",
             metavar="X",
             help=f"{text}; one for all, or once for each",
         )
 
 
-class Chosen(NamedTuple):
-    """A task as the flags ask for it.
-
-    Args:
-        method: Its name.
-        pictures: What comes before the prompt.
-        keywords: What it takes beside `Options`.
-        controls: Arguments of `Control`, one for each.
-        described: What a picture's parameters say of all this.
-    """
-
-    method: str
-    pictures: tuple
-    keywords: dict
-    controls: list[dict]
-    described: dict
-
-
 def choose(args: argparse.Namespace) -> Chosen:
-    """The task that flags ask for; pictures are read before a framework loads.
+    """The task that flags ask for; pictures are looked at before a framework loads.
 
     Raises:
         SystemExit: If flags do not go together.
         ValueError: If a picture cannot be read.
     """
-    asked = [task for task in TASKS if getattr(args, task.flag.name)]
+    asked = [task for task, name in BY_FLAG.items() if getattr(args, name)]
     if len(asked) > 1:
-        both = " and ".join(option(task.flag.name) for task in asked)
+        both = " and ".join(option(BY_FLAG[task]) for task in asked)
         args.refuse(f"{both} do not go together")
     if asked and args.image is None:
-        args.refuse(f"{option(asked[0].flag.name)} is for --image")
-    task = asked[0] if asked else PLAIN if args.image is not None else None
-    keywords = flags.given(args, WITH)
-    for name in keywords:
-        if task is None or name not in task.takes:
-            knows = [t.flag.name for t in (PLAIN, *TASKS) if name in t.takes]
-            args.refuse(f"{option(name)} is for {' or '.join(map(option, knows))}")
-    sized = task is not None and task.sized and getattr(args, task.sized) is not None
-    if task is not None and args.size is not None and not sized:
+        args.refuse(f"{option(BY_FLAG[asked[0]])} is for --image")
+    plain = "text_to_image" if args.image is None else PLAIN
+    task = asked[0] if asked else plain
+    fields = flags.given(args)
+    fields.pop("instruction", None)
+    fields.pop("control", None)
+    for name in fields:
+        if task not in FIELDS[name].asked.tasks:
+            knows = [each for each in (PLAIN, *TASKS) if takes(each, name)]
+            by = dict.fromkeys(option(BY_FLAG.get(each, "image")) for each in knows)
+            args.refuse(f"{flags.flag_of(name)} is for {' or '.join(by)}")
+    sized = task in SIZED and getattr(args, SIZED[task]) is not None
+    if task != "text_to_image" and args.size is not None and not sized:
         args.refuse("--image has a size of its own, and goes without --size")
     if args.instruction is not None and args.prompts:
         args.refuse("--instruction stands in place of PROMPT")
-    controls = _controls(args)
-    if task is None:
-        return Chosen("text_to_image", (), {}, controls, _of_controls(controls))
-    described = {
-        flag.label: keywords[flag.name]
-        for flag in WITH
-        if flag.label and flag.name in keywords
-    }
-    described |= _of_controls(controls)
-    pictures = (_picture(args.image),)
-    if task.method == "inpaint":
-        pictures += (_picture(args.mask),)
-    elif task.method == "outpaint":
-        keywords |= args.outpaint
-        told = ",".join(f"{side}={count}" for side, count in args.outpaint.items())
-        described["Outpaint"] = told
-    elif task.method == "depth_to_image" and args.depth != "auto":
-        _picture(args.depth)  # Refuses at once.
-        keywords["depth"] = args.depth  # It may have 16 bits.
-    return Chosen(task.method, pictures, keywords, controls, described)
+    for name in ("image", "mask"):
+        if name in fields:
+            _picture(fields[name])  # Refuses at once.
+    if task == "outpaint":
+        fields |= args.outpaint
+    if task == "depth_to_image":
+        if args.depth == "auto":
+            del fields["depth"]
+        else:
+            _picture(args.depth)
+    return Chosen(task, fields, _controls(args))
+
+
+def takes(task: str, name: str) -> bool:
+    """Whether a task with a picture takes a field."""
+    return task in FIELDS[name].asked.tasks and (task == PLAIN or task in BY_FLAG)
 
 
 def _picture(path):
@@ -238,7 +143,7 @@ def _controls(args: argparse.Namespace) -> list[dict]:
     controls = [
         {"network": network, "picture": file} for network, file in args.control or ()
     ]
-    for name in CONTROLS:
+    for name in TOLD:
         values = getattr(args, f"control_{name}") or []
         if values and not controls:
             args.refuse(f"--control-{name} is for --control")
@@ -257,16 +162,60 @@ def _followed(file: str):
     """The picture of a control, or the edges of one."""
     from kerasdiffusion.pictures.control_pictures import canny_edges
 
-    name = file.removeprefix("edges:")
-    return _picture(file) if name == file else canny_edges(name)
+    name = file.removeprefix(EDGES)
+    if name != file:
+        return canny_edges(name)
+    _picture(file)  # Refuses at once.
+    return file
 
 
-def _of_controls(controls: list[dict]) -> dict[str, str]:
-    """What a picture's parameters say of controls."""
-    return {
-        f"Control {i}": " ".join(
-            [control["network"]]
-            + [f"{name}={control[name]:g}" for name in CONTROLS if name in control]
-        )
-        for i, control in enumerate(controls, 1)
+def described(args: argparse.Namespace, size: tuple[int, int]) -> dict[str, str]:
+    """What a picture's text says beside its request.
+
+    That is edges that were made of pictures, and the size of the model where that is
+    not the picture's.
+    """
+    found = {
+        f"Control {i} image": file
+        for i, (_, file) in enumerate(args.control or (), 1)
+        if file.startswith(EDGES)
     }
+    if args.outpaint or args.padding is not None:
+        found[WINDOW] = f"{size[1]}x{size[0]}"
+    return found
+
+
+def follow(args: argparse.Namespace, parameters: Mapping) -> set[str]:
+    """Sets what a text of this library says of tasks and controls, if no flag does.
+
+    Returns:
+        The labels that are followed.
+    """
+    followed = {label for label in parameters if _CONTROL.fullmatch(label)}
+    task = parameters.get("Task")
+    if args.outpaint is None and "Outpaint" in parameters:
+        args.outpaint = options.sides(str(parameters["Outpaint"]))
+    args.upscale = args.upscale or task == "upscale"
+    if task == "depth_to_image" and args.depth is None:
+        args.depth = "auto"
+    if task == "edit" and args.instruction is None and not args.prompts:
+        args.instruction = str(parameters.get("prompt", ""))
+    if args.control is None:
+        _follow_controls(args, parameters)
+    return followed | {"Task", "Outpaint"}
+
+
+def _follow_controls(args: argparse.Namespace, parameters: Mapping) -> None:
+    controls, i = [], 1
+    told: dict[str, list[float]] = {name: [] for name in TOLD}
+    while f"Control {i}" in parameters and f"Control {i} image" in parameters:
+        network, *rest = str(parameters[f"Control {i}"]).split(" ")
+        given = dict(each.partition("=")[::2] for each in rest)
+        for name, default in TOLD.items():
+            told[name].append(Number().read(given.get(name, str(default))))
+        controls.append([network, str(parameters[f"Control {i} image"])])
+        i += 1
+    if controls:
+        args.control = controls
+        for name, values in told.items():
+            setattr(args, f"control_{name}", values)

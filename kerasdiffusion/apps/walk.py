@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from kerasdiffusion.apps import flags, load, options
+from kerasdiffusion.apps import flags, load, options, outputs
 from kerasdiffusion.presets.named import find_preset
+from kerasdiffusion.requests.subject import WAY
+
+#: Frames where nobody says how many.
+FRAMES = 60
+#: What flags do here.
+HELPS = {
+    "frames": f"pictures (default: {FRAMES})",
+    "batch_size": "frames that are painted at once (default: 1)",
+    "seed": "one seed for all frames, or those to pass, as 1,2,3 (default: random)",
+}
 
 
 def register(commands) -> None:
@@ -34,14 +44,8 @@ def register(commands) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="print nothing but the file's name"
     )
-    group = parser.add_argument_group("the way")
-    group.add_argument(
-        "--frames",
-        type=options.whole,
-        default=60,
-        metavar="N",
-        help="pictures (default: 60)",
-    )
+    group = parser.add_argument_group(WAY)
+    flags.add_fields(group, flags.in_group(WAY), HELPS)
     group.add_argument(
         "--fps",
         type=options.finite,
@@ -50,27 +54,11 @@ def register(commands) -> None:
         help="pictures a second (default: 12)",
     )
     group.add_argument(
-        "--closed",
-        action="store_true",
-        help="leads back to the first prompt and seed, for a film without end",
-    )
-    group.add_argument(
         "--circle",
         action="store_true",
         help="goes around a circle through the noise of two seeds; one prompt will do",
     )
-    for name, default in (("text", "linear"), ("noise", "spherical")):
-        group.add_argument(
-            f"--{name}-path",
-            choices=("linear", "spherical"),
-            help=f"how {name} is mixed (default: {default})",
-        )
-    flags.add_paint_flags(
-        parser,
-        "frames that are painted at once (default: 1)",
-        "one seed for all frames, or those to pass, as 1,2,3 (default: random)",
-        options.seeds,
-    )
+    flags.add_paint_flags(parser, HELPS)
     parser.set_defaults(run=run, refuse=parser.error)
 
 
@@ -78,37 +66,24 @@ def run(args: argparse.Namespace) -> int:
     """Paints, writes and says where."""
     from kerasdiffusion.pictures.animations import check_animation
 
-    seeds = args.seed and (args.seed if len(args.seed) > 1 else args.seed[0])
     if args.circle:
         if args.closed or args.noise_path:
             args.refuse("--circle goes without --closed and --noise-path")
-    elif len(args.prompts) == 1 and not isinstance(seeds, list):
+    elif len(args.prompts) == 1 and not isinstance(args.seed, tuple):
         args.refuse("a walk is between two prompts, two seeds, or --circle")
-    check_animation(args.output, args.fps).parent.mkdir(parents=True, exist_ok=True)
+    output = check_animation(args.output, args.fps)
+    outputs.check_writable(output.parent, output)
+    outputs.check_name(output)
     args.preset = args.preset or "emoji"
     find_preset(args.preset)  # a mistyped name is said before a framework loads
+    fields = {"frames": FRAMES, **flags.given(args)}
+    fields |= {"prompt": args.prompts, "progress_bar": not args.quiet}
+    task = "circular_walk" if args.circle else "interpolate"
+    request = load.make_request(task, fields, ())
     options.choose_backend(args.backend)
     from kerasdiffusion.pictures.animations import save_animation
 
-    model = load.make_model(args)
-    keywords = load.ready(model, args, flags.given(args, flags.KEYWORDS))
-    task, names = model.circular_walk, ("text_path",)
-    if not args.circle:
-        task, names = model.interpolate, ("text_path", "noise_path", "closed")
-    for name in names:
-        if getattr(args, name):
-            keywords[name] = getattr(args, name)
-    frames = task(
-        args.prompts,
-        args.negative_prompt,
-        args.batch_size,
-        args.steps,
-        args.guidance_scale,
-        seeds,
-        frames=args.frames,
-        progress_bar=not args.quiet,
-        **keywords,
-    )
+    frames = load.paint(load.make_model(args), request, args)
     path = save_animation(frames, args.output, args.fps)
     print(path if args.quiet else f"Wrote {path} ({len(frames)} frames)")
     if not args.quiet:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+#: What a control is told beside its network, with its default.
+TOLD = {"scale": 1.0, "start": 0.0, "end": 1.0}
+
 
 @dataclass(frozen=True, eq=False)
 class Control:

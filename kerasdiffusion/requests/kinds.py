@@ -67,9 +67,8 @@ class Kind:
         try:
             return self.check(self.parse(text))
         except (TypeError, ValueError) as error:
-            rule = str(error).rpartition(". Received: ")[0]
-            hint = " Did you mean" in rule
-            raise ValueError(f"{rule}{'' if hint else '.'} Received: {text}") from None
+            rule = str(error).rpartition(" Received: ")[0]
+            raise ValueError(f"{rule} Received: {text}") from None
 
     def write(self, value) -> str:
         """A value as text."""

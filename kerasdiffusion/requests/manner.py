@@ -10,6 +10,7 @@ from kerasdiffusion.requests.fields import Flag, asked
 from kerasdiffusion.requests.kinds import SHARE, Choice, Layers, Name, Number
 from kerasdiffusion.requests.objects import Seed
 from kerasdiffusion.requests.several import Numbers, Series
+from kerasdiffusion.requests.web_ui_names import ALONE
 
 Several = Sequence[float] | Mapping[str, float]
 STEPS, GUIDANCE, CHEAPER = "steps and noise", "guidance", "cheaper steps"
@@ -27,7 +28,8 @@ class Manner:
 
     sampler: str | None = asked(
         Name("kerasdiffusion.sampling.names:find_sampler"),
-        help="the method that makes the steps",
+        help=f"one of {', '.join(ALONE)}, most also with _karras or _exponential "
+        "behind; or what other programs call it",
         text="A name in `SAMPLERS`, or what other programs call it; the preset's by "
         "default.",
         label="Sampler",

@@ -211,8 +211,8 @@ class Size(Kind):
             sides = [number(each.strip()) for each in text.split(",")]
             rule = "be 2 numbers with commas between"
         else:
-            width, _, height = text.lower().partition("x")
-            sides = [whole(each) for each in (height or width, width)]
+            width, x, height = text.lower().partition("x")
+            sides = [whole(each) for each in (height if x else width, width)]
             rule = "be N or WIDTHxHEIGHT in pixels, as 512 or 768x512"
         if len(sides) != 2 or any(isinstance(side, str) for side in sides):
             raise refuse(ValueError, None, rule, text)

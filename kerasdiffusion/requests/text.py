@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kerasdiffusion._version import __version__
+from kerasdiffusion.requests.control import TOLD
 from kerasdiffusion.requests.kinds import as_list
 from kerasdiffusion.requests.request import FIELDS, Request
 from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
@@ -30,8 +31,6 @@ WORDS = {
 #: The web UI's words for whose noise a seed stands for.
 RNGS = {"torch": "CPU", "torch-cuda": "NV"}
 SIDES = ("left", "right", "top", "bottom")
-#: What a control is told beside its network, with its default.
-CONTROL = {"scale": 1.0, "start": 0.0, "end": 1.0}
 #: Most letters of a file's hash that are written.
 _SHORT = 10
 
@@ -122,7 +121,7 @@ def _shared(request: Request, generation) -> dict:
     for i, control in enumerate(request.control or (), 1):
         told = [
             f"{name}={getattr(control, name):g}"
-            for name, default in CONTROL.items()
+            for name, default in TOLD.items()
             if getattr(control, name) != default
         ]
         told += ["guess_mode"] * control.guess_mode

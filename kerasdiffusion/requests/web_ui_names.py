@@ -52,3 +52,7 @@ WEB_UI_NAMES: dict[str, tuple[str, str | None]] = {
         for name, label in _SPACED.items()
     },
 }
+#: Those whose spacing is not in the name.
+ALONE = [
+    name for name in WEB_UI_NAMES if not name.endswith(("_karras", "_exponential"))
+]

@@ -1,12 +1,10 @@
 """The command line in this process, on a tiny model."""
 
-import inspect
-
 import numpy as np
 import pytest
 
+from kerasdiffusion.apps import load
 from kerasdiffusion.apps.cli import main
-from kerasdiffusion.apps.tasks import PLAIN, TASKS
 from kerasdiffusion.weights import hub
 from tests.tiny import tiny_model
 
@@ -39,25 +37,14 @@ def walk(command):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What tasks are called with, as their signatures have it; they paint nothing."""
-    from kerasdiffusion import StableDiffusion
-
+    """What is asked of models: the model, the task, the fields; nothing is painted."""
     seen = []
 
-    def task(name):
-        signature = inspect.signature(getattr(StableDiffusion, name))
+    def painted(model, request, args):
+        given = request.given()
+        given.pop("progress_bar", None)
+        seen.append((model, request.task, given))
+        return np.zeros((1, 8, 8, 3), "uint8")
 
-        def painted(self, *arguments, **keywords):
-            signature.bind(self, *arguments, **keywords)
-            keywords.pop("progress_bar")
-            seen.append((self, name, arguments, keywords))
-            return np.zeros((1, 8, 8, 3), "uint8")
-
-        painted.__signature__ = signature
-        return painted
-
-    names = [task.method for task in (PLAIN, *TASKS)]
-    for name in ("text_to_image", "interpolate", "circular_walk", *names):
-        if hasattr(StableDiffusion, name):
-            monkeypatch.setattr(StableDiffusion, name, task(name))
+    monkeypatch.setattr(load, "paint", painted)
     return seen

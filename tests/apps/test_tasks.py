@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasdiffusion.apps import flags, tasks
+from kerasdiffusion.apps import tasks
 from kerasdiffusion.apps.cli import make_parser
 from kerasdiffusion.pictures.write import read_parameters, save_png
-from kerasdiffusion.requests.options import Options
+from kerasdiffusion.requests.request import FIELDS
 from tests.tiny import TEXTS
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
@@ -30,11 +30,16 @@ def choose(line):
 
 
 def test_every_option_of_the_tasks_has_a_flag():
-    """But what only a program can pass, and `control`, which takes two values."""
-    known = {flag.name for flag in flags.KEYWORDS}
-    known |= {"callback", "progress_bar", "control"}
-    assert not set(Options.__dataclass_fields__) - known
-    assert known - {"control"} <= set(Options.__dataclass_fields__)
+    """But what only a program can pass, and what flags of their own stand for."""
+    without = {name for name, field in FIELDS.items() if field.asked.flag is None}
+    assert without == {
+        *("prompt", "encoded_text", "pooled_text", "diffusion_noise"),
+        *("left", "right", "top", "bottom", "control"),
+        *("depth_estimator", "callback", "progress_bar"),
+    }
+    args = make_parser().parse_args(["walk", "x", "a.gif"])
+    both = vars(args) | vars(make_parser().parse_args(["generate", "x"]))
+    assert set(FIELDS) - without <= set(both)
 
 
 @pytest.mark.parametrize(
@@ -68,11 +73,9 @@ def test_every_option_of_the_tasks_has_a_flag():
 )
 def test_flags_choose_a_task(pictures, line, method, keywords):
     chosen = choose(line)
-    assert (chosen.method, chosen.keywords) == (method, keywords)
-    expected = {"text_to_image": [], "inpaint": [PHOTO, MASK]}.get(method, [PHOTO])
-    assert len(chosen.pictures) == len(expected)
-    for found, picture in zip(chosen.pictures, expected, strict=True):
-        assert np.array_equal(found, picture)
+    files = {"image": "photo.png"} if method != "text_to_image" else {}
+    files |= {"mask": "mask.png"} if method == "inpaint" else {}
+    assert (chosen.task, chosen.fields) == (method, keywords | files)
     assert not chosen.controls
 
 
@@ -107,7 +110,7 @@ def test_tasks_are_called_as_they_ask(generate, pictures, calls, line, method, t
 
 def test_a_depth_map_may_be_given(pictures):
     chosen = choose("apple --image photo.png --depth mask.png")
-    assert chosen.keywords == {"depth": "mask.png"}
+    assert chosen.fields == {"image": "photo.png", "depth": "mask.png"}
 
 
 def test_controls_have_their_own_scale_or_share_one(pictures):
@@ -118,12 +121,8 @@ def test_controls_have_their_own_scale_or_share_one(pictures):
         strict=True,
     )
     assert networks == ("net", "hf://a/b")
-    assert np.array_equal(files, [PHOTO[..., :3], MASK])
+    assert files == ("photo.png", "mask.png")
     assert chosen.controls == [{"scale": 0.5, "end": 0.6}, {"scale": 0.8, "end": 0.6}]
-    assert chosen.described == {
-        "Control 1": "net scale=0.5 end=0.6",
-        "Control 2": "hf://a/b scale=0.8 end=0.6",
-    }
 
 
 def test_a_control_picture_may_be_made_of_edges(pictures):
@@ -152,7 +151,7 @@ def test_a_control_picture_may_be_made_of_edges(pictures):
             "x --image photo.png --outpaint up=3",
             "pixels of left, right, top and bottom, as left=32,right=32. Received: up",
         ),
-        ("x --image photo.png --outpaint left=-3", "0 or more. Received: -3"),
+        ("x --image photo.png --outpaint left=-3", "from 0 to 8192. Received: -3"),
         ("x --image photo.png --instruction y", "stands in place of PROMPT"),
         ("x --image photo.png --mask mask.png --size 64", "goes without --size"),
         ("x --control-scale 0.5", "--control-scale is for --control"),
@@ -162,7 +161,7 @@ def test_a_control_picture_may_be_made_of_edges(pictures):
         ),
         ("x --freeu 1,2,3", "must be 4 numbers with commas between. Received: 1,2,3"),
         ("x --apg 1,2,3,4", "must be one to 3 numbers"),
-        ("x --guidance-interval high", "must be 2 numbers"),
+        ("x --guidance-interval high", "must be one to 2 numbers"),
         ("x --guidance-rescale 2", "from 0 to 1. Received: 2"),
     ],
 )
@@ -185,19 +184,19 @@ def test_options_reach_the_task_the_picture_and_the_task_again(generate, calls):
     assert generate(APPLE, *line.split()) == 0
     keywords = calls[0][-1]
     assert keywords == {
-        "unconditional_guidance_scale": None,
-        "seed": [1],
+        "prompt": (APPLE,),
+        "seed": 1,
         "guidance_rescale": 0.5,
         "guidance_interval": (0.1, 9.0),
         "apg": (0.5, 7.5, -0.5),
         "pag_scale": 2.0,
-        "pag_applied_layers": ["down"],
+        "pag_applied_layers": "down",
         "freeu": (1.1, 1.2, 0.9, 0.8),
-        "deep_cache": (3.0, 1.0),
+        "deep_cache": (3, 1),
         "merge_tokens": 0.5,
         "clip_skip": 2,
         "prompt_weighting": "compel",
-        "dynamic_thresholding": (5.0,),
+        "dynamic_thresholding": (5.0, 1.0),
         "sigmas": (9.0, 3.0, 1.0),
         "original_size": (32, 64),
     }
@@ -209,11 +208,8 @@ def test_options_reach_the_task_the_picture_and_the_task_again(generate, calls):
     assert made["Quantization"] == "int8"
     assert generate("--from", "a.png", "--quiet", "--output", "b.png") == 0
     again = calls[1][-1]
-    assert {name: again[name] for name in keywords if name in again} == {
-        **keywords,
-        "unconditional_guidance_scale": 7.5,
-        "sigmas": [9.0, 3.0, 1.0],
-    }
+    sampler = {"sampler": "dpmpp_2m_karras", "unconditional_guidance_scale": 7.5}
+    assert again == {**keywords, **sampler}
     assert read_parameters("b.png") == made
 
 
@@ -227,20 +223,19 @@ def test_of_other_programs_pictures_the_clip_skip_is_followed(generate, calls, c
     warnings = capsys.readouterr().err
     assert "'Refiner' of a1111.png is not followed" in warnings
     assert "clip_skip" not in warnings
-    made |= {"version": "kerasdiffusion 1", "Refiner start": "x"}
+    made |= {"version": "kerasdiffusion 1", "Refiner start": "2"}
     save_png(PHOTO, "ours.png", made)
     assert generate("--from", "ours.png", "--quiet") == 1
-    assert "'Refiner start' in a picture must be from 0" in capsys.readouterr().err
+    assert "'Refiner start' in ours.png must be over 0" in capsys.readouterr().err
 
 
 def test_a_refiner_and_other_parts_are_loaded(generate, assets, calls):
     vae = str(assets / "emoji" / "vae")
     line = f"--vae {vae} --refiner emoji --refiner-start 0.5 --size 48x32 --seed 1"
     generate(APPLE, *line.split(), "--output", "a.png")
-    (model, _, _, keywords), refiner = calls[0], calls[0][-1]["refiner"]
+    model, _, keywords = calls[0]
     assert model.image_encoder is not None and model._sources["decoder"] == vae
-    assert (refiner.img_height, refiner.img_width) == (32, 48)
-    assert keywords["refiner_start"] == 0.5
+    assert (keywords["refiner"], keywords["refiner_start"]) == ("emoji", 0.5)
     made = read_parameters("a.png")
     assert (made["Refiner"], made["Refiner start"]) == ("emoji", "0.5")
     assert made["VAE"] == vae
@@ -283,4 +278,7 @@ def test_a_control_reaches_the_task(generate, pictures, calls):
     generate(APPLE, *arguments.split())
     (control,) = calls[0][-1]["control"]
     assert (control.scale, control.start, control.end) == (0.5, 0.0, 1.0)
-    assert np.array_equal(control.picture, PHOTO)
+    assert control.picture == "photo.png"
+    made = read_parameters("out.png")
+    assert made["Control 1"] == "net scale=0.5"
+    assert made["Control 1 image"] == "photo.png"

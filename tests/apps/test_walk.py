@@ -35,13 +35,17 @@ def test_the_way_and_the_task_are_chosen(walk, calls):
     assert [call[1:] for call in calls] == [
         (
             "interpolate",
-            ([APPLE], None, 1, None, None, [4, 5]),
-            {"frames": 60, "closed": True, "noise_path": "linear"},
+            {
+                "prompt": (APPLE,),
+                "seed": (4, 5),
+                "frames": 60,
+                "closed": True,
+                "noise_path": "linear",
+            },
         ),
         (
             "circular_walk",
-            ([APPLE], None, 2, None, None, 4),
-            {"frames": 60, "apg": (1.0,)},
+            {"prompt": (APPLE,), "batch_size": 2, "seed": 4, "apg": (1.0, 7.5, -0.75)},
         ),
     ]
 
@@ -52,7 +56,7 @@ def test_the_way_and_the_task_are_chosen(walk, calls):
         ([APPLE, "a.gif"], "between two prompts, two seeds, or --circle"),
         ([APPLE, "a.gif", "--circle", "--closed"], "--circle goes without --closed"),
         (["a.gif"], "the following arguments are required: FILE"),
-        ([APPLE, CATS, "a.gif", "--seed", "1,x"], "from 0 to 2**64 - 1. Received: x"),
+        ([APPLE, CATS, "a.gif", "--seed", "1,x"], "from 0 to 2**64 - 1. Received: 1,x"),
         ([APPLE, CATS, "a.gif", "--no-such"], "unrecognized arguments: --no-such"),
     ],
 )

@@ -1,0 +1,170 @@
+"""`--from`: what a picture says, where the flags say nothing."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kerasdiffusion.apps import flags, tasks
+from kerasdiffusion.presets.named import PRESETS
+from kerasdiffusion.requests.subject import IN
+
+#: What every text has, or what is followed beside the fields of a request.
+_KNOWN = {
+    *("prompt", "negative_prompt", "seed", "steps", "sampler", "schedule_type"),
+    *("guidance_scale", "height", "width", "size", "model", "version", "model_hash"),
+    tasks.WINDOW,
+}
+#: Fields that say how many steps there are, and where.
+_STEPS = ("num_steps", "spacing", "sigmas", "timesteps")
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A picture's text, and what it asks of the sampler.
+
+    Args:
+        parameters: What `read_parameters` gives; empty where the request has all.
+        given: The fields that flags gave.
+    """
+
+    parameters: Mapping
+    given: frozenset
+
+    def sampling(self, args: argparse.Namespace, schedule) -> dict:
+        """Fields that sample as the program did that wrote the text.
+
+        Args:
+            args: The flags.
+            schedule: The model's `ScheduleConfig`.
+        """
+        if not self.parameters:
+            return {}
+        from kerasdiffusion.apps import reproduce
+
+        found = reproduce.sampling_options(self.parameters, schedule)
+        if {"num_steps", "spacing", "sigmas", "timesteps"} & self.given:
+            found.pop("sigmas", None)
+        if {"sigmas", "timesteps"} & self.given:
+            found.pop("num_steps", None)
+            found.pop("spacing", None)
+        return {name: each for name, each in found.items() if name not in self.given}
+
+
+def read(args: argparse.Namespace) -> Followed:
+    """Reads `--from`; what no flag says is set from it.
+
+    Raises:
+        ValueError: If a value is none, or the sampler is unknown.
+    """
+    from kerasdiffusion.apps import reproduce
+    from kerasdiffusion.pictures.write import read_parameters
+    from kerasdiffusion.presets.config import ScheduleConfig
+    from kerasdiffusion.requests.text import is_ours
+
+    parameters = read_parameters(args.source)
+    given = frozenset(flags.given(args))
+    if not args.prompts and args.instruction is None and parameters.get("prompt"):
+        args.prompts = [parameters["prompt"]]
+    if parameters.get("negative_prompt"):
+        _set(args, negative_prompt=parameters["negative_prompt"])
+    name = parameters.get("model")
+    if args.preset is None and name in PRESETS:
+        args.preset = name
+    elif args.preset is None and name:
+        _warn(f"the model {name!r}", args, "name it by --preset")
+    if is_ours(parameters):
+        _follow(args, parameters, given)
+        return Followed({}, given)
+    followed = set()
+    for word, field in (
+        ("guidance_scale", "unconditional_guidance_scale"),
+        ("seed", "seed"),
+        ("clip_skip", "clip_skip"),
+    ):
+        if word in parameters:
+            _set(args, **{field: parameters[word]})
+            followed.add(word)
+    _set_size(args, parameters)
+    unsupported = reproduce.unsupported(parameters)
+    unsupported = [name for name in unsupported if name not in followed]
+    if args.image is None:
+        unsupported += ["strength"] * ("strength" in parameters)
+    elif not (args.instruction or args.upscale):
+        unsupported = [name for name in unsupported if name != "strength"]
+        if "strength" in parameters:
+            _set(args, strength=parameters["strength"])
+    for name in dict.fromkeys(unsupported):
+        _warn(repr(name), args)
+    reproduce.sampling_options(parameters, ScheduleConfig())  # Refuses at once.
+    return Followed(parameters, given)
+
+
+def _follow(args: argparse.Namespace, parameters: Mapping, given: frozenset) -> None:
+    """Sets what a text of this library says, if no flag does."""
+    from kerasdiffusion.requests.text import fields_in, labels
+
+    found = fields_in(parameters, str(args.source))
+    if set(_STEPS) & given:
+        found = {name: each for name, each in found.items() if name not in _STEPS}
+    if args.instruction is None and parameters.get("Task") == "edit":
+        if args.prompts == [parameters.get("prompt")]:
+            args.instruction, args.prompts = args.prompts[0], []
+    followed = tasks.follow(args, parameters) | flags.follow_machine(args, parameters)
+    in_group = {field.name for field in flags.in_group(IN)}
+    for name in ("image", "mask", "depth"):
+        if name in found:
+            label = flags.FIELDS[name].asked.label
+            found[name] = _file(args, found[name], parameters.get(f"{label} hash"))
+            followed.add(f"{label} hash")
+    if "image" not in found and args.image is None:
+        if {"strength", "Task"} & set(parameters):
+            _warn(f"{parameters.get('Task', 'strength')!r}", args, "pass its --image")
+        found = {name: each for name, each in found.items() if name not in in_group}
+    _set(args, **found)
+    _set(args, **flags.parts_in(parameters))
+    if args.image is None or tasks.WINDOW in parameters:
+        _set_size(args, parameters)
+    known = _KNOWN | labels() | followed | {part.label for part in flags.PARTS}
+    for name in parameters:
+        if name not in known:
+            _warn(repr(name), args)
+
+
+def _file(args, path: str, short: str | None) -> str:
+    """A file that a text names, from here or from beside the picture."""
+    from kerasdiffusion.weights.fingerprint import of_file
+
+    beside = Path(args.source).parent / path
+    found = path if Path(path).is_file() or not beside.is_file() else str(beside)
+    if short and Path(found).is_file() and not of_file(found).startswith(short):
+        warnings.warn(
+            f"{found} is not what {args.source} was painted from: it has changed.",
+            stacklevel=2,
+        )
+    return found
+
+
+def _set(args: argparse.Namespace, **values) -> None:
+    for name, value in values.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+
+def _set_size(args: argparse.Namespace, parameters: Mapping) -> None:
+    if args.size is not None:
+        return
+    from kerasdiffusion.apps.options import size
+
+    if tasks.WINDOW in parameters:
+        args.size = size(str(parameters[tasks.WINDOW]))
+    elif "width" in parameters and "height" in parameters and args.image is None:
+        args.size = parameters["height"], parameters["width"]
+
+
+def _warn(what: str, args: argparse.Namespace, hint: str = "") -> None:
+    hint = f": {hint}" if hint else ""
+    warnings.warn(f"{what} of {args.source} is not followed{hint}.", stacklevel=2)
