@@ -86,7 +86,7 @@ def register(commands) -> None:
         metavar="DIR",
         help="in place of scenes, paint the captions of a folder of pictures (text "
         "files of their names, or metadata.jsonl), and print the CLIP score and the "
-        "Fréchet distance to them; needs pip install kerasdiffusion[metrics]",
+        'Fréchet distance to them; needs pip install ".[metrics]" in a checkout',
     )
     parser.add_argument(
         "--inpainting",

@@ -24,13 +24,12 @@ def check(path: Path) -> None:
         PermissionError: If nothing may be written there.
         OSError: If nothing can be.
     """
+    check_name(path)
     if path.suffix.lower() in OTHER_FORMATS and not path.is_dir():
         raise ValueError(
             f"--output must be a file that ends in .png, or a folder. Received: {path}"
         )
     check_writable(path.parent if is_file(path) else path, path)
-    if is_file(path):
-        check_name(path)
 
 
 def check_writable(folder: Path, path: Path) -> None:
@@ -67,7 +66,7 @@ def check_name(path: Path) -> None:
     """
     try:
         os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

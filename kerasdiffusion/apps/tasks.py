@@ -196,7 +196,7 @@ def follow(args: argparse.Namespace, parameters: Mapping) -> set[str]:
     if args.outpaint is None and "Outpaint" in parameters:
         args.outpaint = options.sides(str(parameters["Outpaint"]))
     args.upscale = args.upscale or task == "upscale"
-    if task == "depth_to_image" and args.depth is None:
+    if task == "depth_to_image" and args.depth is None and "Depth" not in parameters:
         args.depth = "auto"
     if task == "edit" and args.instruction is None and not args.prompts:
         args.instruction = str(parameters.get("prompt", ""))

@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     elif len(args.prompts) == 1 and not isinstance(args.seed, tuple):
         args.refuse("a walk is between two prompts, two seeds, or --circle")
     output = check_animation(args.output, args.fps)
-    outputs.check_writable(output.parent, output)
     outputs.check_name(output)
+    outputs.check_writable(output.parent, output)
     args.preset = args.preset or "emoji"
     find_preset(args.preset)  # a mistyped name is said before a framework loads
     fields = {"frames": FRAMES, **flags.given(args)}

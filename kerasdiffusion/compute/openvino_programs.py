@@ -48,8 +48,8 @@ def check(backend: str, accelerator: bool) -> str:
         )
     if importlib.util.find_spec("openvino") is None:
         raise ImportError(
-            '`jit_compile="openvino"` needs OpenVINO: pip install '
-            f"kerasdiffusion[openvino]. Received: jit_compile={OPENVINO!r}"
+            '`jit_compile="openvino"` needs OpenVINO: pip install ".[openvino]" '
+            f"in a checkout. Received: jit_compile={OPENVINO!r}"
         )
     return OPENVINO
 

@@ -26,6 +26,7 @@ from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.presets.named import find_preset, find_unet
 from kerasdiffusion.prompts.tokenizer import Tokenizer
 from kerasdiffusion.requests.cheaper_steps import cheapened
+from kerasdiffusion.requests.signatures import check_arguments
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.axes import denoising_axes
 from kerasdiffusion.sampling.denoiser import denoiser
@@ -56,6 +57,11 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
 
     What can be done with them is in `StableDiffusion`, which explains the arguments.
     """
+
+    def __new__(cls, *args, **keywords):
+        """Looks at the arguments under the name of the class that is called."""
+        check_arguments(cls, args, keywords)
+        return super().__new__(cls, *args, **keywords)
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ def save_animation(
     """Writes frames as an animation, never over a file that exists.
 
     A GIF has 256 colours a frame and runs forever. An MP4 has H.264, which every
-    browser plays, and takes the extra `kerasdiffusion[video]`.
+    browser plays, and takes the extra `".[video]"`.
 
     Args:
         frames: Pictures of one size, uint8, `(frames, height, width, 3)`.

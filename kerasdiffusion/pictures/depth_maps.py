@@ -103,7 +103,8 @@ def check_estimator(estimator) -> Callable:
             raise ValueError(
                 "A depth map must be given as `depth`, or estimated: by a "
                 "`depth_estimator`, or by KerasHub's DepthAnything (pip install "
-                "kerasdiffusion[depth]). Received: depth=None, and KerasHub is not "
+                '".[depth]" in a checkout). '
+                "Received: depth=None, and KerasHub is not "
                 "installed"
             )
         return lambda picture: check_estimator(_usual_estimator())(picture)

@@ -37,6 +37,9 @@ from kerasdiffusion.presets.families import (
     UPSCALER,
 )
 
+#: What files of weights end in.
+FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".h5", ".keras", ".gguf")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -193,6 +196,7 @@ def find_preset(source) -> tuple[object, ModelConfig | None]:
     """A preset's weights and configuration; anything else is a source itself.
 
     Raises:
+        FileNotFoundError: If it looks like a file of weights, and there is none.
         ValueError: If the source looks like a preset's name and is none.
     """
     if not isinstance(source, str):
@@ -201,6 +205,10 @@ def find_preset(source) -> tuple[object, ModelConfig | None]:
         return PRESETS[source].source, PRESETS[source].config
     if os.sep in source or ":" in source or Path(source).exists():
         return source, None
+    if source.endswith(FILES):
+        raise FileNotFoundError(
+            f"There must be a file or folder to read. Received: {source!r}"
+        )
     # What people call them is also the name on the hub.
     known = {preset.source.rpartition("/")[2]: name for name, preset in PRESETS.items()}
     known = {name.lower(): preset for name, preset in known.items()}

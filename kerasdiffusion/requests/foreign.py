@@ -171,6 +171,17 @@ def keyword(name: str, known) -> str:
     return ""
 
 
+def argument(name: str, known) -> str:
+    """The same of an argument of `StableDiffusion`."""
+    own = CONSTRUCTOR.get(name)
+    if own in known:
+        return f"it is `{own}` here"
+    if name in KEYWORDS.values() or name in KEYWORDS:
+        own = KEYWORDS.get(name, name)
+        return f"tasks take it, as `{own}`: text_to_image(..., {own}=...)"
+    return ""
+
+
 def flag(given: str) -> str:
     """A sentence that leads from another program's flag to ours, or nothing."""
     name = given.partition("=")[0].lstrip("-")

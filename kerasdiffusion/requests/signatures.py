@@ -64,8 +64,16 @@ def make_request(task: str, signature, self, args, keywords) -> Request:
     return Request(task=task, **given)
 
 
-def check_keywords(name: str, signature: inspect.Signature, keywords: Mapping) -> None:
+def check_keywords(
+    name: str, signature: inspect.Signature, keywords: Mapping, table=foreign.keyword
+) -> None:
     """That a function takes keywords.
+
+    Args:
+        name: The function's.
+        signature: Its own.
+        keywords: What it is given.
+        table: From another program's name to a sentence with ours.
 
     Raises:
         TypeError: If not: what it is called here first, then near matches.
@@ -73,7 +81,28 @@ def check_keywords(name: str, signature: inspect.Signature, keywords: Mapping) -
     known = [each for each in signature.parameters if each != "self"]
     for keyword in keywords:
         if keyword not in known:
-            raise TypeError(unknown(name, keyword, known))
+            raise TypeError(unknown(name, keyword, known, table))
+
+
+def check_arguments(cls: type, args: Sequence, keywords: Mapping) -> None:
+    """That a class takes arguments; a class that takes any others looks itself.
+
+    Args:
+        cls: The class that the caller wrote.
+        args: By position.
+        keywords: By name.
+
+    Raises:
+        TypeError: If not, under the class's own name.
+    """
+    signature = inspect.signature(cls.__init__)
+    kinds = {each.kind for each in signature.parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        check_keywords(cls.__name__, signature, keywords, foreign.argument)
+    try:
+        signature.bind(None, *args, **keywords)
+    except TypeError as error:
+        raise TypeError(f"`{cls.__name__}`: {error}") from None
 
 
 def unknown(

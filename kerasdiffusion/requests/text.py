@@ -28,6 +28,8 @@ WORDS = {
     "clip_skip": "clip_skip",
     "sampler": "sampler",
 }
+#: What an empty negative prompt is written as.
+EMPTY_NEGATIVE = "Empty negative prompt"
 #: The web UI's words for whose noise a seed stands for.
 RNGS = {"torch": "CPU", "torch-cuda": "NV"}
 SIDES = ("left", "right", "top", "bottom")
@@ -84,11 +86,18 @@ def described(
                 "width": size[1],
                 "model": model,
                 "version": f"{OURS} {__version__}",
+                **_empty_negative(request, of),
                 **own,
                 **_pictures(request, of),
             }
         )
     return found
+
+
+def _empty_negative(request: Request, of: int) -> dict:
+    """An empty negative prompt that is given: some models see zeros without one."""
+    is_empty = _pick(request.negative_prompt, of) == ""
+    return {EMPTY_NEGATIVE: "True"} if is_empty else {}
 
 
 def _shared(request: Request, generation) -> dict:
@@ -198,6 +207,8 @@ def fields_in(parameters: Mapping, where: str = "a picture") -> dict:
             found[name] = field.asked.kind.read(text)
         except ValueError as error:
             raise ValueError(f"{word!r} in {where} {error}") from None
+    if EMPTY_NEGATIVE in parameters:
+        found["negative_prompt"] = ""
     if "sigmas" in found or "timesteps" in found:
         found.pop("num_steps", None)
     return found
@@ -206,4 +217,4 @@ def fields_in(parameters: Mapping, where: str = "a picture") -> dict:
 def labels() -> set[str]:
     """What `fields_in` reads of a text."""
     words = {WORDS.get(name, each.asked.label) for name, each in FIELDS.items()}
-    return words - {None}
+    return words - {None} | {EMPTY_NEGATIVE}

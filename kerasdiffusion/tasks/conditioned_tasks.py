@@ -58,7 +58,7 @@ class ConditionedTasks(PictureTasks):
             depth_estimator: What makes the map where there is none: a function of a
                 uint8 picture `(height, width, 3)`, or a KerasHub `DepthEstimator`. By
                 default KerasHub's DepthAnything V2, small (`pip install
-                kerasdiffusion[depth]`), which fetches its weights at its first use.
+                .[depth]`), which fetches its weights at its first use.
             strength: How much is painted anew, as in `image_to_image`.
 
         The other arguments and the result are those of `text_to_image`.

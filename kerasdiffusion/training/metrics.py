@@ -79,7 +79,7 @@ def _torchmetrics():
         import torchmetrics.multimodal
     except ImportError as error:
         raise ImportError(
-            "These figures need torchmetrics: pip install kerasdiffusion[metrics]"
+            'These figures need torchmetrics: pip install ".[metrics]" in a checkout'
         ) from error
     return torch, torchmetrics
 

@@ -197,7 +197,7 @@ def test_fit_is_not_by_openvino(openvino):
 
 def test_it_must_be_installed(monkeypatch):
     monkeypatch.setattr(openvino_programs.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ImportError, match=r"pip install kerasdiffusion\[openvino\]"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[openvino\]" in'):
         openvino_programs.check("tensorflow", False)
 
 
