@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kerasdiffusion.requests.signatures import check_arguments
 from kerasdiffusion.sampling.driver import Step
 
 Numbers = Sequence[float] | Mapping[str, float]
@@ -161,6 +162,9 @@ def takes_options(task: Callable) -> Callable:
 
 def check_keywords(function: Callable, keywords: Mapping) -> None:
     """That a function takes keywords; a `TypeError` with near matches if not."""
+    if isinstance(function, type):
+        check_arguments(function, (), keywords)
+        return
     known = list(inspect.signature(function).parameters)
     for name in keywords:
         if name not in known:

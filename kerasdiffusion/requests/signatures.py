@@ -85,7 +85,7 @@ def check_keywords(
 
 
 def check_arguments(cls: type, args: Sequence, keywords: Mapping) -> None:
-    """That a class takes arguments; a class that takes any others looks itself.
+    """That a class takes arguments, its own or those that it passes on.
 
     Args:
         cls: The class that the caller wrote.
@@ -96,13 +96,32 @@ def check_arguments(cls: type, args: Sequence, keywords: Mapping) -> None:
         TypeError: If not, under the class's own name.
     """
     signature = inspect.signature(cls.__init__)
-    kinds = {each.kind for each in signature.parameters.values()}
-    if inspect.Parameter.VAR_KEYWORD not in kinds:
-        check_keywords(cls.__name__, signature, keywords, foreign.argument)
+    known, passes_on = _arguments(cls)
+    if not passes_on:
+        for keyword in keywords:
+            if keyword not in known:
+                raise TypeError(unknown(cls.__name__, keyword, known, foreign.argument))
     try:
         signature.bind(None, *args, **keywords)
     except TypeError as error:
         raise TypeError(f"`{cls.__name__}`: {error}") from None
+
+
+def _arguments(cls: type) -> tuple[list[str], bool]:
+    """What a class takes by name, and whether it may take more."""
+    known: list[str] = []
+    for each in cls.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        passes_on = False
+        for parameter in inspect.signature(each.__init__).parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                passes_on = True
+            elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+                known.append(parameter.name)
+        if not passes_on:
+            return known, False
+    return known, True
 
 
 def unknown(

@@ -49,3 +49,8 @@ def test_a_mistyped_name_is_said_before_a_framework_loads():
         [sys.executable, "-c", script], capture_output=True, text=True
     )
     assert child.stdout.strip() == "set()" and "Did you mean" in child.stderr
+
+
+def test_a_file_that_is_not_there_is_no_mistyped_name():
+    with pytest.raises(FileNotFoundError, match="Received: 'missing.safetensors'"):
+        find_preset("missing.safetensors")

@@ -6,7 +6,7 @@ import pytest
 
 from kerasdiffusion.requests.fields import POSITIONAL
 from kerasdiffusion.requests.request import Request, fields_of
-from kerasdiffusion.requests.signatures import takes_request
+from kerasdiffusion.requests.signatures import check_arguments, takes_request
 
 
 class Face:
@@ -74,6 +74,32 @@ def test_a_wrong_keyword_leads_to_the_right_one(keywords, message):
     assert "Received: " in str(caught.value)
     if "options" not in keywords:
         assert len(str(caught.value)) < 200
+
+
+class Base:
+    def __init__(self, img_height=None, precision="auto"):
+        pass
+
+
+class Derived(Base):
+    def __init__(self, mine=None, **options):
+        super().__init__(**options)
+
+
+@pytest.mark.parametrize(
+    ("cls", "args", "keywords", "message"),
+    [
+        (Base, (), {"height": 3}, "`Base` takes no `height`: it is `img_height` here"),
+        (Derived, (), {"dtype": 3}, "`Derived` takes no `dtype`: it is `precision`"),
+        (Derived, (), {"precison": 3}, "`Derived` .* Did you mean precision"),
+        (Base, (), {"cfg_scale": 3}, "tasks take it, as `unconditional_guidance_scal"),
+        (Base, (1, 2, 3), {}, "`Base`: too many positional arguments"),
+    ],
+)
+def test_a_class_refuses_under_the_name_that_was_called(cls, args, keywords, message):
+    with pytest.raises(TypeError, match=message):
+        check_arguments(cls, args, keywords)
+    check_arguments(Derived, (), {"mine": 1, "img_height": 2})
 
 
 def test_what_is_missing_is_said():
