@@ -64,7 +64,8 @@ def register(commands) -> None:
         type=Path,
         metavar="FILE",
         help="where the classifier is kept; it is trained first if there is none, "
-        "many minutes on a CPU (default: classifier-MODEL.keras)",
+        "many minutes on a CPU; ends in .safetensors (default: in the user's "
+        "cache)",
     )
     parser.add_argument(
         "--sheet",
@@ -112,10 +113,13 @@ def run(args: argparse.Namespace) -> int:
         markdown,
     )
     from kerasdiffusion.training.evaluate_weights import evaluate_weights
+    from kerasdiffusion.training.kept_classifier import check_place
     from kerasdiffusion.training.model_card import read_scenes
 
     if args.reference is not None:
         return _beside_pictures(args)
+    if args.classifier is not None:
+        check_place(args.classifier)
     scenes = read_scenes(args.preset)
     model = StableDiffusion.from_preset(args.preset)
     classifier = _classifier(args, scenes, model.img_height)
@@ -183,15 +187,17 @@ def _beside_pictures(args: argparse.Namespace) -> int:
 
 def _classifier(args: argparse.Namespace, scenes, image_size: int):
     """The classifier that is kept, or a new one."""
-    import keras
-
     from kerasdiffusion.training.judge import train_classifier
+    from kerasdiffusion.training.kept_classifier import (
+        read_classifier,
+        save_classifier,
+        usual_place,
+    )
 
-    path = args.classifier
-    if path is None:
-        path = Path(f"classifier-{Path(args.preset).name}.keras")
-    if path.exists():
-        return keras.models.load_model(path, compile=False)
+    path = args.classifier or usual_place(scenes, image_size)
+    if path is not None and path.exists():
+        return read_classifier(path, scenes)
     classifier = train_classifier(scenes, image_size)
-    classifier.save(path)
+    if path is not None:
+        save_classifier(classifier, path)
     return classifier
