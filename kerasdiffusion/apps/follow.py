@@ -29,10 +29,12 @@ class Followed:
     Args:
         parameters: What `read_parameters` gives; empty where the request has all.
         given: The fields that flags gave.
+        position: The picture's among those of its batch; `None` for all.
     """
 
     parameters: Mapping
     given: frozenset
+    position: int | None = None
 
     def sampling(self, args: argparse.Namespace, schedule) -> dict:
         """Fields that sample as the program did that wrote the text.
@@ -63,10 +65,11 @@ def read(args: argparse.Namespace) -> Followed:
     from kerasdiffusion.apps import reproduce
     from kerasdiffusion.pictures.write import read_parameters
     from kerasdiffusion.presets.config import ScheduleConfig
-    from kerasdiffusion.requests.text import is_ours
+    from kerasdiffusion.requests.text import batch_in, is_ours
 
     parameters = read_parameters(args.source)
     given = frozenset(flags.given(args))
+    own_words = bool(args.prompts)
     if not args.prompts and args.instruction is None and parameters.get("prompt"):
         args.prompts = [parameters["prompt"]]
     if parameters.get("negative_prompt"):
@@ -77,8 +80,14 @@ def read(args: argparse.Namespace) -> Followed:
     elif args.preset is None and name:
         _warn(f"the model {name!r}", args, "name it by --preset")
     if is_ours(parameters):
+        batch = None
+        if not own_words and not given & {"batch_size", "seed", "variation_seed"}:
+            batch = batch_in(parameters)
+        if batch is not None:
+            args.prompts = list(batch[0].pop("prompt"))
+            _set(args, **batch[0])
         _follow(args, parameters, given)
-        return Followed({}, given)
+        return Followed({}, given, batch and batch[1])
     followed = set()
     for word, field in (
         ("guidance_scale", "unconditional_guidance_scale"),
@@ -111,7 +120,7 @@ def _follow(args: argparse.Namespace, parameters: Mapping, given: frozenset) -> 
     if set(_STEPS) & given:
         found = {name: each for name, each in found.items() if name not in _STEPS}
     if args.instruction is None and parameters.get("Task") == "edit":
-        if args.prompts == [parameters.get("prompt")]:
+        if args.prompts[:1] == [parameters.get("prompt")]:
             args.instruction, args.prompts = args.prompts[0], []
     followed = tasks.follow(args, parameters) | flags.follow_machine(args, parameters)
     in_group = {field.name for field in flags.in_group(IN)}

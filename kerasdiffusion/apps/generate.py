@@ -82,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
     pictures = load.paint(model, request, args)
     beside = flags.described(args) | tasks.described(args, size)
     size = pictures.shape[1:3]
+    if followed is not None and followed.position is not None:
+        only = slice(followed.position, followed.position + 1)
+        pictures, texts = pictures[only], texts[only]
     if args.grid:
         pictures, texts = [write.grid(pictures)], texts[:1]
     for picture, text in zip(pictures, texts, strict=True):

@@ -187,7 +187,7 @@ class Size(Kind):
 
     schema = {
         "type": "array",
-        "items": {"type": "number", "minimum": 0},
+        "items": {"type": "integer", "minimum": 0},
         "minItems": 2,
         "maxItems": 2,
     }
@@ -195,15 +195,15 @@ class Size(Kind):
     def check(self, value, name=None):
         """See `Kind`."""
         value = value.tolist() if hasattr(value, "tolist") else value
-        rule = "be a height and a width, 0 or more"
+        rule = "be a height and a width, whole numbers, 0 or more"
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise refuse(ValueError, name, rule, value)
         for side in value:
             if isinstance(side, bool) or not isinstance(side, numbers.Real):
                 raise refuse(ValueError, name, rule, value)
-            if not 0 <= side < math.inf:
+            if not 0 <= side < math.inf or side != int(side):
                 raise refuse(ValueError, name, rule, value)
-        return tuple(value)
+        return tuple(map(int, value))
 
     def parse(self, text):
         """See `Kind`."""

@@ -5,17 +5,19 @@ The labels are those of the fields; what AUTOMATIC1111's web UI knows has its wo
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
 
 from kerasdiffusion._version import __version__
 from kerasdiffusion.requests.control import TOLD
-from kerasdiffusion.requests.kinds import as_list
+from kerasdiffusion.requests.kinds import Whole, as_list
 from kerasdiffusion.requests.request import FIELDS, Request
 from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
 from kerasdiffusion.sampling.names import find_sampler
 from kerasdiffusion.sampling.noise import resolve_seeds
+from kerasdiffusion.storage.reading import parse_json
 from kerasdiffusion.weights.fingerprint import of_file
 
 OURS = "kerasdiffusion"
@@ -28,6 +30,8 @@ WORDS = {
     "clip_skip": "clip_skip",
     "sampler": "sampler",
 }
+#: Where in a batch a picture was, by the web UI's words: rounding is the batch's own.
+BATCH, POSITION, PROMPTS = "Batch size", "Batch pos", "Batch prompts"
 #: What an empty negative prompt is written as.
 EMPTY_NEGATIVE = "Empty negative prompt"
 #: The web UI's words for whose noise a seed stands for.
@@ -61,7 +65,7 @@ def described(
 
     Returns:
         For each picture the arguments of `pictures.write.save_png`'s parameters:
-        painted alone with them, it is the same again.
+        painted with them, among as many, it is the same again.
     """
     texts = as_list(_listed(request.instruction or request.prompt))
     count = len(texts) * request.batch_size
@@ -77,6 +81,10 @@ def described(
         if request.variation_strength:
             variations = resolve_seeds(request.variation_seed, count)
             own[FIELDS["variation_seed"].asked.label] = variations[i]
+        if count > 1:
+            own |= {BATCH: request.batch_size, POSITION: i}
+        if len(texts) > 1:
+            own[PROMPTS] = json.dumps(texts, ensure_ascii=False)
         found.append(
             {
                 "prompt": texts[of],
@@ -214,7 +222,41 @@ def fields_in(parameters: Mapping, where: str = "a picture") -> dict:
     return found
 
 
+def batch_in(parameters: Mapping) -> tuple[dict, int] | None:
+    """The batch that a picture was painted in, and where in it.
+
+    Args:
+        parameters: As in `fields_in`; with a seed.
+
+    Returns:
+        Fields of the request of the whole batch, and the picture's number among its
+        pictures; `None` where it was alone.
+
+    Raises:
+        ValueError: If the text does not say so rightly.
+    """
+    if POSITION not in parameters or "seed" not in parameters:
+        return None
+    position = Whole(0).read(str(parameters[POSITION]))
+    prompts = [parameters["prompt"]]
+    if PROMPTS in parameters:
+        prompts = parse_json(str(parameters[PROMPTS]), PROMPTS)
+    fields = {
+        "prompt": FIELDS["prompt"].check(prompts, PROMPTS),
+        "batch_size": FIELDS["batch_size"].asked.kind.read(str(parameters[BATCH])),
+    }
+    name = "variation_seed" if "Variation seed" in parameters else "seed"
+    word = WORDS.get(name, FIELDS[name].asked.label)
+    first = FIELDS[name].asked.kind.read(str(parameters[word]))
+    if not isinstance(first, int) or first < position:
+        raise ValueError(f"{POSITION!r} must be less than the seed. Received: {first}")
+    if position >= len(prompts) * fields["batch_size"]:
+        raise ValueError(f"{POSITION!r} must be in the batch. Received: {position}")
+    fields[name] = first - position
+    return fields, position
+
+
 def labels() -> set[str]:
     """What `fields_in` reads of a text."""
     words = {WORDS.get(name, each.asked.label) for name, each in FIELDS.items()}
-    return words - {None} | {EMPTY_NEGATIVE}
+    return words - {None} | {EMPTY_NEGATIVE, BATCH, POSITION, PROMPTS}

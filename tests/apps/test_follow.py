@@ -149,6 +149,20 @@ def test_each_picture_of_a_batch_says_its_own_variation(paint, asked):
     }
 
 
+def test_a_picture_of_a_batch_is_painted_among_the_others(paint, asked):
+    """Rounding is the batch's own; of it the one picture is written."""
+    line = "--steps 2 --batch-size 2 --seed 5 --output many"
+    paint(*TEXTS[:2], *line.split())
+    (name,) = [each for each in os.listdir("many") if each.endswith("-8.png")]
+    paint("--from", f"many/{name}", "--output", "again")
+    (first, _), (second, _) = asked
+    assert (second.prompt, second.batch_size, second.seed) == (TEXTS[:2], 2, 5)
+    assert first.seed == 5 and os.listdir("again") == [name]
+    assert read_parameters(f"again/{name}") == read_parameters(f"many/{name}")
+    paint("--from", f"many/{name}", "--seed", "3", "--output", "alone")
+    assert (asked[2][0].prompt, asked[2][0].seed) == ((TEXTS[1],), 3)
+
+
 def test_what_is_given_nowhere_is_not_written(paint, asked):
     paint(TEXTS[0], "--seed", "1", "--steps", "2", "--output", "one.png")
     assert set(read_parameters("one.png")) == {

@@ -116,7 +116,7 @@ def test_minus_one_is_a_random_seed_as_in_other_programs():
         ({"eta": 10**400}, ValueError, "`eta` must be finite."),
         ({"sigmas": "321"}, TypeError, "`sigmas` must be numbers. Received: '321'"),
         ({"sigmas": []}, ValueError, "`sigmas` must not be empty"),
-        ({"crop": (1, 2, 3)}, ValueError, "`crop` must be a height and a width"),
+        ({"crop": (1, 2, 3)}, ValueError, "`crop` must be a height and a width, whole"),
         ({"deep_cache": 2.5}, TypeError, "`deep_cache: interval` must be a whole"),
         ({"refiner_start": 1.0}, ValueError, "over 0 and under 1. Received: 1.0"),
         ({"refiner": 3}, TypeError, "`refiner` must be a `StableDiffusion`"),
