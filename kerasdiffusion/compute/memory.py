@@ -147,3 +147,44 @@ def _torch(variable, shape) -> None:
 
     value = variable.value.data
     variable.value.data = torch.empty(shape, dtype=value.dtype, device=value.device)
+
+
+def keep(backend: str, variable) -> object:
+    """The values of a Keras variable as they are now, without a copy.
+
+    Assigning to the variable by `put`, or by its own `assign` on TensorFlow and JAX,
+    does not change what was kept; to train it does, on PyTorch.
+
+    Args:
+        backend: `"tensorflow"`, `"jax"` or `"torch"`.
+        variable: A Keras variable.
+
+    Returns:
+        The backend's tensor, for `put`.
+    """
+    value = variable._value
+    if backend == "tensorflow":
+        return value.read_value()
+    return value.data if backend == "torch" else value
+
+
+def put(backend: str, variable, value) -> None:
+    """Gives a Keras variable a value that `keep` kept, to the bit, or an array.
+
+    Args:
+        backend: `"tensorflow"`, `"jax"` or `"torch"`.
+        variable: A Keras variable.
+        value: A tensor of `keep`'s, or an array of the variable's shape and dtype.
+    """
+    if backend != "torch":
+        variable.assign(value)
+        return
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        own = variable._value
+        is_half = value.dtype.name == "bfloat16"  # which PyTorch takes as bits alone
+        value = torch.from_numpy(value.view("int16") if is_half else value)
+        value = value.view(torch.bfloat16) if is_half else value.to(own.dtype)
+        value = value.to(own.device)
+    variable._value.data = value

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion.compute import backend, compile_cache, devices, memory
+from kerasdiffusion.networks.adapted import Adapted, Dressed
 from kerasdiffusion.networks.autoencoding import Autoencoding
 from kerasdiffusion.networks.control import Networks, controller
 from kerasdiffusion.networks.fingerprint import fingerprint
@@ -52,7 +53,9 @@ AXES = {
 EXTRAS = ("concat", "vector", "guidance", "noise_level")
 
 
-class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
+class LatentDiffusion(
+    Adapted, Autoencoding, EightBitWeights, LazyNetworks, keras.Model
+):
     """Text encoder, U-Net and autoencoder, their weights and compiled programs.
 
     What can be done with them is in `StableDiffusion`, which explains the arguments.
@@ -124,6 +127,7 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
         # Keras's wrapper around it is for one layer, which is built.
         self.__dict__.pop("quantize", None)
         self._control_networks = Networks(precision)
+        self._start_adapters()
         self._guests, self._place, self._arrival = None, devices.placing(), None
         if low_memory:
             if self.compiler == "openvino":
@@ -132,7 +136,9 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
                     "would compile each time. Received: low_memory=True, "
                     'jit_compile="openvino"'
                 )
-            self._guests = Guests(self._make, self._sources, self.config.parts)
+            self._guests = Guests(
+                self._make, self._sources, self.config.parts, self._dress
+            )
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -325,9 +331,12 @@ class LatentDiffusion(Autoencoding, EightBitWeights, LazyNetworks, keras.Model):
         )
 
     def _running(self, part: str, program: backend.Program):
-        """A program whose part comes into memory where it is not there."""
+        """A program whose part comes into memory where it is not there.
+
+        Its weights are those of the adapters that are asked for.
+        """
         if self._guests is None or part in self._parts:
-            return program
+            return Dressed(program, self, part)
 
         def run(*args):
             self._network(part)

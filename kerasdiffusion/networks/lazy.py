@@ -103,6 +103,7 @@ class LazyNetworks:
             self.build()
         elif part in self.config.parts and part not in self._parts:
             self._parts[part] = self._guests.leave(part)
+            self._up_to_date(part)
         return self._parts.get(part)
 
     @property

@@ -176,12 +176,19 @@ class Guests:
         make: A function of parts' names that makes networks, as `make_parts` does.
         sources: Where the weights of each part are.
         names: Of the parts.
+        dress: Is handed the name and the network of each part that was read.
 
     Raises:
         ValueError: If a part has no source, so that it could not be read again.
     """
 
-    def __init__(self, make: Callable, sources: Mapping, names: Sequence[str]):
+    def __init__(
+        self,
+        make: Callable,
+        sources: Mapping,
+        names: Sequence[str],
+        dress: Callable = lambda part, network: None,
+    ):
         without = [part for part in names if sources[part] is None]
         if without:
             raise ValueError(
@@ -190,8 +197,9 @@ class Guests:
             )
         self._make, self._sources = make, sources
         self._networks, self._present = {}, None
+        self._dress = dress
 
-    def enter(self, part: str):
+    def enter(self, part: str, dressed: bool = True):
         """The network of a part, with its values; the one before gives up its own."""
         if self._present == part:
             return self._networks[part]
@@ -203,6 +211,8 @@ class Guests:
             memory.take_back(keras.backend.backend(), network.variables)
             load.load_weights({part: network}, self._sources[part])
         self._present = part
+        if dressed:
+            self._dress(part, network)
         return network
 
     def clear(self) -> None:
@@ -213,7 +223,8 @@ class Guests:
 
     def leave(self, part: str):
         """The network of a part, with its values, which are its own affair now."""
-        network = self.enter(part)
+        self.clear()
+        network = self.enter(part, dressed=False)
         del self._networks[part]
         self._present = None
         return network

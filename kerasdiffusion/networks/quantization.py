@@ -71,7 +71,8 @@ class EightBitWeights:
         """What was asked for, of the networks that are there."""
         for part, activations in self._eight_bit.items():
             if not is_quantized(self._parts[part]):
-                quantize(self._parts[part], activations)
+                with self._plain([part]):
+                    quantize(self._parts[part], activations)
                 self._programs.clear()  # they hold the variables that were
 
 
@@ -163,9 +164,16 @@ def check_learns(*networks: Callable) -> None:
     """Before training: kernels in 8 bits have no gradients.
 
     Raises:
-        ValueError: If one of the networks has such.
+        ValueError: If one of the networks has such, or has adapters in its weights.
     """
     for network in networks:
+        if getattr(network, "has_adapters", False) and network.trainable:
+            raise ValueError(
+                "Networks are trained without adapters in their weights: what was "
+                "learned would go with them. Remove them (`remove_adapter`), or keep "
+                "them for good: `save_preset`, and load that. "
+                f"Received: {network.name!r}, which has some"
+            )
         is_network = isinstance(network, keras.layers.Layer)  # not any callable
         if is_network and network.trainable and is_quantized(network):
             raise ValueError(

@@ -130,6 +130,31 @@ class Prompting(LatentDiffusion):
             self._learned.setdefault(config, new).vectors.update(words)
         return list(dict.fromkeys(word for words in found.values() for word in words))
 
+    def _learn(self, loaded) -> None:
+        """The words of an adapter that is a bundle."""
+        for part, words in loaded.adapter.embeddings.items():
+            config = getattr(self.config, part)
+            if config is None:
+                continue
+            for word, vectors in words.items():
+                if vectors.shape[-1] != config.width:
+                    raise WeightsError(
+                        f"The words of a bundle must be {config.width} wide. Received: "
+                        f"{word!r} of {vectors.shape} in {loaded.adapter.path}"
+                    )
+            new = LearnedWords(config.vocabulary_size)
+            self._learned.setdefault(config, new).vectors.update(words)
+
+    def _forget_words(self, loaded) -> None:
+        """Takes the words of a bundle out of the prompts' language."""
+        for part, words in loaded.adapter.embeddings.items():
+            config = getattr(self.config, part)
+            known = self._learned.get(config)
+            for word in words if known else ():
+                known.vectors.pop(word, None)
+            if known and not known.vectors:
+                del self._learned[config]
+
     def _check_prompting(self, clip_skip, weighting) -> None:
         """Before anything is built."""
         check_prompt_weighting(weighting)

@@ -80,6 +80,28 @@ def resolve(
     return _Fetch(repository, revision, variant, configs_only, parts).run(file)
 
 
+def resolve_file(source: str, names: Sequence[str], beside: str = "") -> Path:
+    """The local path of a file on the hub, one of several names.
+
+    Args:
+        source: `hf://owner/name`, where `@revision` and a file may follow.
+        names: What the file may be called, the best first; else the only
+            `.safetensors` of the repository.
+        beside: A file that is fetched too, where there is one.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        WeightsError: As `resolve`; or if there is no such file.
+    """
+    match = HUB.fullmatch(source)
+    if match is None or match[2]:
+        return resolve(source)
+    repository, _, revision = match.groups()
+    return _Fetch(repository, revision, None, False).one_of(names, beside)
+
+
 def _asset(text: str) -> Path:
     name = text.removeprefix("asset://")
     there = sorted(path.parent.name for path in ASSETS.glob("*/model_index.json"))
@@ -121,6 +143,25 @@ class _Fetch:
         for index in indices:
             weights += self._shards(folder / index, index)
         return self._download(weights, files) if weights else folder
+
+    def one_of(self, names: Sequence[str], beside: str) -> Path:
+        """The first file of these names, or the only one of weights."""
+        for name in names:
+            folder = self._cached([name])
+            if folder:
+                return folder / name
+        files = self._list()
+        found = [name for name in names if name in files]
+        single = [name for name in files if name.endswith(".safetensors")]
+        if not found and len(single) != 1:
+            self._refuse(
+                f"has none of {', '.join(names[:2])}. One of its files can be read by "
+                f"its name, {self.name}/FILE: {', '.join(single[:8]) or 'none'}",
+                self.name,
+            )
+        name = (found or single)[0]
+        wanted = [name, *([beside] if beside in files else [])]
+        return self._download(wanted, files) / name
 
     def _weights(self, files) -> list[str]:
         """The weights file of each part, by what the hub lists."""

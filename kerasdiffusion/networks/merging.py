@@ -1,0 +1,178 @@
+"""Adapters' changes in a network's weights, put in and taken off exactly.
+
+Each tensor is its original plus the changes of all adapters, each of the original at
+its own weight: in whatever order they come, and however often, none is rounded twice,
+and what is taken off leaves the original to the bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+
+from kerasdiffusion.adapters.algorithms import Change
+from kerasdiffusion.compute import memory
+from kerasdiffusion.weights.arrays import EightBit, stored_variables
+from kerasdiffusion.weights.names import canonical_name
+
+WORKERS = min(4, os.cpu_count() or 1)
+
+#: The changes of one tensor and how much of each.
+Wanted = Sequence[tuple[Change, float]]
+
+
+class Merging:
+    """What of adapters is in one network's weights.
+
+    Args:
+        network: A built network with its weights.
+    """
+
+    def __init__(self, network):
+        self.network = network
+        self._variables = {
+            canonical_name(variable.path, network.name): variable
+            for variable in stored_variables(network)
+        }
+        self._kept: dict[str, tuple] = {}
+        self._merged: dict[str, tuple] = {}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the weights are the originals."""
+        return not self._merged
+
+    def merge(self, wanted: Mapping[str, Wanted]) -> None:
+        """Has exactly these changes in the weights: all, or as it was before.
+
+        Args:
+            wanted: The changes of each tensor, by its canonical name.
+
+        Raises:
+            ValueError: If some cannot be applied, or the result does not fit the dtype
+                of the weights.
+        """
+        wanted = {name: tuple(each) for name, each in wanted.items() if each}
+        before = dict(self._merged)
+        try:
+            self._apply(wanted)
+        except BaseException:
+            self._apply(before)
+            raise
+        finally:
+            self.network.has_adapters = bool(self._merged)
+
+    def _apply(self, wanted: Mapping[str, tuple]) -> None:
+        for name in [name for name in self._merged if name not in wanted]:
+            self._put_back(name)
+        stale = [name for name in wanted if wanted[name] != self._merged.get(name)]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            ahead: deque = deque()
+            for name in stale:
+                modules = self._module(name)
+                ahead.append((name, pool.submit(self._values, name, modules, wanted)))
+                if len(ahead) > WORKERS:
+                    self._assign(*ahead.popleft(), wanted)
+            while ahead:
+                self._assign(*ahead.popleft(), wanted)
+
+    def _module(self, name: str) -> dict[str, tuple]:
+        """The originals of a module's tensors, kept from now on, by leaf."""
+        module = name.rpartition(".")[0]
+        found = {}
+        for leaf in ("weight", "bias"):
+            tensor = f"{module}.{leaf}"
+            if tensor in self._kept:
+                found[leaf] = self._kept[tensor]
+            elif tensor in self._variables:
+                found[leaf] = _keep(self._variables[tensor])
+        self._kept[name] = found[name.rpartition(".")[2]]
+        return found
+
+    def _values(self, name: str, module: Mapping[str, tuple], wanted):
+        """The values of a tensor with its changes, in Keras's order."""
+        leaf, variable = name.rpartition(".")[2], self._variables[name]
+        originals = {
+            each: _array(self._variables[f"{name.rpartition('.')[0]}.{each}"], kept)
+            for each, kept in module.items()
+        }
+        stored = {
+            each: values.transpose(_stored_axes(values, each, variable))
+            for each, values in originals.items()
+        }
+        total = None
+        for change, strength in wanted[name]:
+            part = change.difference(stored, strength)
+            part = part.transpose(np.argsort(_stored_axes(part, leaf, variable)))
+            if total is None:
+                writable = part.flags.c_contiguous and part.flags.owndata
+                total = part if writable else np.array(part, "float32", order="C")
+            else:
+                total += part
+        total += originals[leaf]
+        return _as_stored(total, variable, name)
+
+    def _assign(self, name: str, future, wanted) -> None:
+        values = future.result()
+        backend = keras.backend.backend()
+        for variable, each in zip(_parts(self._variables[name]), values, strict=True):
+            memory.put(backend, variable, each)
+        self._merged[name] = wanted[name]
+
+    def _put_back(self, name: str) -> None:
+        backend = keras.backend.backend()
+        for variable, value in zip(
+            _parts(self._variables[name]), self._kept.pop(name), strict=True
+        ):
+            memory.put(backend, variable, value)
+        del self._merged[name]
+
+
+def _parts(variable) -> tuple:
+    """The variables of a tensor: one, or a kernel of 8 bits and its scales."""
+    if isinstance(variable, EightBit):
+        return variable.kernel, variable.scale
+    return (variable,)
+
+
+def _keep(variable) -> tuple:
+    backend = keras.backend.backend()
+    return tuple(memory.keep(backend, each) for each in _parts(variable))
+
+
+def _array(variable, kept: tuple) -> np.ndarray:
+    """The kept values as float32, in Keras's order."""
+    values, *scale = (keras.ops.convert_to_numpy(each) for each in kept)
+    values = np.asarray(values, "float32")
+    return values / np.asarray(scale[0], "float32") if scale else values
+
+
+def _stored_axes(values: np.ndarray, leaf: str, variable) -> tuple[int, ...]:
+    """From Keras's order of dimensions to PyTorch's."""
+    if leaf != "weight" or values.ndim == 1 or not variable.path.endswith("/kernel"):
+        return tuple(range(values.ndim))
+    return (1, 0) if values.ndim == 2 else (3, 2, 0, 1)
+
+
+def _as_stored(values: np.ndarray, variable, name: str) -> tuple[np.ndarray, ...]:
+    """Values as the variables of a tensor take them, rounded once."""
+    if isinstance(variable, EightBit):
+        axes = tuple(range(values.ndim - 1))
+        most = np.abs(values).max(axis=axes) + np.float32(1e-7)
+        scale = np.float32(127.0) / most
+        kernel = np.clip(np.round(values * scale), -127, 127).astype("int8")
+        return kernel, scale.astype(np.dtype(variable.scale.dtype))
+    dtype = np.dtype(variable.dtype)
+    with np.errstate(over="ignore"):
+        values = values.astype(dtype, copy=False)
+    if not np.isfinite(values.astype("float32", copy=False)).all():
+        raise ValueError(
+            f"Weights with adapters must fit {dtype.name}: use a smaller weight. "
+            f"Received: a change of {name} that does not"
+        )
+    return (values,)

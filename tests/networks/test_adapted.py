@@ -1,0 +1,237 @@
+"""Adapters in a model: added up, reweighed and taken off, compiling nothing."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdiffusion.adapters.read import read_adapter
+from kerasdiffusion.networks.quantization import check_learns
+from kerasdiffusion.weights.arrays import stored_variables
+from kerasdiffusion.weights.names import canonical_name
+from tests.adapters import files
+from tests.tiny import TINY, TINY_SDXL, tiny_model
+
+CAT = {"prompt": "two cats", "num_steps": 1, "seed": 3, "progress_bar": False}
+
+
+def bits(model):
+    """Every weight's own bytes."""
+    return {
+        (part, i): np.asarray(ops.convert_to_numpy(variable)).tobytes()
+        for part in model.config.parts
+        for i, variable in enumerate(getattr(model, part).weights)
+    }
+
+
+def expected(model, part, wanted):
+    """The weights of a part with adapters, computed here in float64."""
+    network = getattr(model, part)
+    found = {}
+    for variable in stored_variables(network):
+        values = ops.convert_to_numpy(variable).astype("float64")
+        found[canonical_name(variable.path, network.name)] = values
+    for adapter, strength in wanted:
+        for entry in adapter.entries:
+            if entry.part == part:
+                delta = entry.change.difference({}, strength).astype("float64")
+                axes = (1, 0) if delta.ndim == 2 else (2, 3, 1, 0)
+                found[entry.tensor] += delta.transpose(axes)
+    return found
+
+
+@pytest.fixture
+def two(tmp_path):
+    return [
+        files.save(tmp_path, name, files.kohya(seed=seed))
+        for seed, name in enumerate(("detail", "style"))
+    ]
+
+
+@pytest.mark.every_backend
+def test_weights_add_up_and_come_off_and_nothing_is_compiled(two):
+    model = tiny_model()
+    plain, before = model.text_to_image(**CAT), bits(model)
+    traces = model.traces
+    model.load_adapter(two[0], 0.7)
+    model.load_adapter(two[1], -0.3, text_encoder_weight=0.4)
+    adapters = [read_adapter(path, TINY) for path in two]
+    bare = tiny_model()
+    for part, weights in (
+        ("diffusion_model", (0.7, -0.3)),
+        ("text_encoder", (0.7, 0.4)),
+    ):
+        wanted = expected(bare, part, list(zip(adapters, weights, strict=True)))
+        network = getattr(model, part)
+        for variable in network.weights:
+            values = ops.convert_to_numpy(variable)
+            name = canonical_name(variable.path, network.name)
+            np.testing.assert_allclose(values, wanted[name], atol=2e-6)
+    changed = model.text_to_image(**CAT)
+    assert np.abs(changed.astype(int) - plain).mean() > 1.0
+
+    model.set_adapters({"style": 1.0})
+    other = model.text_to_image(**CAT)
+    assert (other != changed).any()
+    model.set_adapters(["detail", "style"], [0.7, -0.3])
+    model.set_adapters({"style": (-0.3, 0.4), "detail": 0.7})
+    assert (model.text_to_image(**CAT) == changed).all()
+    model.remove_adapter("detail")
+    model.remove_adapter()
+    assert bits(model) == before and model.adapters == {}
+    assert (model.text_to_image(**CAT) == plain).all()
+    assert model.traces == traces
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.heavy)])
+def test_many_changes_end_with_the_weights_to_the_bit(count, tmp_path):
+    two = [
+        files.save(tmp_path, name, files.kohya(seed=seed, layers=(layer, "mlp")))
+        for seed, (name, layer) in enumerate((("a", "attn1"), ("b", "conv1")))
+    ]
+    model, random = tiny_model(), np.random.default_rng(0)
+    before, loads = bits(model), 0
+    for _ in range(count):
+        name = random.choice(["detail", "style", "third"])
+        path, weight = two[int(random.integers(2))], float(random.normal())
+        if name not in model.adapters:
+            model.load_adapter(path, weight, name=name)
+            loads += 1
+        elif random.random() < 0.7:
+            model.set_adapters({name: weight})
+        else:
+            model.remove_adapter(name)
+    assert loads > count / 10
+    model.remove_adapter()
+    assert bits(model) == before
+
+
+def test_weights_by_block(two):
+    model = tiny_model()
+    model.load_adapter(two[0], 0.0, weights={"up_blocks.0": 1.0})
+    changed = {
+        canonical_name(variable.path, "diffusion_model")
+        for variable, kernel in zip(
+            model.diffusion_model.weights, tiny_model().diffusion_model.weights,
+            strict=True,
+        )
+        if (ops.convert_to_numpy(variable) != ops.convert_to_numpy(kernel)).any()
+    }  # fmt: skip
+    assert changed and all(name.startswith("up_blocks.0.") for name in changed)
+    with pytest.raises(ValueError, match="did you mean up_blocks.1|Did you mean"):
+        model.load_adapter(two[1], weights={"up_block.1": 1.0})
+    assert list(model.adapters) == ["detail"]
+
+
+def test_wrong_weights_and_names_change_nothing(two):
+    model = tiny_model()
+    model.load_adapter(two[0])
+    before = bits(model)
+    for error, match, call in (
+        (ValueError, "once under a name", lambda: model.load_adapter(two[0])),
+        (ValueError, "Did you mean detail", lambda: model.remove_adapter("detial")),
+        (ValueError, "must be from", lambda: model.set_adapters({"detail": np.inf})),
+        (TypeError, "must be a number", lambda: model.set_adapters({"detail": "1"})),
+        (ValueError, "a weight for each", lambda: model.set_adapters(["detail"], [])),
+        (ValueError, "no such adapter", lambda: model.load_adapter("nothing")),
+    ):
+        with pytest.raises(error, match=match):
+            call()
+    assert bits(model) == before
+
+
+@pytest.mark.every_backend
+def test_half_precision_is_rounded_once(two):
+    model = tiny_model(precision="bfloat16")
+    before = bits(model)
+    model.load_adapter(two[0], 0.5)
+    model.load_adapter(two[1], -0.5)
+    half = bits(model)
+    model.remove_adapter("style")
+    model.load_adapter(two[1], -0.5)
+    assert bits(model) == half != before
+    model.remove_adapter()
+    assert bits(model) == before
+
+
+def test_what_overflows_is_refused_and_nothing_is_changed(two):
+    model = tiny_model(precision="float16")
+    before = bits(model)
+    tensors = files.kohya(alpha=4e5)
+    path = files.save(two[0].parent, "loud", tensors)
+    with pytest.raises(ValueError, match="must fit float16"):
+        model.load_adapter(path, 1000.0)
+    assert bits(model) == before and not model.adapters
+
+
+def test_beside_weights_of_8_bits(two):
+    model, whole = tiny_model(), tiny_model()
+    whole.load_adapter(two[0], 0.5)
+    model.load_adapter(two[0], 0.5)
+    model.quantize("int8")
+    early = bits(model)
+    model.remove_adapter()
+    plain = bits(model)
+    model.load_adapter(two[0], 0.5)
+    assert bits(model) == early != plain
+    found, expected = (each.text_to_image(**CAT) for each in (model, whole))
+    assert np.abs(found.astype(int) - expected).mean() < 4.0
+    model.remove_adapter()
+    assert bits(model) == plain
+
+
+@pytest.mark.every_backend
+def test_with_low_memory_what_is_read_again_is_changed_again(two, tmp_path):
+    whole = tiny_model()
+    whole.save_preset(tmp_path / "model")
+    plain = whole.text_to_image(**CAT)
+    whole.load_adapter(two[0], 0.8)
+    changed = whole.text_to_image(**CAT)
+    from kerasdiffusion import StableDiffusion
+
+    model = StableDiffusion.from_preset(tmp_path / "model", low_memory=True)
+    before = bits(StableDiffusion.from_preset(tmp_path / "model"))
+    assert (model.text_to_image(**CAT) == plain).all()
+    model.load_adapter(two[0], 0.8)
+    assert (model.text_to_image(**CAT) == changed).all()
+    kept = model.diffusion_model  # it stays from now on, with its originals
+    assert (model.text_to_image(**CAT) == changed).all()
+    model.remove_adapter()
+    assert (model.text_to_image(**CAT) == plain).all()
+    assert kept is model.diffusion_model and bits(model) == before
+
+
+def test_networks_with_adapters_are_not_trained(two):
+    model = tiny_model()
+    model.load_adapter(two[0])
+    with pytest.raises(ValueError, match="without adapters"):
+        check_learns(model.diffusion_model)
+    model.remove_adapter()
+    check_learns(model.diffusion_model)
+
+
+def test_words_of_a_bundle_come_and_go(tmp_path):
+    random = np.random.default_rng(0)
+    words = {
+        "bundle_emb.zzz.clip_l": random.normal(size=(2, 32)).astype("float32"),
+        "bundle_emb.zzz.clip_g": random.normal(size=(2, 40)).astype("float32"),
+    }
+    path = files.save(tmp_path, "bundle", files.kohya(TINY_SDXL) | words)
+    model = tiny_model(config=TINY_SDXL)
+    plain = model.encode_text("zzz")
+    loaded = model.load_adapter(path, 0.0)
+    assert "words: zzz" in str(loaded) and not loaded.adapter.unused
+    assert np.abs(model.encode_text("zzz") - plain).max() > 0.1
+    model.remove_adapter()
+    np.testing.assert_array_equal(model.encode_text("zzz"), plain)
+
+
+def test_the_line_that_tells_it_and_what_was_not_used(tmp_path):
+    tensors = files.kohya(alpha=2.0)
+    tensors["lora_unet_down_blocks_0_attentions_0_proj_inn.alpha"] = np.zeros(())
+    path = files.save(tmp_path, "detail", tensors)
+    model = tiny_model()
+    with pytest.warns(UserWarning, match="nearest: .*down_blocks.0.attentions.0.proj"):
+        loaded = model.load_adapter(path, 0.5)
+    assert "rank 4, alpha 2" in str(loaded)
+    count = len(tensors)
+    assert f"applied {count - 1} of {count} tensors" in str(loaded)
