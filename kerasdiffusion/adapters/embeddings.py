@@ -1,4 +1,4 @@
-"""Textual inversion: words with vectors of their own, from files of A1111's and diffusers'.
+"""Textual inversion: words with vectors of their own, from every kind of file.
 
 | file | holds |
 | --- | --- |
@@ -6,21 +6,37 @@
 | A1111 `.safetensors` | `emb_params` |
 | diffusers `.bin`, `.safetensors` | the word itself, `<cat-toy>` |
 | SDXL's `.safetensors` | `clip_l` and `clip_g` |
-"""  # noqa: E501
+| diffusers' SDXL trainer | `text_encoders_0` and `text_encoders_1` |
+
+An embedding has vectors and nothing else: a file with tensors of layers is another
+thing, and is refused with what it is.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
-from kerasdiffusion.weights.base import WeightsError
+from kerasdiffusion.adapters import suffixes
+from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.files import open_tensors
 
-#: Names of tensors that are not words.
-NAMELESS = ("emb_params", "*", "clip_l", "clip_g")
+#: Names of tensors that are not words, and the text encoder that they are for.
+NAMELESS = {
+    "emb_params": None,
+    "*": None,
+    "clip_l": "text_encoder",
+    "clip_g": "text_encoder_2",
+    "clip_h": "text_encoder",
+    "text_encoders_0": "text_encoder",
+    "text_encoders_1": "text_encoder_2",
+}
 MAX_VECTORS = 1000
+#: What a tensor of a layer is called, in adapters and networks.
+_LAYER = re.compile(r".*[._](weight|bias|alpha|running_(mean|var)|num_batches_tracked)")
 
 
 def read_embeddings(
@@ -38,12 +54,13 @@ def read_embeddings(
         From a word to its vectors, float32 of shape `(count, width)`.
 
     Raises:
-        WeightsError: If the file holds no vectors of that width, or several words and
-            `name` is given.
+        WeightsError: If the file is something else, holds no vectors of that width, or
+            several words and `name` is given.
     """
     path = Path(path)
     found = {}
     with open_tensors(path) as file:
+        refuse_others(file)
         for key in file.keys():
             if len(file.shape(key)) not in (1, 2) or file.shape(key)[-1] != width:
                 continue
@@ -67,3 +84,27 @@ def read_embeddings(
         if not np.isfinite(vectors).all():
             raise WeightsError(f"The vectors must be finite. Received: {path}")
     return found
+
+
+def refuse_others(file: TensorFile) -> None:
+    """Raises an error about a file of layers, which says what to do with it.
+
+    Args:
+        file: It, opened.
+    """
+    keys = file.keys()
+    for key in keys:
+        slot = (suffixes.split(key) or ("", None))[1]
+        if slot not in (None, "ia3") or suffixes.refused(key):
+            raise WeightsError(
+                "The file is an adapter (a LoRA or one of its kin), no textual "
+                f"inversion: `load_adapter` reads it. Received: {file.path} (with "
+                f"{key})"
+            )
+    for key in keys:
+        if _LAYER.fullmatch(key):
+            raise WeightsError(
+                "The file has the tensors of a network, and a textual inversion has "
+                "vectors alone: `from_preset` reads models, and `vae`, `unet` and "
+                f"`text_encoder` parts of them. Received: {file.path} (with {key})"
+            )
