@@ -24,6 +24,7 @@ COMMANDS = (
     "kerasdiffusion.apps.generate",
     "kerasdiffusion.apps.walk",
     "kerasdiffusion.apps.show",
+    "kerasdiffusion.apps.adapter",
     "kerasdiffusion.apps.bench.command",
     "kerasdiffusion.apps.train",
     "kerasdiffusion.apps.evaluate",

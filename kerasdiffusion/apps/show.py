@@ -12,12 +12,15 @@ def register(commands) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "show",
-        help="print how a picture was made, or what this machine does by default",
+        help="print how a picture was made, what is in a file of weights, or what this "
+        "machine does by default",
         description="Prints the prompt and the other parameters that are written in "
         "PNG files by this library, AUTOMATIC1111's web UI or tools that do as it "
         "does.",
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", type=Path, help="a PNG")
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", type=Path, help="a PNG, or weights"
+    )
     parser.add_argument(
         "--machine",
         action="store_true",
@@ -29,6 +32,7 @@ def register(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints each file's parameters; a file without some does not stop the others."""
+    from kerasdiffusion.adapters.telling import describe_file, is_weights
     from kerasdiffusion.pictures.write import read_parameters
 
     if not args.files and not args.machine:
@@ -42,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
     code = 0
     for path in args.files:
         try:
-            parameters = read_parameters(path)
+            if is_weights(path):
+                parameters = describe_file(path)
+            else:
+                parameters = read_parameters(path)
         except (OSError, ValueError) as error:
             cli.report(error)
             code = cli.FAILED

@@ -10,11 +10,14 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from kerasdiffusion.adapters.adapter import Adapter
+from kerasdiffusion.adapters.combine import joined
 from kerasdiffusion.adapters.loaded import Loaded, check_weights
 from kerasdiffusion.adapters.read import read_adapter
 from kerasdiffusion.adapters.sources import find_adapter
+from kerasdiffusion.adapters.write import write_adapter
 from kerasdiffusion.networks.merging import Merging
 
 #: Files that requests named, kept for the next ones.
@@ -200,6 +203,46 @@ class Adapted:
             self._change(left)
             for each in removed:
                 self._forget_words(each)
+
+    def save_adapter(
+        self,
+        path: str | os.PathLike,
+        format: str = "kohya",
+        name: str | None = None,
+        dtype: str = "float32",
+        overwrite: bool = False,
+    ) -> Path:
+        """Writes adapters of the model as one, each at its weight.
+
+        Args:
+            path: A `.safetensors` file, or a folder for PEFT.
+            format: `"kohya"`, which A1111, ComfyUI and kohya's scripts read and which
+                has every kind; `"diffusers"`; or `"peft"`, a folder of PEFT's (one for
+                each network, where there are several).
+            name: Which adapter; all that are used by default.
+            dtype: `"float32"`, `"float16"` or `"bfloat16"`.
+            overwrite: Whether what is there is replaced.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            WeightsError: If the format does not have such a kind, or several of kinds
+                that do not add up are to be one.
+            ValueError: If there is no such adapter, format or dtype.
+            FileExistsError: If there is something, and `overwrite` is off.
+        """
+        if name is not None:
+            self._need(name)
+        chosen = [each for each in self._adapters.values() if name in (None, each.name)]
+        return write_adapter(
+            path,
+            joined([(each.adapter, each.strength) for each in chosen]),
+            format,
+            two_encoders=self.config.text_encoder_2 is not None,
+            dtype=dtype,
+            overwrite=overwrite,
+        )
 
     def _need(self, name: str) -> None:
         if name not in self._adapters:

@@ -293,6 +293,11 @@ def _plan(parts, files, ema: bool, strict: bool) -> dict[str, list[Step]]:
     return plan
 
 
+def keys_of(part: str, config, file: TensorFile) -> dict[str, str]:
+    """The key in a file of each canonical name of a part that it has in any layout."""
+    return _keys(part, config, file, False)
+
+
 def _keys(part: str, config, file: TensorFile, averages: bool) -> dict[str, str]:
     """The key in a file of each canonical name that it has in any layout."""
     if isinstance(file, HDF5File):
