@@ -246,14 +246,18 @@ class Program:
     def __call__(self, *args: Any) -> Any:
         """Runs on arrays or tensors; returns the backend's tensors."""
         args = keras.tree.map_structure(ops.convert_to_tensor, args)
-        if self._compiling is not None:
-            self._compiling.join()
+        self.settle()
         ready = self._ready
         if ready is not None:
             self._compile(*args)
             ready()
             self._ready = None
         return self._run(*args)
+
+    def settle(self) -> None:
+        """Returns when nothing is compiled in another thread any more."""
+        if self._compiling is not None:
+            self._compiling.join()
 
     def compile_soon(self, *args: Any) -> None:
         """Traces, and compiles on JAX, for arguments like these, in a thread."""

@@ -63,7 +63,9 @@ class ImageEncoder(Network):
         self(keras.KerasTensor((1, size, size, config.image_channels)))
 
     def call(self, images):
-        latents = self.moments(images)[0]
+        return self._scaled(self.moments(images)[0])
+
+    def _scaled(self, latents):
         if self.config.latents_mean:
             latents = latents - ops.cast(self.config.latents_mean, latents.dtype)
         if self.config.latents_std:
@@ -79,7 +81,7 @@ class ImageEncoder(Network):
     def coarse(self, features):
         """The end, at the latents' size, from what the last of `stages` gives."""
         mean, _ = self._posterior(self.encoder.coarse(features))
-        return mean * self.config.scale_factor
+        return self._scaled(mean)
 
     def moments(self, images):
         """Mean and logarithm of the variance of the posterior, both unscaled."""
@@ -128,17 +130,19 @@ class Decoder(Network):
         self(keras.KerasTensor((1, 2, 2, config.latent_channels)))
 
     def call(self, latents):
+        return self.decoder(self.post_quant_conv(self._unscaled(latents)))
+
+    def _unscaled(self, latents):
         latents = latents / self.config.scale_factor
         if self.config.latents_std:
             latents = latents * ops.cast(self.config.latents_std, latents.dtype)
         if self.config.latents_mean:
             latents = latents + ops.cast(self.config.latents_mean, latents.dtype)
-        return self.decoder(self.post_quant_conv(latents))
+        return latents
 
     def coarse(self, latents):
         """The beginning, at the latents' size."""
-        latents = latents / self.config.scale_factor
-        return self.decoder.coarse(self.post_quant_conv(latents))
+        return self.decoder.coarse(self.post_quant_conv(self._unscaled(latents)))
 
     @property
     def stages(self) -> list:

@@ -6,6 +6,10 @@ variable's path is its published name: see `weights/names.py`.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Mapping
+
 import keras
 from keras import ops
 
@@ -34,9 +38,36 @@ class Block(keras.layers.Layer):
 class Network(Block, keras.Model):
     """A part of the whole, made from its `config` alone and built at once."""
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("kerasdiffusion."):
+            keras.saving.register_keras_serializable("kerasdiffusion")(cls)
+
     def get_config(self):
-        dtype = self.dtype_policy.name
-        return {"config": self.config, "dtype": dtype, "name": self.name}
+        if any(variable.dtype == "int8" for variable in self.weights):
+            raise ValueError(
+                "Keras's files, copies and exports have no 8-bit weights of this "
+                f"library's. Received: {self.name!r}, whose kernels are in 8 bits"
+            )
+        values, dtype = dataclasses.asdict(self.config), self.dtype_policy.name
+        return {"config": values, "dtype": dtype, "name": self.name}
+
+    @classmethod
+    def from_config(cls, values, custom_objects=None):
+        own = values["config"]
+        if isinstance(own, Mapping):
+            kind = inspect.signature(cls.__init__).parameters["config"].default
+            own = type(kind)(**{name: _tuples(each) for name, each in own.items()})
+        return cls(own, dtype=values["dtype"], name=values["name"])
+
+    def save(self, filepath, *args, **kwargs):
+        self.get_config()  # what cannot be saved is said ahead of the file
+        super().save(filepath, *args, **kwargs)
+
+
+def _tuples(value):
+    """JSON's lists, nested too, as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 class Dense(EightBitDense, keras.layers.Dense):

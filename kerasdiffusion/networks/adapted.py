@@ -6,7 +6,6 @@ import contextlib
 import contextvars
 import difflib
 import os
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,38 +24,17 @@ REMEMBERED = 4
 _asked: contextvars.ContextVar = contextvars.ContextVar("asked", default=None)
 
 
-class Dressed:
-    """A program whose part has the weights of the adapters that are asked for.
-
-    Args:
-        program: A `backend.Program`, or what runs one.
-        model: The model.
-        part: The name of the network whose program it is.
-    """
-
-    def __init__(self, program, model: Adapted, part: str):
-        self._program, self._model, self._part = program, model, part
-
-    def __call__(self, *args):
-        with self._model._dressed(self._part):
-            return self._program(*args)
-
-    def __getattr__(self, name: str):
-        return getattr(self._program, name)
-
-
 class Adapted:
     """What `LatentDiffusion` does with adapters.
 
-    It has `config`, `_kept(part)`, `_parts` and `_guests`; calls `_start_adapters()`
-    as it is made.
+    It has `config`, `_turn`, `_kept(part)`, `_parts` and `_guests`; calls
+    `_start_adapters()` as it is made.
     """
 
     def _start_adapters(self) -> None:
         self._adapters: dict[str, Loaded] = {}
         self._merged: dict[str, Merging] = {}
         self._remembered: dict[tuple, Adapter] = {}
-        self._merging_turn = threading.RLock()
 
     @property
     def adapters(self) -> Mapping[str, Loaded]:
@@ -112,7 +90,7 @@ class Adapted:
         name = path.stem if name is None else name
         if path.stem in ("adapter_model", "pytorch_lora_weights") and name == path.stem:
             name = path.parent.name or name
-        with self._merging_turn:
+        with self._turn():
             if name in self._adapters:
                 raise ValueError(
                     "An adapter is loaded once under a name: give `name`, or change "
@@ -162,7 +140,7 @@ class Adapted:
             adapters = dict(zip(names, weights, strict=True))
         elif weights is not None:
             raise ValueError("A dict has the weights itself. Received: both")
-        with self._merging_turn:
+        with self._turn():
             for name in adapters:
                 self._need(name)
             wanted = {}
@@ -194,7 +172,7 @@ class Adapted:
         Raises:
             ValueError: If there is no such adapter.
         """
-        with self._merging_turn:
+        with self._turn():
             gone = list(self._adapters) if name is None else [name]
             for each in gone:
                 self._need(each)
@@ -313,23 +291,13 @@ class Adapted:
     def _up_to_date(self, part: str) -> None:
         """The weights of a part in memory are those of the adapters that are asked."""
         if part in self._parts and (part in self._merged or self._wanted()):
-            with self._merging_turn:
+            with self._turn():
                 self._merge(part, self._parts[part], self._wanted())
-
-    @contextlib.contextmanager
-    def _dressed(self, part: str) -> Iterator[None]:
-        """Within it no other thread changes them."""
-        if not (self._merged or self._wanted()):
-            yield
-            return
-        with self._merging_turn:
-            self._up_to_date(part)
-            yield
 
     @contextlib.contextmanager
     def _plain(self, parts: Sequence[str]) -> Iterator[None]:
         """Within it the weights of parts are the originals."""
-        with self._merging_turn:
+        with self._turn():
             merged = [part for part in parts if part in self._merged]
             for part in merged:
                 self._merged.pop(part).merge({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -84,16 +85,18 @@ class Networks:
 
     def __init__(self, precision: str):
         self.precision, self._read = precision, {}
+        self._lock = threading.Lock()
 
     def get(self, control: Checked):
         """The network of a control."""
         if isinstance(control.source, (ControlNet, T2IAdapter)):
             return control.source
         key = str(control.source)
-        if key not in self._read:
-            network = _build(control.source, control.config, self.precision)
-            self._read[key] = network
-        return self._read[key]
+        with self._lock:
+            if key not in self._read:
+                network = _build(control.source, control.config, self.precision)
+                self._read[key] = network
+            return self._read[key]
 
 
 def check_controls(

@@ -31,8 +31,9 @@ def fingerprint(model) -> dict[str, str]:
     found = {name: row(model) for name, row in ROWS.items()}
     if not model.low_memory:
         model.build()
-    for part in model.config.parts:
-        found[part] = of_network(model._network(part))
+    with model._undisturbed():
+        for part in model.config.parts:
+            found[part] = of_network(model._network(part))
     return found
 
 

@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
 import keras
-import numpy as np
 from keras import ops
 
-from kerasdiffusion.compute import backend, compile_cache, devices, memory
-from kerasdiffusion.networks.adapted import Adapted, Dressed
+from kerasdiffusion.compute import backend, compile_cache, devices
+from kerasdiffusion.networks.adapted import Adapted
 from kerasdiffusion.networks.autoencoding import Autoencoding
-from kerasdiffusion.networks.control import Networks, controller
+from kerasdiffusion.networks.control import Networks
 from kerasdiffusion.networks.fingerprint import fingerprint
 from kerasdiffusion.networks.lazy import LazyNetworks
-from kerasdiffusion.networks.parts import (
-    PARTS,
-    Guests,
-    read_tokenizer,
-)
+from kerasdiffusion.networks.parts import PARTS, read_tokenizer
+from kerasdiffusion.networks.programs import Programs
 from kerasdiffusion.networks.quantization import EightBitWeights
+from kerasdiffusion.networks.serialization import Serialization
 from kerasdiffusion.networks.tiling import check_tiling
+from kerasdiffusion.networks.warming import Warming
+from kerasdiffusion.networks.wider import Wider
 from kerasdiffusion.pictures import write
 from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.presets.named import find_preset, find_unet
 from kerasdiffusion.prompts.tokenizer import Tokenizer
-from kerasdiffusion.requests.cheaper_steps import cheapened
 from kerasdiffusion.requests.signatures import check_arguments
-from kerasdiffusion.sampling import loop
-from kerasdiffusion.sampling.axes import denoising_axes
-from kerasdiffusion.sampling.denoiser import denoiser
 from kerasdiffusion.weights import load, save, swap
 
-# The part that each program is of.
-PROGRAMS = {
-    "encode": "text_encoder",
-    "encode_2": "text_encoder_2",
-    "denoise": "diffusion_model",
-    "encode_image": "image_encoder",
-    "encode_rest": "image_encoder",
-    "decode": "decoder",
-    "decode_begin": "decoder",
-}
-# Where the batch is, in those that may be divided.
-AXES = {
-    "denoise": denoising_axes,
-    "decode": (lambda _: (0,), lambda _: 0),
-    "encode_image": (lambda _: (0,), lambda _: 0),
-}
 # What a U-Net may take beside latents, timestep and context.
 EXTRAS = ("concat", "vector", "guidance", "noise_level")
 
 
 class LatentDiffusion(
-    Adapted, Autoencoding, EightBitWeights, LazyNetworks, keras.Model
+    Adapted,
+    Autoencoding,
+    EightBitWeights,
+    Serialization,
+    Warming,
+    Programs,
+    Wider,
+    LazyNetworks,
+    keras.Model,
 ):
     """Text encoder, U-Net and autoencoder, their weights and compiled programs.
 
@@ -114,6 +100,7 @@ class LatentDiffusion(
         write.check_size(
             self.img_height, self.img_width, self.config.autoencoder.downsampling
         )
+        self.asked_to_compile = jit_compile
         self.compiler = backend.resolve_jit_compile(jit_compile)
         # `compile` of Keras sets `jit_compile` anew, for `fit`: by XLA or not.
         self.jit_compile = self.compiler is True
@@ -121,24 +108,21 @@ class LatentDiffusion(
         self._weights_source = weights
         self._tokenizer, self._tokenizer_2 = tokenizer, None
         self._learned = {}
-        self._parts = {}
-        self._programs = {}
         self._eight_bit = {}
         # Keras's wrapper around it is for one layer, which is built.
         self.__dict__.pop("quantize", None)
         self._control_networks = Networks(precision)
         self._start_adapters()
-        self._guests, self._place, self._arrival = None, devices.placing(), None
-        if low_memory:
-            if self.compiler == "openvino":
-                raise ValueError(
-                    "With `low_memory` weights are read again and again; OpenVINO "
-                    "would compile each time. Received: low_memory=True, "
-                    'jit_compile="openvino"'
-                )
-            self._guests = Guests(
-                self._make, self._sources, self.config.parts, self._dress
+        self._place = devices.placing()
+        if low_memory and self.compiler == "openvino":
+            raise ValueError(
+                "With `low_memory` weights are read again and again; OpenVINO "
+                "would compile each time. Received: low_memory=True, "
+                'jit_compile="openvino"'
             )
+        self._own_networks(low_memory)
+        self._own_programs()
+        self._own_twins()
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -238,14 +222,6 @@ class LatentDiffusion(
         """
         return fingerprint(self)
 
-    @property
-    def traces(self) -> dict[str, int]:
-        """How often each program was traced, and so compiled, by its name."""
-        found = {name: 0 for name, *_ in self._programs}
-        for (name, *_), program in self._programs.items():
-            found[name] += program.traces
-        return found
-
     def encode_tokens(self, tokens, tokens_2=None):
         """Context and pooled text (or `None`) of all text encoders, as tensors."""
         contexts, pooled = [], None
@@ -258,88 +234,3 @@ class LatentDiffusion(
                 context, pooled = context
             contexts.append(context)
         return ops.concatenate(contexts, axis=-1), pooled
-
-    def _encode(self, part, tokens, how):
-        # `how` has `layers`, `vectors` and `seen` where a prompt asks for them.
-        outputs = self._network(part)(tokens, **how)
-        return keras.tree.map_structure(lambda x: ops.cast(x, "float32"), outputs)
-
-    def _denoise(self, followers, branches, scale, shares, methods, controls, *state):
-        network, methods = self._network("diffusion_model"), dict(methods)
-        if "pag" in methods:
-            # One entry for each layer: names are no tensors, but keys may differ.
-            layers = methods.pop("pag_layers")
-            network = functools.partial(network, perturbed_layers=tuple(layers))
-        network = cheapened(network, methods)
-        control = controller(followers, controls)
-        denoise = denoiser(network, branches, scale, shares, methods, control)
-        return loop.run(denoise, *state)
-
-    def program(self, name: str, followers: tuple = ()) -> backend.Program:
-        """A compiled function, made at its first use.
-
-        Args:
-            name: `"encode"` (tokens, and a dict of what else the text encoder takes,
-                to context, and to pooled text where it projects), `"encode_2"` (the
-                same of the second text encoder), `"denoise"` (see
-                `sampling.loop.run`), `"encode_image"` (pictures in [-1, 1] to latents),
-                `"decode"` (latents to uint8 pictures), or what is not tiled of these
-                two, `"encode_rest"` and `"decode_begin"`.
-            followers: The networks that follow pictures as `"denoise"` runs.
-        """
-        key, part = (name, *followers), PROGRAMS[name]
-        if key not in self._programs:
-            function = {
-                "encode": functools.partial(self._encode, part),
-                "encode_2": functools.partial(self._encode, part),
-                "denoise": functools.partial(self._denoise, followers),
-                "encode_image": self._encode_image,
-                "encode_rest": self._coarse(part),
-                "decode": self._decode,
-                "decode_begin": self._coarse(part),
-            }[name]
-            networks = [self._network(part), *followers]
-            self._programs[key] = self._program(
-                name, part, function, networks, AXES.get(name)
-            )
-        program = self._running(part, self._programs[key])
-        if name == "denoise" and not self._programs[key].goes_round:
-            return loop.row_by_row(program)
-        return program
-
-    def _ready(self, part: str) -> None:
-        """Returns when a program of a part, just compiled, can run for the first time.
-
-        While the U-Net does, the decoder's is compiled.
-        """
-        self._wait((part,))
-        latents = np.zeros((1, *self.latent_shape), "float32")
-        if part == "diffusion_model" and "decode" not in self.traces:
-            if self._tile_side(*self._pixels(latents)) is None:
-                self.program("decode").compile_soon(latents)
-
-    def _program(
-        self, name: str, part: str, function, networks, axes=None
-    ) -> backend.Program:
-        if not self.low_memory and not backend.has_accelerator():
-            memory.keep_freed_pages()
-        ready = functools.partial(self._ready, part) if self._goes_ahead else None
-        idle = loop.without_rows if name == "denoise" else None
-        facts = repr((name, self.precision, self.config))
-        return backend.Program(
-            function, networks, self.compiler, axes, ready, idle, facts
-        )
-
-    def _running(self, part: str, program: backend.Program):
-        """A program whose part comes into memory where it is not there.
-
-        Its weights are those of the adapters that are asked for.
-        """
-        if self._guests is None or part in self._parts:
-            return Dressed(program, self, part)
-
-        def run(*args):
-            self._network(part)
-            return program(*args)
-
-        return run

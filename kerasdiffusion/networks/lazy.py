@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import keras
 
 from kerasdiffusion.compute import backend
+from kerasdiffusion.compute.turns import Turn
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.networks.parts import Arrival, make_networks, make_parts
+from kerasdiffusion.networks.parts import Arrival, Guests, make_networks, make_parts
 
 
 class LazyNetworks:
-    """What a `LatentDiffusion` does with its networks and their weights."""
+    """What a `LatentDiffusion` does with its networks and their weights.
+
+    Several threads may ask at once. A program has the model's `_turn` while it runs,
+    and so has whatever gives up weights or exchanges variables. `_guard` is held to
+    look at the model's networks and programs, to exchange them, and to make them where
+    that is done at once; never while waiting for a turn, for networks that arrive, or
+    for a compiler. Who needs both has the turn first.
+    """
+
+    def _own_networks(self, low_memory: bool) -> None:
+        """Nothing is made yet."""
+        self._guard, self._turn = threading.RLock(), Turn()
+        self._parts, self._arrival, self._guests = {}, None, None
+        if low_memory:
+            parts = self.config.parts
+            self._guests = Guests(self._make, self._sources, parts, self._dress)
 
     @property
     def low_memory(self) -> bool:
@@ -28,12 +45,15 @@ class LazyNetworks:
         With `low_memory` too: all are kept from then on.
         """
         if self._guests is not None:
-            for part in self.config.parts:
-                self._kept(part)
-        elif self._arrival is not None:
-            self._wait(self.config.parts)
-        elif not self._parts:
-            self._parts = self._make(self.config.parts)
+            with self._turn():
+                for part in self.config.parts:
+                    self._kept(part)
+        else:
+            with self._guard:
+                arrival = self._arrival
+                if arrival is None and not self._parts:
+                    self._parts = self._make(self.config.parts)
+            self._wait(arrival, self.config.parts)
         self.built = True
         self._quantize()
 
@@ -50,23 +70,24 @@ class LazyNetworks:
         is_read = None not in self._sources.values()
         return alone and plain and is_read and backend.compiles_ahead(self.compiler)
 
-    def _begin(self) -> None:
-        """Has the networks made; most may still be under way when this returns."""
-        if self._parts or self._arrival is not None:
-            return
-        if not self._goes_ahead:
+    def _begun(self) -> tuple[dict, Arrival | None]:
+        """The networks that are there, or those that most may still be under way."""
+        with self._guard:
+            if not self._parts and self._arrival is None and self._goes_ahead:
+                how = self.precision, self._sources
+
+                def make(part):
+                    return make_networks(self.config, [part], *how)[part]
+
+                self._arrival = Arrival(make, self.config.parts, self._sources)
+            parts, arrival = self._parts, self._arrival
+        if not parts and arrival is None:
             self.build()
-            return
-        how = self.precision, self._sources
+            parts = self._parts
+        return parts, arrival
 
-        def make(part):
-            return make_networks(self.config, [part], *how)[part]
-
-        self._arrival = Arrival(make, self.config.parts, self._sources)
-
-    def _wait(self, parts) -> None:
+    def _wait(self, arrival: Arrival | None, parts) -> None:
         """Returns when these parts have their weights; without them, there are none."""
-        arrival = self._arrival
         if arrival is not None:
             with self._arriving(arrival):
                 arrival.wait(parts)
@@ -76,34 +97,52 @@ class LazyNetworks:
         """Networks under way: with the last one they are the model's; or none is."""
         try:
             yield
-        except BaseException:
-            self._arrival = None
-            self._programs.clear()
-            raise
-        if arrival.is_complete:
-            self._parts = {part: arrival.network(part) for part in self.config.parts}
-            self._arrival, self.built = None, True
+        finally:
+            with self._guard:
+                # Another thread may have seen to it; who is interrupted goes on later.
+                if self._arrival is arrival and arrival.has_failed:
+                    self._arrival = None
+                    self._programs.clear()
+                if self._arrival is arrival and arrival.is_complete:
+                    parts = self.config.parts
+                    self._parts = {part: arrival.network(part) for part in parts}
+                    self._arrival, self.built = None, True
+
+    def _undisturbed(self):
+        """The turn for several calls, where others would give up a part in between."""
+        return self._turn() if self.low_memory else contextlib.nullcontext()
 
     def _network(self, part: str):
         """A part to compute with: it may give up its weights when another one comes."""
-        if self._guests is None:
-            self._begin()
-        # Asked first: another thread, which compiles, may make them the model's now.
-        arrival = self._arrival
-        if part in self._parts or part not in self.config.parts:
-            return self._parts.get(part)
-        if arrival is None:
-            return self._guests.enter(part)
+        return self._found(part)[0]
+
+    def _found(self, part: str) -> tuple:
+        """A part, and the arrival that its weights may still be under way in.
+
+        Where parts give up their weights, the turn is the caller's.
+        """
+        if part not in self.config.parts:
+            return None, None
+        if self._guests is not None:
+            with self._turn():
+                if part not in self._parts:
+                    return self._guests.enter(part), None
+                return self._parts[part], None
+        parts, arrival = self._begun()
+        if part in parts:
+            return parts[part], None
         with self._arriving(arrival):
-            return arrival.network(part)
+            return arrival.network(part), arrival
 
     def _kept(self, part: str):
         """A part for the caller, who may change it: it stays in memory."""
         if self._guests is None:
             self.build()
         elif part in self.config.parts and part not in self._parts:
-            self._parts[part] = self._guests.leave(part)
-            self._up_to_date(part)
+            with self._turn():
+                if part not in self._parts:
+                    self._parts[part] = self._guests.leave(part)
+                    self._up_to_date(part)
         return self._parts.get(part)
 
     @property

@@ -147,6 +147,12 @@ class Arrival:
             self._read[name].result()
 
     @property
+    def has_failed(self) -> bool:
+        """Whether one could not be made or read: nor will be those behind it."""
+        futures = [*self._made.values(), *self._read.values()]
+        return any(each.done() and each.exception() for each in futures)
+
+    @property
     def is_complete(self) -> bool:
         """Whether all are made and read."""
         return all(each.done() and not each.exception() for each in self._read.values())
@@ -214,6 +220,10 @@ class Guests:
         if dressed:
             self._dress(part, network)
         return network
+
+    def present(self, part: str):
+        """The network of a part, if its values are in memory; else `None`."""
+        return self._networks[part] if self._present == part else None
 
     def clear(self) -> None:
         """Has no network's values in memory."""

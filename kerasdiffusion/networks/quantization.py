@@ -60,20 +60,27 @@ class EightBitWeights:
                 "given up and read again. Received: low_memory=True"
             )
         names = check_quantization(mode, parts, self.config.parts, self.compute_dtype)
-        for part in names:
-            if part in self._eight_bit:
-                raise ValueError(f"A network is quantized once. Received: {part!r}")
-        self._eight_bit |= dict.fromkeys(names, bool(activations))
-        if self._parts or self._arrival is not None:
-            self.build()
+        with self._turn():  # nothing computes with what is exchanged
+            for part in names:
+                if part in self._eight_bit:
+                    raise ValueError(f"A network is quantized once. Received: {part!r}")
+            self._eight_bit |= dict.fromkeys(names, bool(activations))
+            if self._parts or self._arrival is not None:
+                self.build()
 
     def _quantize(self) -> None:
         """What was asked for, of the networks that are there."""
-        for part, activations in self._eight_bit.items():
-            if not is_quantized(self._parts[part]):
-                with self._plain([part]):
-                    quantize(self._parts[part], activations)
-                self._programs.clear()  # they hold the variables that were
+        if not self._eight_bit:
+            return
+        with self._turn():
+            for program in list(self._programs.values()):
+                program.settle()
+            with self._guard:
+                for part, activations in self._eight_bit.items():
+                    if not is_quantized(self._parts[part]):
+                        with self._plain([part]):
+                            quantize(self._parts[part], activations)
+                        self._programs.clear()  # they hold the variables that were
 
 
 def check_quantization(

@@ -120,6 +120,10 @@ def through(stage: Callable, x, rows, columns, given):
             return whole.measured
 
 
+class NotFinite(ArithmeticError):
+    """A tile, or the statistics of one, are beyond the network's dtype."""
+
+
 class Tiler:
     """Runs stages of a network over a picture in tiles.
 
@@ -171,6 +175,7 @@ class Tiler:
         total, first, second = 0.0, 0.0, 0.0
         for _, rows, columns, cells in self._tiles(picture, stage):
             found = backend.to_numpy(run(cells, rows, columns, given))
+            _check_finite(found)
             mean, variance = found.astype("float64")
             count = rows.sum() * columns.sum()
             total += count
@@ -185,6 +190,7 @@ class Tiler:
         whole: list = []
         for (top, left), rows, columns, cells in self._tiles(picture, stage):
             found = backend.to_numpy(run(cells, rows, columns, given))[0]
+            _check_finite(found)
             weights = np.repeat(columns, after)[:, None]
             width = len(picture[-1]) // before * after
             while len(whole) < top * after + len(found):
@@ -195,6 +201,11 @@ class Tiler:
             picture[: top * before] = [None] * (top * before)
         picture.clear()
         return whole
+
+
+def _check_finite(values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise NotFinite("Values must be finite. Received: a tile whose are not")
 
 
 def decoder_shape(config) -> tuple[list[int], list[int]]:

@@ -142,8 +142,9 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
 
     table = asked[0].run.table
     LatentDiffusion._denoise(
-        SimpleNamespace(_network=lambda part: network),
+        None,
         (),
+        network,
         asked[0].branches,
         scale,
         asked[0].shares,
