@@ -32,6 +32,9 @@ COMMANDS = (
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
+#: Characters of an error: what libraries say can be as long as their input.
+LONGEST = 2000
+
 # What a wrong argument or file raises; anything else deserves its name and a hint.
 EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
@@ -159,13 +162,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(error: Exception) -> None:
     """Prints an error as one line on stderr."""
     message = str(error)
+    if isinstance(error, MemoryError) and not message:
+        message = (
+            "There must be enough memory for what is asked: ask for fewer or smaller "
+            "pictures, or try --low-memory"
+        )
+    if isinstance(error, OSError) and error.filename and "Received" not in message:
+        message = f"{error.strerror}. Received: {error.filename}"
     if not message or not isinstance(error, EXPECTED):
         message = f"{type(error).__name__}: {message} (--traceback shows where)"
     sys.stderr.write(_error_line(message))
 
 
 def _error_line(message: str) -> str:
-    return f"kerasdiffusion: error: {' '.join(message.split())}\n"
+    line = " ".join(message.split())
+    if len(line) > LONGEST:
+        half = LONGEST // 2
+        line = f"{line[:half]} ... {line[-half:]}"
+    return f"kerasdiffusion: error: {line}\n"
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

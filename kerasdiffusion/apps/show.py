@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import traceback
 from pathlib import Path
 
 from kerasdiffusion.apps import cli, options
@@ -50,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
                 parameters = describe_file(path)
             else:
                 parameters = read_parameters(path)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever is wrong with one, the next are shown
+            if args.traceback:
+                traceback.print_exc()
             cli.report(error)
             code = cli.FAILED
             continue

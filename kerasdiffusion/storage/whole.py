@@ -20,6 +20,8 @@ import sys
 import time
 from pathlib import Path
 
+from kerasdiffusion.storage.bounds import shown
+
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-([0-9]+)-[0-9]+\.part(\..+)?", re.S)
 _NAME_BYTES = 120
 #: Seconds after which a part of another machine, which cannot be asked, is left over.
@@ -75,7 +77,7 @@ class whole_file:  # noqa: N801: it is used as the functions of contextlib are
         self._ending, self._part = ending, None
 
     def __enter__(self) -> Path:
-        taken = os.path.lexists(self.path)
+        taken = _is_taken(self.path)
         if taken and not (self.overwrite or self.next_free):
             raise _exists(self.path)
         if not self.path.parent.is_dir():
@@ -223,6 +225,21 @@ def sync(path: str | os.PathLike) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether a name is; one that no file can have is refused."""
+    try:
+        os.lstat(path)
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise type(error)(
+            "A file must have a name that a file can have "
+            f"({getattr(error, 'strerror', None) or error}). "
+            f"Received: {shown(os.fspath(path))}"
+        ) from error
 
 
 def _exists(path: Path) -> FileExistsError:

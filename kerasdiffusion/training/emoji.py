@@ -59,6 +59,8 @@ def train(
         ValueError: If `start` is of another geometry, or the folder has the run of
             another recipe or seed, or of another `start`.
     """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"A run needs a folder. Received: {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, "A training run"):
         clear_leftovers(folder)

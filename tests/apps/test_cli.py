@@ -84,6 +84,32 @@ def test_failures_are_one_line_and_have_a_code(monkeypatch, capsys, error, code,
     assert capsys.readouterr().err == f"kerasdiffusion: {line}\n"
 
 
+@pytest.mark.parametrize(
+    "error", [RecursionError("deep"), KeyError("x"), OSError("gone"), ValueError("no")]
+)
+def test_show_goes_on_with_the_next_file(monkeypatch, capsys, error):
+    def read(path):
+        if path.name == "a.png":
+            raise error
+        return {"prompt": "a cat"}
+
+    monkeypatch.setattr(write, "read_parameters", read)
+    assert main(["show", "a.png", "b.png"]) == 1
+    said = capsys.readouterr()
+    assert "b.png:\nprompt: a cat" in said.out
+    assert said.err.startswith("kerasdiffusion: error: ") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("x" * 10**6)])
+def test_no_error_is_empty_or_pages_long(monkeypatch, capsys, error):
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr(write, "read_parameters", fail)
+    assert main(["show", "a.png"]) == 1
+    assert 60 < len(capsys.readouterr().err) < 2100
+
+
 def test_traceback_shows_where_an_error_came_from(monkeypatch, capsys):
     monkeypatch.setattr(write, "read_parameters", lambda path: {}[path])
     assert main(["show", "picture.png", "--traceback"]) == 1

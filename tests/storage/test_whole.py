@@ -116,6 +116,12 @@ def test_the_folder_must_be_there(tmp_path):
         write_whole(tmp_path / "none" / "a.txt", "x")
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b"], ids=["long", "NUL"])
+def test_a_name_that_no_file_has_is_one_sentence(tmp_path, name):
+    with pytest.raises((OSError, ValueError), match="a name that a file can have.*Rec"):
+        write_whole(tmp_path / name, "x")
+
+
 WRITER = """
 import pathlib, sys, time
 from kerasdiffusion.storage.whole import part_beside, whole_file
