@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasdiffusion.apps import flags, tasks
+from kerasdiffusion.apps import fetching, flags, tasks
 from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.requests.subject import IN
 
@@ -18,6 +18,8 @@ _KNOWN = {
     *("guidance_scale", "height", "width", "size", "model", "version", "model_hash"),
     tasks.WINDOW,
 }
+#: What is named by a hint of its own.
+_NAMED = {"model"}
 #: Fields that say how many steps there are, and where.
 _STEPS = ("num_steps", "spacing", "sigmas", "timesteps")
 
@@ -63,17 +65,18 @@ def read(args: argparse.Namespace) -> Followed:
         ValueError: If a value is none, or the sampler is unknown.
     """
     from kerasdiffusion.apps import reproduce
-    from kerasdiffusion.pictures.write import read_parameters
+    from kerasdiffusion.pictures.metadata import read_parameters
     from kerasdiffusion.presets.config import ScheduleConfig
     from kerasdiffusion.requests.text import batch_in, is_ours
 
     parameters = read_parameters(args.source)
     given = frozenset(flags.given(args))
-    own_words = bool(args.prompts)
-    if not args.prompts and args.instruction is None and parameters.get("prompt"):
-        args.prompts = [parameters["prompt"]]
-    if parameters.get("negative_prompt"):
-        _set(args, negative_prompt=parameters["negative_prompt"])
+    before, own_words = fetching.named(args), bool(args.prompts)
+    prompt, negative, remarks = reproduce.prompts(parameters)
+    if not args.prompts and args.instruction is None and prompt:
+        args.prompts = [prompt]
+    if negative:
+        _set(args, negative_prompt=negative)
     name = parameters.get("model")
     if args.preset is None and name in PRESETS:
         args.preset = name
@@ -87,29 +90,35 @@ def read(args: argparse.Namespace) -> Followed:
             args.prompts = list(batch[0].pop("prompt"))
             _set(args, **batch[0])
         _follow(args, parameters, given)
+        fetching.check(args, before)
         return Followed({}, given, batch and batch[1])
-    followed = set()
+    found, followed = reproduce.keywords(parameters)
     for word, field in (
         ("guidance_scale", "unconditional_guidance_scale"),
         ("seed", "seed"),
-        ("clip_skip", "clip_skip"),
     ):
         if word in parameters:
-            _set(args, **{field: parameters[word]})
-            followed.add(word)
+            found[field] = parameters[word]
+    _set(args, **found)
     _set_size(args, parameters)
-    unsupported = reproduce.unsupported(parameters)
-    unsupported = [name for name in unsupported if name not in followed]
-    if args.image is None:
-        unsupported += ["strength"] * ("strength" in parameters)
-    elif not (args.instruction or args.upscale):
-        unsupported = [name for name in unsupported if name != "strength"]
+    if args.image is not None and not (args.instruction or args.upscale):
+        followed.add("strength")
         if "strength" in parameters:
             _set(args, strength=parameters["strength"])
-    for name in dict.fromkeys(unsupported):
+    followed |= _NAMED
+    for name in dict.fromkeys(reproduce.unsupported(parameters, followed) + remarks):
         _warn(repr(name), args)
+    fetching.check(args, before)
+    parameters = _without(parameters, given)
     reproduce.sampling_options(parameters, ScheduleConfig())  # Refuses at once.
     return Followed(parameters, given)
+
+
+def _without(parameters: Mapping, given: frozenset) -> dict:
+    """The parameters but those that flags stand in place of."""
+    left_out = {"sampler": ("sampler", "schedule_type"), "num_steps": ("steps",)}
+    words = {word for name in given for word in left_out.get(name, ())}
+    return {name: value for name, value in parameters.items() if name not in words}
 
 
 def _follow(args: argparse.Namespace, parameters: Mapping, given: frozenset) -> None:

@@ -33,8 +33,13 @@ def register(commands) -> None:
         dest="source",
         type=Path,
         metavar="FILE",
-        help="a PNG of this library, AUTOMATIC1111's web UI or ComfyUI, to be painted "
-        "again as it says; options given here count more",
+        help="a picture of this library, AUTOMATIC1111's web UI, ComfyUI or another "
+        "program, to be painted again as it says; options given here count more",
+    )
+    parser.add_argument(
+        "--fetch",
+        action="store_true",
+        help="fetch the models that --from names, where they are not here yet",
     )
     flags.add_model_flag(parser)
     parser.add_argument(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 import traceback
 from pathlib import Path
 
 from kerasdiffusion.apps import cli, options
+
+# All but line breaks and tabs; and what turns the direction of writing.
+_CONTROL = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069]"
+)
 
 
 def register(commands) -> None:
@@ -16,11 +22,11 @@ def register(commands) -> None:
         help="print how a picture was made, what is in a file of weights, or what this "
         "machine does by default",
         description="Prints the prompt and the other parameters that are written in "
-        "PNG files by this library, AUTOMATIC1111's web UI or tools that do as it "
-        "does.",
+        "PNG, JPEG and WebP files by this library, AUTOMATIC1111's web UI, ComfyUI, "
+        "SwarmUI, Fooocus, InvokeAI, NovelAI, Draw Things and Easy Diffusion.",
     )
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", type=Path, help="a PNG, or weights"
+        "files", nargs="*", metavar="FILE", type=Path, help="a picture, or weights"
     )
     parser.add_argument(
         "--machine",
@@ -34,7 +40,7 @@ def register(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints each file's parameters; a file without some does not stop the others."""
     from kerasdiffusion.adapters.telling import describe_file, is_weights
-    from kerasdiffusion.pictures.write import read_parameters
+    from kerasdiffusion.pictures import metadata
 
     if not args.files and not args.machine:
         raise ValueError("`show` takes files, or --machine. Received: neither")
@@ -50,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             if is_weights(path):
                 parameters = describe_file(path)
             else:
-                parameters = read_parameters(path)
+                parameters = metadata.read_parameters(path)
         except Exception as error:  # whatever is wrong with one, the next are shown
             if args.traceback:
                 traceback.print_exc()
@@ -61,5 +67,10 @@ def run(args: argparse.Namespace) -> int:
             print(f"{path}:")
         for name, value in parameters.items():
             if value != "":
-                print(f"{name.replace('_', ' ')}: {value}")
+                print(f"{printable(name.replace('_', ' '))}: {printable(value)}")
     return code
+
+
+def printable(value) -> str:
+    """Text that a terminal prints and does not obey: control characters are written."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], str(value))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+from kerasdiffusion.pictures.other_programs import parse_json_parameters
+from kerasdiffusion.storage.bounds import check_bound
+
 # What the library calls a parameter, what AUTOMATIC1111's web UI calls it, its type.
 _FIELDS = (
     ("steps", "Steps", int),
@@ -21,10 +24,21 @@ _FIELDS = (
 )
 _NEGATIVE = "Negative prompt:"
 _KEY = r"\w[\w \-/]+"
-_PARAMETER = re.compile(rf'\s*({_KEY}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# A JSON string, a JSON object without others in it, or anything up to a comma.
+_VALUE = r'"(?:\\.|[^\\"])+"|\{[^{}\n]*\}'
+_PARAMETER = re.compile(rf"\s*({_KEY}):\s*({_VALUE}|[^,]*)(?:,|$)")
+_PARAMETER_OF_LINE = re.compile(
+    rf"[ \t]*({_KEY}):[ \t]*({_VALUE}|[^,\n]*)[ \t\r]*(?:,[ \t]*|\n|$)"
+)
+_FIRST = re.compile(r"\s*Steps: ")
+_LABEL = re.compile(rf"\s*({_KEY}):\s*(.*)")
+# Lines behind that of the parameters, at most; and the quoted value may have several.
+_MOST_BEHIND = 200
 _SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 # Fewer on the last line, and the web UI takes that line for prompt.
 _FEWEST_PARAMETERS = 3
+# What stands among the parameters and is none.
+_OTHER = "Other text"
 
 
 def format_parameters(
@@ -96,9 +110,15 @@ def parse_parameters(text: str) -> dict:
     Args:
         text: The text of the `parameters` chunk.
 
+    Whatever stands behind the last line (line breaks, templates) belongs to it, and
+    lines may end in CRLF. JSON of SwarmUI and of Fooocus is read by a table.
+
     Returns:
         The arguments of `format_parameters`: `prompt` and `negative_prompt` always,
         the others where they are given, numbers as numbers.
+
+    Raises:
+        ValueError: If it is JSON of no known program.
 
     Example:
 
@@ -107,13 +127,14 @@ def parse_parameters(text: str) -> dict:
     # {"prompt": "a cat", "negative_prompt": "", "steps": 20, ...}
     ```
     """
-    *lines, last = text.split("\n")
-    pairs = _split_parameters(last)
+    check_bound("picture_text", len(text), "a picture")
+    found = parse_json_parameters(text)
+    if found is not None:
+        return found
+    if text.count("\r\n") == text.count("\n"):
+        text = text.replace("\r\n", "\n")
+    lines, pairs = _last_line(text.split("\n"))
     names = {label: (name, kind) for name, label, kind in _FIELDS}
-    known = pairs and all(label in names for label, _ in pairs)
-    if last and not known and len(pairs) < _FEWEST_PARAMETERS:
-        lines.append(last)
-        pairs = []
     start = next(
         (index for index, line in enumerate(lines) if line.startswith(_NEGATIVE)),
         len(lines),
@@ -136,6 +157,37 @@ def parse_parameters(text: str) -> dict:
     return result
 
 
+def _last_line(lines: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The lines of the prompts, and labels with their values.
+
+    The parameters stand on the last line that has some, as a rule. Behind it may come
+    the rest of a quoted value, labels with a line each (the templates of Dynamic
+    Prompts), and whatever a tool has put there.
+    """
+    known = {label for _, label, _ in _FIELDS}
+    end = len(lines)
+    while end and not lines[end - 1].strip():
+        end -= 1
+    for at in range(end - 1, max(end - 1 - _MOST_BEHIND, -1), -1):
+        line = lines[at]
+        if at == end - 1:
+            pairs = _split_parameters(line)
+            if pairs and all(label in known for label, _ in pairs):
+                return lines[:at], pairs
+        elif not _FIRST.match(line):
+            continue
+        else:
+            pairs = _split_parameters("\n".join(lines[at:end]), until_break=True)
+        least = _FEWEST_PARAMETERS
+        if len(known.intersection(label for label, _ in pairs)) >= least:
+            return lines[:at], pairs
+    pairs = _split_parameters(lines[end - 1]) if end else []
+    if len(pairs) >= _FEWEST_PARAMETERS:
+        return lines[: end - 1], pairs
+    # An empty line at the end is that of no parameters.
+    return lines[:-1] if lines and not lines[-1] else lines, []
+
+
 def _quote(value) -> str:
     if isinstance(value, float):
         # 7.0 is written 7; NumPy's numbers print their type.
@@ -150,22 +202,51 @@ def _unquote(text: str) -> str:
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         return text
     try:
-        return str(json.loads(text))
+        return str(json.loads(text, strict=False))
     except ValueError:
         return text
 
 
-def _split_parameters(line: str) -> list[tuple[str, str]]:
-    """Labels and values of a line that starts with one; others have none."""
-    pairs, position = [], 0
-    while position < len(line):
-        match = _PARAMETER.match(line, position)
+def _split_parameters(text: str, until_break=False) -> list[tuple[str, str]]:
+    """Labels and values of a text that starts with one; others have none.
+
+    Args:
+        text: A line, or several.
+        until_break: Whether a value that is not quoted ends where the line does, and
+            what follows is a label with a line of its own, or `Other text`.
+    """
+    pairs, others, position = [], [], 0
+    parameter = _PARAMETER_OF_LINE if until_break else _PARAMETER
+    while position < len(text):
+        match = parameter.match(text, position)
         if match:
-            pairs.append((match[1], match[2]))
+            pairs.append((match[1], match[2].rstrip()))
             position = match.end()
-        elif pairs and (comma := line.find(",", position)) >= 0:
+            if until_break and text[position - 1 : position] == "\n":
+                pairs += [(_OTHER, ", ".join(others))] * bool(others)
+                return pairs + _each_line(text[position:])
+        elif pairs:
             # Some tools write a JSON object here, without quoting it.
-            position = comma + 1
+            comma = text.find(",", position)
+            end = len(text) if comma < 0 else comma
+            if text[position:end].strip():
+                others.append(text[position:end].strip())
+            position = end + 1
         else:
             break
+    return pairs + [(_OTHER, ", ".join(others))] * bool(others)
+
+
+def _each_line(text: str) -> list[tuple[str, str]]:
+    """Labels that have a line each; a line without one belongs to that before."""
+    pairs = []
+    for line in text.split("\n"):
+        match = _LABEL.match(line)
+        if match:
+            pairs.append((match[1], match[2].strip()))
+        elif pairs:
+            label, value = pairs[-1]
+            pairs[-1] = (label, f"{value}\n{line}".strip())
+        elif line.strip():
+            pairs.append((_OTHER, line.strip()))
     return pairs

@@ -13,11 +13,7 @@ from pathlib import Path
 import numpy as np
 import regex
 
-from kerasdiffusion.pictures.comfy_parameters import parse_graph
-from kerasdiffusion.pictures.generation_parameters import (
-    format_parameters,
-    parse_parameters,
-)
+from kerasdiffusion.pictures.generation_parameters import format_parameters
 from kerasdiffusion.storage.whole import write_whole
 
 _NAME_BYTES = 100
@@ -164,60 +160,6 @@ def save_png(
     Image.fromarray(_check_picture(image)).save(encoded, format="PNG", pnginfo=chunks)
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_new(path, encoded.getbuffer())
-
-
-def read_parameters(path: str | os.PathLike) -> dict:
-    """Reads how a PNG was made.
-
-    Args:
-        path: A PNG that `save_png`, AUTOMATIC1111's web UI or ComfyUI wrote.
-
-    Returns:
-        What `parse_parameters` gives, or `parse_graph`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no readable picture, or holds no parameters.
-
-    Example:
-
-    ```python
-    image = np.zeros((64, 64, 3), "uint8")
-    path = save_png(image, "apple.png", {"prompt": "an apple", "seed": 1})
-    read_parameters(path)["seed"]  # 1
-    ```
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There must be a file to read. Received: {path}")
-    try:
-        # Opening reads the chunks before the pixels, and no pixels.
-        with Image.open(path, formats=["PNG"]) as image:
-            text = image.info.get("parameters")
-            graph = image.info.get("prompt")
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:
-        raise ValueError(
-            f"The file must be a PNG that Pillow reads. Received: {path} ({error})"
-        ) from error
-    if not isinstance(text, str) and isinstance(graph, str):
-        try:
-            return parse_graph(graph)
-        except ValueError as error:
-            raise ValueError(f"{error} Received: {path}") from None
-    if not isinstance(text, str):
-        raise ValueError(
-            "The PNG must hold a text chunk `parameters`, as AUTOMATIC1111's web UI "
-            f"and this library write. Received: {path}"
-        )
-    return parse_parameters(text)
 
 
 def _check_picture(image: np.ndarray) -> np.ndarray:

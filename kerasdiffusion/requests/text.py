@@ -190,7 +190,7 @@ def fields_in(parameters: Mapping, where: str = "a picture") -> dict:
     """The fields of a request in a text that this library wrote.
 
     Args:
-        parameters: What `pictures.write.read_parameters` gives.
+        parameters: What `pictures.metadata.read_parameters` gives.
         where: Whose, for messages.
 
     Returns:

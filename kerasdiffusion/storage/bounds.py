@@ -32,6 +32,8 @@ BOUNDS: dict[str, Bound] = {
     "log": Bound(2**26, "bytes", "A training log"),
     "trace": Bound(2**30, "bytes", "A kept trace"),
     "request": Bound(256 * 2**20, "bytes", "A request"),
+    "picture_text": Bound(16 * 2**20, "characters", "The text in a picture"),
+    "graph_nodes": Bound(10_000, "nodes", "ComfyUI's graph"),
     "json_digits": Bound(300, "digits", "A number of a JSON text"),
     "prompt_characters": Bound(2**16, "characters", "A prompt"),
     "prompt_brackets": Bound(200, "brackets open at once", "A prompt"),

@@ -7,7 +7,7 @@ import pytest
 
 from kerasdiffusion.apps import options
 from kerasdiffusion.apps.cli import main
-from kerasdiffusion.pictures import write
+from kerasdiffusion.pictures import metadata
 from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
 from kerasdiffusion.sampling.samplers import SAMPLERS, find_sampler
 
@@ -79,7 +79,7 @@ def test_failures_are_one_line_and_have_a_code(monkeypatch, capsys, error, code,
     def fail(path):
         raise error
 
-    monkeypatch.setattr(write, "read_parameters", fail)
+    monkeypatch.setattr(metadata, "read_parameters", fail)
     assert main(["show", "picture.png"]) == code
     assert capsys.readouterr().err == f"kerasdiffusion: {line}\n"
 
@@ -111,7 +111,7 @@ def test_no_error_is_empty_or_pages_long(monkeypatch, capsys, error):
 
 
 def test_traceback_shows_where_an_error_came_from(monkeypatch, capsys):
-    monkeypatch.setattr(write, "read_parameters", lambda path: {}[path])
+    monkeypatch.setattr(metadata, "read_parameters", lambda path: {}[path])
     assert main(["show", "picture.png", "--traceback"]) == 1
     assert "Traceback" in capsys.readouterr().err
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from kerasdiffusion.apps import load, outputs
-from kerasdiffusion.pictures.write import read_parameters, save_png
+from kerasdiffusion.pictures.metadata import read_parameters
+from kerasdiffusion.pictures.write import save_png
 from kerasdiffusion.requests.request import is_same
 from kerasdiffusion.weights import hub
 from tests.tiny import (

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from kerasdiffusion.apps.cli import main
-from kerasdiffusion.pictures.write import read_parameters, save_png
+from kerasdiffusion.pictures.metadata import read_parameters
+from kerasdiffusion.pictures.write import save_png
 from tests.tiny import TEXTS
 
 APPLE = TEXTS[0]
@@ -109,7 +110,7 @@ def test_each_picture_of_a_batch_has_its_seed_and_long_prompts_are_not_cut(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--from", "none.png"], "There must be a file to read. Received: none.png"),
+        (["--from", "none.png"], "There must be a picture to read. Received: none.png"),
         (["--preset", "emjoi"], "Did you mean emoji? Received: 'emjoi'"),
         (["--preset", "no/such/model"], "Received: 'no/such/model'"),
         (["--size", "33"], "multiples of 2, at least 2. Received: height=33, width=33"),
@@ -156,5 +157,5 @@ def test_show_prints_the_parameters_of_each_file(tmp_path, capsys):
         "seed: 2",
     ]
     assert captured.err == (
-        f"kerasdiffusion: error: There must be a file to read. Received: {missing}\n"
+        f"kerasdiffusion: error: There must be a picture to read. Received: {missing}\n"
     )

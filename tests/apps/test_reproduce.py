@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from kerasdiffusion.apps.reproduce import sampling_options, unsupported
+from kerasdiffusion.apps.fetching import refuse
+from kerasdiffusion.apps.foreign import as_ours, program_of
+from kerasdiffusion.apps.reproduce import keywords, sampling_options, unsupported
 from kerasdiffusion.pictures.comfy_parameters import parse_graph
 from kerasdiffusion.pictures.generation_parameters import parse_parameters
 from kerasdiffusion.presets.config import ScheduleConfig
@@ -132,3 +134,107 @@ def test_comfys_graph():
 def test_other_graphs_are_refused(text):
     with pytest.raises(ValueError, match="ComfyUI's graph must"):
         parse_graph(text)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Hires upscale", "ENSD", "Token merging ratio", "NGMS", "Emphasis", "VAE"),
+        *("Noise Schedule", "CFG Rescale phi", "Dynamic thresholding enabled"),
+        *("Hypernet", "Skip Early CFG", "Face restoration", "ADetailer model"),
+        *("Script", "Other text", "What nobody has thought of"),
+    ],
+)
+def test_whatever_is_not_known_to_be_followed_or_harmless_is_named(name):
+    assert unsupported({"version": "v1.9.0", name: "x"}) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("Eta", "0"), ("Emphasis", "Original"), ("Model hash", "x"), ("RNG", "NV")],
+)
+def test_what_changes_nothing_is_not(name, value):
+    assert unsupported({"version": "v1.9.0", "sampler": "Euler", name: value}) == []
+
+
+def test_stable_diffusion_cpp():
+    line = "Steps: 20, CFG scale: 7, Guidance: 3.5, Eta: 0, Seed: 42, Size: 64x64, "
+    line += "Model: x, RNG: {}, Sampler: {}, Version: stable-diffusion.cpp"
+    parameters = parse_parameters("a cat\n" + line.format("cpu", "euler discrete"))
+    options = sampling_options(parameters, SD1)
+    assert options == {
+        "sampler": "euler",
+        "spacing": "normal",
+        "num_steps": 20,
+        "rng": "webui-cpu",
+    }
+    assert unsupported(parameters, {"model"}) == ["Guidance"]
+    parameters = parse_parameters("a cat\n" + line.format("cuda", "euler_a karras"))
+    options = sampling_options(parameters, SD1)
+    assert (options["sampler"], options["eta"]) == ("euler_ancestral", 0.0)
+    assert (options["spacing"], options["rng"]) == ("karras", "torch-cuda")
+
+
+@pytest.mark.parametrize(
+    ("version", "sampler", "expected"),
+    [
+        ("SwarmUI 0.9", "dpmpp_2m_sde_gpu", ("dpmpp_2m_sde", "comfy-gpu", "normal")),
+        ("Fooocus 2.4.3", "dpmpp_2m", ("dpmpp_2m", "comfy", "normal")),
+        ("InvokeAI 3.3.0", "dpmpp_2m_k", ("dpmpp_2m", "torch", "karras")),
+        ("InvokeAI 3.3.0", "euler_a", ("euler_ancestral", "torch", None)),
+        ("InvokeAI", "k_lms", ("lms", "torch", None)),
+        ("NovelAI", "k_euler_ancestral", ("euler_ancestral", "torch", None)),
+        ("Draw Things", "DPM++ 2M Karras", ("dpmpp_2m", "torch", "karras")),
+        ("Easy Diffusion", "euler_a", ("euler_ancestral", "torch", None)),
+    ],
+)
+def test_other_programs_names(version, sampler, expected):
+    parameters = {"version": version, "sampler": sampler, "steps": 5, "seed": 1}
+    options = sampling_options(parameters, SD1)
+    found = options["sampler"], options["rng"], options.get("spacing")
+    assert found == expected
+    unknown = any("noise of" in name for name in unsupported(parameters))
+    assert unknown == version.startswith(("NovelAI", "Draw", "Easy"))
+
+
+@pytest.mark.parametrize("steps", [10**9, 0, -1, 2.5, "many", float("nan")])
+def test_steps_without_end_are_refused(steps):
+    with pytest.raises(ValueError, match="`steps` in a picture must be.*Received"):
+        sampling_options({"steps": steps, "sampler": "DPM2", "version": "v1.9"}, SD1)
+
+
+@pytest.mark.parametrize(
+    ("version", "text", "ours"),
+    [
+        ("NovelAI", "{{a}} [b] (c)", r"((a:1.05):1.05) (b:0.9524) \(c\)"),
+        ("NovelAI", "{a", "{a"),
+        ("ComfyUI", "[a] b", r"\[a\] b"),
+        ("v1.9.0", "[a] {b}", "[a] {b}"),
+    ],
+)
+def test_prompts_of_other_languages(version, text, ours):
+    assert as_ours(text, program_of(version)) == (ours, None)
+
+
+def test_weights_of_other_kinds():
+    assert as_ours("(a:1.2)", program_of("ComfyUI"))[1].startswith("weights of words")
+    assert keywords({"version": "InvokeAI"})[0] == {"prompt_weighting": "compel"}
+    found, labels = keywords({"version": "ComfyUI", "Timesteps": "999,899"})
+    assert list(found["timesteps"]) == [999, 899] and labels == {"Timesteps"}
+
+
+def test_a_picture_fetches_nothing_unasked(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    refuse({"preset": "emoji", "vae": "vae.safetensors"}, "a.png")
+    for named in (
+        {"preset": "sd1.5"},
+        {"vae": "hf://owner/name"},
+        {"refiner": "https://example.org/x"},
+        {"text_encoder": "//host/share"},
+    ):
+        with pytest.raises(
+            ValueError, match="add --fetch for .*Received: --from a.png"
+        ):
+            refuse(named, "a.png")
+    (tmp_path / "models--owner--name/snapshots/1").mkdir(parents=True)
+    refuse({"vae": "hf://owner/name@main"}, "a.png")

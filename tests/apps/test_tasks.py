@@ -6,7 +6,8 @@ from PIL import Image
 
 from kerasdiffusion.apps import tasks
 from kerasdiffusion.apps.cli import make_parser
-from kerasdiffusion.pictures.write import read_parameters, save_png
+from kerasdiffusion.pictures.metadata import read_parameters
+from kerasdiffusion.pictures.write import save_png
 from kerasdiffusion.requests.request import FIELDS
 from tests.tiny import TEXTS
 

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from kerasdiffusion.pictures.generation_parameters import (
+    format_parameters,
+    parse_parameters,
+)
+from kerasdiffusion.pictures.metadata import read_parameters
 from kerasdiffusion.pictures.write import (
     check_size,
     filename_for,
-    format_parameters,
     grid,
-    parse_parameters,
-    read_parameters,
     save_png,
 )
 from kerasdiffusion.storage import whole
@@ -367,12 +369,12 @@ class TestReadingBadFiles:
     def test_a_file_that_is_no_readable_png(self, tmp_path, content):
         path = tmp_path / "a.png"
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="must be a PNG.*Received: "):
+        with pytest.raises(ValueError, match="must .*Received: "):
             read_parameters(path)
 
     def test_a_picture_of_another_format(self, tmp_path):
         Image.fromarray(PICTURE).save(tmp_path / "a.png", format="GIF")
-        with pytest.raises(ValueError, match="must be a PNG.*Received: "):
+        with pytest.raises(ValueError, match="must .*Received: "):
             read_parameters(tmp_path / "a.png")
 
     def test_a_file_cut_or_changed_anywhere(self, tmp_path):
