@@ -42,10 +42,13 @@ class Prompts(Kind):
 
     def check(self, value, name=None):
         """See `Kind`."""
-        if _is_texts(value):
-            value = value.tolist()
+        if type(value) is str:
+            return value
+        from kerasdiffusion.prompts.given import texts
+
+        value = texts(value, name or "prompt")
         if isinstance(value, str):
-            return str(value)
+            return value
         if hasattr(value, "shape") and self.encoded:
             return value
         what = ", or what `encode_text` gives" if self.encoded else ""
@@ -73,13 +76,6 @@ class Prompts(Kind):
         if isinstance(value, list):
             return [self.from_json(each, name) for each in value]
         return read_binary(value, name) if isinstance(value, Mapping) else value
-
-
-def _is_texts(value) -> bool:
-    kind = getattr(getattr(value, "dtype", None), "kind", "")
-    if kind == "U":
-        return True
-    return kind in ("O", "T") and all(isinstance(each, str) for each in value.ravel())
 
 
 @dataclass(frozen=True)
