@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 
+from kerasdiffusion.adapters.sources import find_adapter
 from kerasdiffusion.compute import backend
-from kerasdiffusion.weights.fingerprint import of_variables
+from kerasdiffusion.prompts.tags import Tag
+from kerasdiffusion.weights.fingerprint import of_file, of_variables
 
 #: The numerics of this library: a number more whenever the same request gives other
 #: pictures than before.
@@ -33,8 +35,16 @@ def fingerprint(model) -> dict[str, str]:
         model.build()
     with model._undisturbed():
         for part in model.config.parts:
-            found[part] = of_network(model._network(part))
+            network = model._network(part)
+            with model._dressed(part):
+                found[part] = of_network(network)
     return found
+
+
+def of_tags(tags: Iterable[Tag]) -> str:
+    """The hash of what adapters are that prompts name."""
+    told = [(*tag, of_file(find_adapter(tag.name))) for tag in tags]
+    return _hash(repr(told))
 
 
 def of_network(network: keras.Model) -> str:
@@ -53,6 +63,20 @@ def _embeddings(model) -> str:
         for name, vectors in learned.vectors.items()
     ]
     return _hash(repr(words))
+
+
+def _adapters(model) -> str:
+    told = [
+        (
+            each.name,
+            of_file(each.adapter.path),
+            each.weight,
+            each.text_encoder_weight,
+            sorted(each.weights.items()),
+        )
+        for each in model.adapters.values()
+    ]
+    return _hash(repr(told))
 
 
 def _tokenizer(model) -> str:
@@ -77,4 +101,5 @@ ROWS: dict[str, Callable] = {
     "machine": _machine,
     "tokenizer": _tokenizer,
     "embeddings": _embeddings,
+    "adapters": _adapters,
 }

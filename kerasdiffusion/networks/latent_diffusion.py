@@ -11,7 +11,7 @@ from kerasdiffusion.compute import backend, compile_cache, devices
 from kerasdiffusion.networks.adapted import Adapted
 from kerasdiffusion.networks.autoencoding import Autoencoding
 from kerasdiffusion.networks.control import Networks
-from kerasdiffusion.networks.fingerprint import fingerprint
+from kerasdiffusion.networks.fingerprint import fingerprint, of_tags
 from kerasdiffusion.networks.lazy import LazyNetworks
 from kerasdiffusion.networks.parts import PARTS, read_tokenizer
 from kerasdiffusion.networks.programs import Programs
@@ -221,6 +221,10 @@ class LatentDiffusion(
         True
         """
         return fingerprint(self)
+
+    def fingerprint_of(self, tags) -> str:
+        """The same of adapters that prompts name, `prompts.tags.Tag` each."""
+        return of_tags(tags)
 
     def encode_tokens(self, tokens, tokens_2=None):
         """Context and pooled text (or `None`) of all text encoders, as tensors."""

@@ -6,9 +6,10 @@ import hashlib
 import os
 from collections.abc import Mapping
 
+from kerasdiffusion.prompts.tags import split_tags
 from kerasdiffusion.requests.binary import is_pil, to_array
 from kerasdiffusion.requests.control import Control
-from kerasdiffusion.requests.kinds import refuse
+from kerasdiffusion.requests.kinds import as_list, refuse
 from kerasdiffusion.requests.objects import Picture
 from kerasdiffusion.weights.fingerprint import of_file, of_source, of_variables
 
@@ -31,6 +32,12 @@ def key_of(request, fields: Mapping, model) -> str:
             ValueError, "variation_seed", "be given for a key with a strength", None
         )
     found = model if isinstance(model, Mapping) else model.fingerprint()
+    named = _tags(request)
+    if named and isinstance(model, Mapping):
+        rule = "be the model itself, where prompts name adapters"
+        raise refuse(ValueError, "model", rule, "a fingerprint")
+    if named:
+        found = {**found, "tags": model.fingerprint_of(named)}
     hashed = hashlib.sha256()
     _feed(hashed, FORM)
     _feed(hashed, dict(found))
@@ -40,6 +47,16 @@ def key_of(request, fields: Mapping, model) -> str:
             _feed(hashed, name)
             _feed(hashed, _content(name, value))
     return hashed.hexdigest()
+
+
+def _tags(request) -> list:
+    """The adapters that the prompts name."""
+    if request.prompt_weighting == "none":
+        return []
+    names = "prompt", "negative_prompt", "instruction", "prompt_2", "negative_prompt_2"
+    texts = [each for name in names for each in as_list(getattr(request, name))]
+    texts = [each for each in texts if isinstance(each, str)]
+    return [tag for text in texts for tag in split_tags(text)[1]]
 
 
 def _content(name: str, value):

@@ -97,7 +97,7 @@ class Numbers(Kind):
     def _one(self, key: str, value, name: str | None):
         """A number of them, checked."""
         bounds, default = self.ranges[key], self.defaults.get(key)
-        if value is default or (default == math.inf and value == math.inf):
+        if key in self.defaults and (value is default or value == default == math.inf):
             return default
         name = f"{name}: {key}" if name else None
         found = Number(*bounds).check(value, name)

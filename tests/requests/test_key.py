@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kerasdiffusion import Control, Request
+from kerasdiffusion.networks.latent_diffusion import LatentDiffusion
 from kerasdiffusion.requests.fields import TASKS
 from kerasdiffusion.requests.request import FIELDS, fields_of
 from kerasdiffusion.weights.fingerprint import of_file, of_variables
@@ -134,3 +135,29 @@ def test_fields_that_do_not_paint_are_those_of_the_run():
         "callback",
         "progress_bar",
     }
+
+
+@pytest.fixture
+def lora(tmp_path, monkeypatch):
+    """An adapter's file in the folder of adapters; what is in it does not matter."""
+    (tmp_path / "detail.safetensors").write_bytes(b"one")
+    monkeypatch.setenv("KERASDIFFUSION_ADAPTERS", str(tmp_path))
+    return tmp_path / "detail.safetensors"
+
+
+def test_an_adapter_that_a_prompt_names_counts_by_its_file(lora):
+    class Model:
+        fingerprint_of = LatentDiffusion.fingerprint_of
+
+        def fingerprint(self):
+            return MODEL
+
+    request = least("text_to_image", seed=1).replace(prompt="a cat <lora:detail:0.5>")
+    before = request.key(Model())
+    assert request.replace(prompt="a cat <lora:detail:0.6>").key(Model()) != before
+    lora.write_bytes(b"other")
+    assert request.key(Model()) != before
+    with pytest.raises(ValueError, match="be the model itself, where prompts name"):
+        request.key(MODEL)
+    plain = request.replace(prompt_weighting="none")
+    assert plain.key(MODEL) == plain.key(Model())

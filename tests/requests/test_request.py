@@ -119,6 +119,7 @@ def test_minus_one_is_a_random_seed_as_in_other_programs():
         ({"crop": (1, 2, 3)}, ValueError, "`crop` must be a height and a width, whole"),
         ({"deep_cache": 2.5}, TypeError, "`deep_cache: interval` must be a whole"),
         ({"refiner_start": 1.0}, ValueError, "over 0 and under 1. Received: 1.0"),
+        ({"freeu": (1, 2, 3, None)}, TypeError, "`freeu: s2` must be a number"),
         ({"refiner": 3}, TypeError, "`refiner` must be a `StableDiffusion`"),
         ({"control": "canny"}, TypeError, r"`control` must be a `Control\(network"),
         ({"callback": 3}, TypeError, "`callback` must be a function. Received: 3"),
