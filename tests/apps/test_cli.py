@@ -93,7 +93,7 @@ def test_show_goes_on_with_the_next_file(monkeypatch, capsys, error):
             raise error
         return {"prompt": "a cat"}
 
-    monkeypatch.setattr(write, "read_parameters", read)
+    monkeypatch.setattr(metadata, "read_parameters", read)
     assert main(["show", "a.png", "b.png"]) == 1
     said = capsys.readouterr()
     assert "b.png:\nprompt: a cat" in said.out
@@ -105,7 +105,7 @@ def test_no_error_is_empty_or_pages_long(monkeypatch, capsys, error):
     def fail(path):
         raise error
 
-    monkeypatch.setattr(write, "read_parameters", fail)
+    monkeypatch.setattr(metadata, "read_parameters", fail)
     assert main(["show", "a.png"]) == 1
     assert 60 < len(capsys.readouterr().err) < 2100
 
