@@ -33,11 +33,11 @@ def fingerprint(model) -> dict[str, str]:
     found = {name: row(model) for name, row in ROWS.items()}
     if not model.low_memory:
         model.build()
-    with model._undisturbed():
+    with model._turn():  # so that nobody changes them meanwhile
         for part in model.config.parts:
             network = model._network(part)
-            with model._dressed(part):
-                found[part] = of_network(network)
+            model._up_to_date(part)
+            found[part] = of_network(network)
     return found
 
 
