@@ -30,6 +30,7 @@ def check(path: Path) -> None:
             f"--output must be a file that ends in .png, or a folder. Received: {path}"
         )
     check_writable(path.parent if is_file(path) else path, path)
+    check_name(path)  # now that its folder is there
 
 
 def check_writable(folder: Path, path: Path) -> None:

@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     output = check_animation(args.output, args.fps)
     outputs.check_name(output)
     outputs.check_writable(output.parent, output)
+    outputs.check_name(output)  # now that its folder is there
     args.preset = args.preset or "emoji"
     find_preset(args.preset)  # a mistyped name is said before a framework loads
     fields = {"frames": FRAMES, **flags.given(args)}

@@ -227,7 +227,13 @@ def test_what_is_not_followed_is_named(paint, calls, capsys):
 
 
 @pytest.mark.parametrize(
-    "output", ["made.txt/one.png", "a" * 300 + ".png", "sub\0/one.png"]
+    "output",
+    [
+        "made.txt/one.png",
+        "a" * 300 + ".png",
+        "new/" + "a" * 300 + ".png",
+        "sub\0/one.png",
+    ],
 )
 def test_an_output_that_cannot_be_written_is_said_ahead(
     paint, command, calls, capsys, output
