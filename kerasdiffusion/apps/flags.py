@@ -44,6 +44,8 @@ class Part(NamedTuple):
 PARTS = (
     Part("vae", "SOURCE", "another autoencoder: a folder or file", "VAE"),
     Part("text_encoder", "SOURCE", "another (first) text encoder", "Text encoder"),
+    Part("text_encoder_2", "SOURCE", "another second one", "Text encoder 2"),
+    Part("unet", "SOURCE", "another U-Net", "U-Net"),
     Part(
         "quantize",
         None,
@@ -57,6 +59,13 @@ PARTS = (
         "where it is not what the weights say",
         "Prediction type",
         ("epsilon", "v_prediction", "sample"),
+    ),
+    Part(
+        "zero_terminal_snr",
+        None,
+        "whether the last training step is noise alone, likewise",
+        "Zero terminal SNR",
+        ("true", "false"),
     ),
 )
 
@@ -103,6 +112,7 @@ def add_paint_flags(
             choices=part.choices,
             help=part.help,
         )
+    options.add_strict_option(group)
     options.add_machine_options(parser)
     options.add_memory_option(parser)
 

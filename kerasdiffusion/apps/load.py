@@ -19,6 +19,9 @@ def make_model(args: argparse.Namespace):
     height, width = args.size or (None, None)
     parts = flags.parts(args)
     mode = parts.pop("quantize", None)
+    if "zero_terminal_snr" in parts:
+        parts["zero_terminal_snr"] = parts["zero_terminal_snr"] == "true"
+    parts["strict"] = args.strict
     model = _model(args, args.preset, height, width, **parts)
     if mode is not None:
         model.quantize(mode)

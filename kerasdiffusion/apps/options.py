@@ -62,6 +62,16 @@ def add_memory_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_strict_option(group) -> None:
+    """Adds `--no-strict`."""
+    group.add_argument(
+        "--no-strict",
+        dest="strict",
+        action="store_false",
+        help="leave out tensors that no network has; a warning names them",
+    )
+
+
 def add_backend_option(parser) -> None:
     """Adds `--backend`."""
     parser.add_argument(

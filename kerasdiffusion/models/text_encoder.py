@@ -69,10 +69,19 @@ class TextEncoder(Network):
         context, last = self.text_model(tokens, layers, vectors, seen)
         if not self.config.projection_width:
             return context
-        # The vector at the first end of text stands for the whole.
-        end = ops.cast(ops.equal(tokens, self.config.vocabulary_size - 1), "int32")
-        at_end = ops.one_hot(ops.argmax(end, axis=1), tokens.shape[1], dtype=last.dtype)
+        places = ops.argmax(self._ends(tokens), axis=1)
+        at_end = ops.one_hot(places, tokens.shape[1], dtype=last.dtype)
         return context, self.text_projection(ops.einsum("bt,btw->bw", at_end, last))
+
+    def _ends(self, tokens):
+        """Highest at the token whose vector stands for the whole text.
+
+        Reference: transformers `modeling_clip.py`, `CLIPTextModel.forward`.
+        """
+        if self.config.end_id is not None:
+            return ops.cast(ops.equal(tokens, self.config.end_id), "int32")
+        # Learned words, whose ids are beyond the table, are none of the vocabulary.
+        return ops.where(tokens < self.config.vocabulary_size, tokens, 0)
 
 
 class TextTransformer(Block):

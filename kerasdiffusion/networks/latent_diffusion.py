@@ -13,7 +13,12 @@ from kerasdiffusion.networks.autoencoding import Autoencoding
 from kerasdiffusion.networks.control import Networks
 from kerasdiffusion.networks.fingerprint import fingerprint, of_tags
 from kerasdiffusion.networks.lazy import LazyNetworks
-from kerasdiffusion.networks.parts import PARTS, read_tokenizer
+from kerasdiffusion.networks.parts import (
+    PARTS,
+    check_tokenizer,
+    read_tokenizer,
+    read_tokenizer_2,
+)
 from kerasdiffusion.networks.programs import Programs
 from kerasdiffusion.networks.quantization import EightBitWeights
 from kerasdiffusion.networks.serialization import Serialization
@@ -63,8 +68,11 @@ class LatentDiffusion(
         weights: load.Source | None = "sd1.4",
         vae: load.Source | None = None,
         text_encoder: load.Source | None = None,
+        text_encoder_2: load.Source | None = None,
         unet: load.Source | None = None,
+        strict: bool = True,
         prediction_type: str | None = None,
+        zero_terminal_snr: bool | None = None,
         tokenizer: Tokenizer | None = None,
         tiling: bool | int | str = "auto",
         low_memory: bool = False,
@@ -80,20 +88,35 @@ class LatentDiffusion(
         preset, (weights, known) = weights, find_preset(weights)
         if config is None and weights is None:
             config = ModelConfig()
-        config = config or known or load.read_config(weights)
         swapped = {
             "autoencoder": vae,
             "text_encoder": text_encoder,
+            "text_encoder_2": text_encoder_2,
             "diffusion_model": unet,
         }
-        self.config = swap.read_configs(config, swapped, prediction_type)
+        self.config = swap.read_model(
+            weights,
+            swapped,
+            config or known,
+            prediction_type=prediction_type,
+            zero_terminal_snr=zero_terminal_snr,
+        )
         own = {"diffusion_model": find_unet(preset)}
-        self._sources = {
+        sources = {
             part: next(
                 (each for each in (swapped.get(field), own.get(part)) if each), weights
             )
             for part, (_, field) in PARTS.items()
         }
+        self._tokens_sources = {} if tokenizer else dict(sources, own=weights)
+        if not strict:
+            lenient = {}
+            for part, source in sources.items():
+                if source is not None:
+                    sources[part] = lenient.setdefault(
+                        str(source), load.Lenient(source)
+                    )
+        self._sources = sources
         defaults = self.config.generation
         self.img_height = defaults.height if img_height is None else img_height
         self.img_width = defaults.width if img_width is None else img_width
@@ -105,7 +128,6 @@ class LatentDiffusion(
         # `compile` of Keras sets `jit_compile` anew, for `fit`: by XLA or not.
         self.jit_compile = self.compiler is True
         self.precision, self.tiling = precision, tiling
-        self._weights_source = weights
         self._tokenizer, self._tokenizer_2 = tokenizer, None
         self._learned = {}
         self._eight_bit = {}
@@ -138,16 +160,14 @@ class LatentDiffusion(
     def tokenizer(self) -> Tokenizer:
         """Prompts to tokens."""
         if self._tokenizer is None:
-            tokenizer = read_tokenizer(self._weights_source, self.config)
-            size = min(each.vocabulary_size for each in self.config.text_encoders)
-            if tokenizer.vocabulary_size > size:
-                raise ValueError(
-                    f"The tokenizer must have no more tokens than the text encoder's "
-                    f"{size}; pass the model's own as `tokenizer`. "
-                    f"Received: {tokenizer.vocabulary_size} tokens"
-                )
-            self._tokenizer = tokenizer
+            found = read_tokenizer(self._told_tokens("text_encoder"), self.config)
+            self._tokenizer = check_tokenizer(found, self.config.text_encoder)
         return self._tokenizer
+
+    def _told_tokens(self, part: str) -> list:
+        """Where the tokens of a text encoder may be listed: its source, the model's."""
+        sources = self._tokens_sources
+        return [sources[name] for name in (part, "own") if name in sources]
 
     def call(self, inputs):
         """The prediction for `"latents"` at `"timestep"` under prompts' `"tokens"`."""
@@ -167,9 +187,11 @@ class LatentDiffusion(
         if self.config.tokenizer_2 is None:
             return None
         if self._tokenizer_2 is None:
-            self._tokenizer_2 = Tokenizer(
-                self.config.tokenizer_2, self.tokenizer.vocabulary
-            )
+            found = read_tokenizer_2(self._told_tokens("text_encoder_2"), self.config)
+            if found is None:
+                vocabulary = self.tokenizer.vocabulary
+                found = Tokenizer(self.config.tokenizer_2, vocabulary)
+            self._tokenizer_2 = check_tokenizer(found, self.config.text_encoder_2)
         return self._tokenizer_2
 
     def save_preset(
@@ -205,7 +227,20 @@ class LatentDiffusion(
         if format == "original":
             save.save_file(path, self._parts, self.config, **options)
         else:
-            save.save_folder(path, self._parts, self.config, self.tokenizer, **options)
+            learned = {
+                part: self._learned[config].vectors
+                for part, (_, field) in PARTS.items()
+                if (config := getattr(self.config, field)) in self._learned
+            }
+            save.save_folder(
+                path,
+                self._parts,
+                self.config,
+                self.tokenizer,
+                tokenizer_2=self.tokenizer_2,
+                learned=learned,
+                **options,
+            )
 
     def fingerprint(self) -> dict[str, str]:
         """All that pictures depend on beside the request, as a text for each part.

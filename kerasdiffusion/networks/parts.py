@@ -245,11 +245,48 @@ def _key(source):
     return str(sorted(source.items()) if isinstance(source, Mapping) else source)
 
 
-def read_tokenizer(source, config: ModelConfig) -> Tokenizer:
-    """The tokenizer in a model's folder, or CLIP's."""
-    if isinstance(source, (str, os.PathLike)):
-        root = hub.resolve(source, configs_only=True)
-        for name in ("tokenizer", "tokenizer_2"):  # a refiner has the second alone
-            if (root / name).is_dir():
-                return Tokenizer.from_folder(root / name, config.tokenizer)
-    return Tokenizer(config.tokenizer)
+def read_tokenizer(sources: Sequence, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of the first of some sources that has one, or CLIP's."""
+    # A refiner has the second alone.
+    names = "tokenizer", "tokenizer_2"
+    return _tokenizer_of(sources, names, config.tokenizer) or Tokenizer(
+        config.tokenizer
+    )
+
+
+def read_tokenizer_2(sources: Sequence, config: ModelConfig) -> Tokenizer | None:
+    """The second tokenizer, or `None` where the first one's vocabulary is for both.
+
+    It has another where words were added.
+    """
+    return _tokenizer_of(sources, ("tokenizer_2",), config.tokenizer_2)
+
+
+def _tokenizer_of(sources, names, config) -> Tokenizer | None:
+    for source in sources:
+        if isinstance(source, (str, os.PathLike)):
+            root = hub.resolve(source, configs_only=True)
+            for name in names:
+                if (root / name).is_dir():
+                    return Tokenizer.from_folder(root / name, config)
+    return None
+
+
+def check_tokenizer(tokenizer: Tokenizer, encoder) -> Tokenizer:
+    """The tokenizer, if a text encoder has a vector for each of its tokens.
+
+    Args:
+        tokenizer: A `Tokenizer`.
+        encoder: A `TextEncoderConfig`.
+
+    Raises:
+        ValueError: If not.
+    """
+    size = encoder.vocabulary_size
+    if tokenizer.vocabulary_size > size:
+        raise ValueError(
+            f"The tokenizer must have no more tokens than the text encoder's {size}; "
+            f"pass the model's own as `tokenizer`. Received: "
+            f"{tokenizer.vocabulary_size} tokens"
+        )
+    return tokenizer

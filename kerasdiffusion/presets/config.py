@@ -43,6 +43,8 @@ class TextEncoderConfig:
             penultimate layer.
         final_norm: Whether the context goes through the final norm.
         projection_width: Channels of the pooled text, or 0 for an encoder without.
+        end_id: The id at whose first place the pooled text is taken; `None` is the
+            highest id of the prompt, which the end of CLIP's vocabulary is.
     """
 
     vocabulary_size: int = 49408
@@ -55,6 +57,7 @@ class TextEncoderConfig:
     skipped_layers: int = 0
     final_norm: bool = True
     projection_width: int = 0
+    end_id: int | None = None
 
     @property
     def is_open_clip(self) -> bool:
@@ -267,8 +270,8 @@ class ScheduleConfig:
     """The noise that the U-Net was trained with (`sampling/schedule.py`).
 
     Args:
-        beta_schedule: `"scaled_linear"` (linear in the root of beta, SD's) or
-            `"linear"` (DDPM's).
+        beta_schedule: `"scaled_linear"` (linear in the root of beta, SD's),
+            `"linear"` (DDPM's) or `"squaredcos_cap_v2"` (improved DDPM's).
         beta_start: Beta of the first training step.
         beta_end: Beta of the last training step.
         train_steps: Number of training steps.
@@ -286,6 +289,9 @@ class ScheduleConfig:
             then. 0 for a network that was trained on steps.
         sigma_max: The highest.
         sigma_data: The standard deviation of its latents.
+        timestep_type: `"discrete"`: the network is told the training step;
+            `"continuous"`: it is told `log(sigma) / 4`.
+        trained_betas: Of each training step, in place of a `beta_schedule`.
     """
 
     beta_schedule: str = "scaled_linear"
@@ -300,6 +306,8 @@ class ScheduleConfig:
     sigma_min: float = 0.0
     sigma_max: float = 0.0
     sigma_data: float = 1.0
+    timestep_type: str = "discrete"
+    trained_betas: tuple[float, ...] = ()
 
     @property
     def is_continuous(self) -> bool:

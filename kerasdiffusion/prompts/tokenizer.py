@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import heapq
 import html
@@ -14,6 +15,7 @@ import numpy as np
 import regex
 
 from kerasdiffusion.presets.config import TokenizerConfig
+from kerasdiffusion.prompts.added_tokens import Splitter, read_added_tokens
 from kerasdiffusion.prompts.vocabulary import (
     END,
     START,
@@ -23,6 +25,8 @@ from kerasdiffusion.prompts.vocabulary import (
     clip_vocabulary,
     read_tokenizer_config,
     save_tokenizer_config,
+    text_of,
+    tokenizer_settings,
 )
 
 # Special tokens, English contractions, runs of letters, single digits, all the rest.
@@ -50,7 +54,7 @@ class Tokenizer:
 
     A text is mended by ftfy, freed of HTML entities, put in lower case and split into
     words; the bytes of each word are then joined pair by pair, in the order of the
-    merge table.
+    merge table. Tokens that were added to the vocabulary are taken out first.
 
     Args:
         config: The context length and the padding.
@@ -136,15 +140,10 @@ class Tokenizer:
         folder = Path(folder)
         if config is None:
             config = read_tokenizer_config(folder)
-        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            return cls.from_files(folder / "vocab.json", folder / "merges.txt", config)
-        if (folder / "tokenizer.json").is_file():
-            whole = Vocabulary.from_tokenizer_json(folder / "tokenizer.json")
-            return cls(config, whole)
-        raise FileNotFoundError(
-            "A tokenizer folder must hold vocab.json and merges.txt, or "
-            f"tokenizer.json. Received: {folder}"
-        )
+        vocabulary = Vocabulary.from_folder(folder)
+        settings = tokenizer_settings(folder)
+        added = read_added_tokens(folder, vocabulary.ids, settings)
+        return cls(config, dataclasses.replace(vocabulary, added=added))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -173,6 +172,9 @@ class Tokenizer:
         """The id that fills a prompt up to the context length."""
         ids = self.vocabulary.ids
         if self.config.pad_token not in ids:
+            for token in self.vocabulary.added:
+                if token.content == self.config.pad_token:
+                    return token.id
             raise ValueError(
                 "`pad_token` must be a token of the vocabulary. "
                 f"Received: {self.config.pad_token!r}"
@@ -220,12 +222,24 @@ class Tokenizer:
                 f"Received: {text!r} of type {type(text).__name__}"
             )
         ids: list[int] = []
-        for word in _WORDS.findall(_clean(text)):
-            found = self._cache.get(word)
-            if found is None:
-                found = self._remember(word)
-            ids.extend(found)
+        for piece in self._pieces(text):
+            if isinstance(piece, tuple):
+                ids.extend(piece)
+                continue
+            for word in _WORDS.findall(piece):
+                found = self._cache.get(word)
+                if found is None:
+                    found = self._remember(word)
+                ids.extend(found)
         return ids
+
+    def _pieces(self, text: str) -> Iterable[str | tuple[int, ...]]:
+        """Cleaned pieces of a text, and ids where added tokens stand."""
+        return self._splitter(text) if self.vocabulary.added else (_clean(text),)
+
+    @functools.cached_property
+    def _splitter(self) -> Splitter:
+        return Splitter(self.vocabulary.added, _clean)
 
     def count(self, text: str) -> int:
         """The number of tokens of a text; `context_length - 2` of them have room."""
@@ -256,13 +270,7 @@ class Tokenizer:
                     f"at most {self.vocabulary_size - 1}. Received: {index}"
                 )
             tokens.append(self._tokens_by_id[int(index)])
-        bytes_of = {symbol: bytes([byte]) for byte, symbol in enumerate(byte_symbols())}
-        # A token that was added by hand may hold other characters.
-        raw = b"".join(
-            bytes_of.get(symbol) or symbol.encode("utf-8") for symbol in "".join(tokens)
-        )
-        text = raw.decode("utf-8", errors="replace")
-        return text.replace(WORD_END, " ").strip()
+        return text_of(tokens)
 
     def subset(self, texts: Iterable[str]) -> Tokenizer:
         """The smallest tokenizer that reads these texts as this one does.
@@ -282,13 +290,23 @@ class Tokenizer:
         Tokenizer().subset(["a red apple"]).vocabulary_size  # 520
         ```
         """
-        words = {word for text in texts for word in _WORDS.findall(_clean(text))}
+        pieces = [piece for text in texts for piece in self._pieces(text)]
+        words = {
+            word
+            for piece in pieces
+            if isinstance(piece, str)
+            for word in _WORDS.findall(piece)
+        }
         used: set[int] = set()
         for word in words - {START, END}:
             self._merge(word, used)
         merges = self.vocabulary.merges
         kept = Vocabulary.from_merges(merges[rank] for rank in sorted(used))
-        return Tokenizer(self.config, kept)
+        added = (
+            dataclasses.replace(token, id=kept.size + i)
+            for i, token in enumerate(self.vocabulary.added)
+        )
+        return Tokenizer(self.config, dataclasses.replace(kept, added=tuple(added)))
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the files that transformers' `CLIPTokenizer` reads.
@@ -299,15 +317,17 @@ class Tokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.vocabulary.save(folder)
-        save_tokenizer_config(self.config, folder)
+        save_tokenizer_config(self.config, folder, self.vocabulary.added)
 
     @functools.cached_property
     def _ranks(self) -> dict[tuple[str, str], int]:
         return {merge: rank for rank, merge in enumerate(self.vocabulary.merges)}
 
     @functools.cached_property
-    def _tokens_by_id(self) -> dict[int, str]:
-        return {index: token for token, index in self.vocabulary.ids.items()}
+    def _tokens_by_id(self) -> dict[int, str | tuple[str]]:
+        """Tokens by id; of added ones, in a tuple, what they look like in a text."""
+        found = {index: token for token, index in self.vocabulary.ids.items()}
+        return found | {token.id: (token.content,) for token in self.vocabulary.added}
 
     def _remember(self, word: str) -> tuple[int, ...]:
         """Encodes a word into the cache, which starts anew when it is full."""

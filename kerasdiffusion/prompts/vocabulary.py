@@ -7,18 +7,18 @@ import gzip
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from kerasdiffusion.presets.config import TokenizerConfig
+from kerasdiffusion.prompts.added_tokens import AddedToken, to_json
+from kerasdiffusion.storage import reading
+from kerasdiffusion.storage.bounds import shown
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
 WORD_END = "</w>"
-
-# CLIP's files are about 1 MB; far more is no vocabulary.
-_LARGEST_FILE = 2**26
 
 
 @functools.cache
@@ -39,6 +39,7 @@ class Vocabulary:
         ids: The id of each token. Bytes are written as CLIP's visible characters
             (`byte_symbols`); a token that ends a word ends in `"</w>"`.
         merges: Pairs of tokens in the order in which they are joined.
+        added: Tokens that are taken out of a text ahead of that.
 
     Raises:
         ValueError: If an id is no integer of at least 0 or stands for two tokens, if
@@ -54,6 +55,7 @@ class Vocabulary:
 
     ids: dict[str, int]
     merges: tuple[tuple[str, str], ...]
+    added: tuple[AddedToken, ...] = ()
 
     def __post_init__(self):
         for token, index in self.ids.items():
@@ -144,13 +146,61 @@ class Vocabulary:
             )
         return cls(ids, _parse_merges(merges))
 
+    @classmethod
+    def from_folder(cls, folder: Path) -> Vocabulary:
+        """Reads the tokens and merges of a tokenizer folder, without added tokens.
+
+        Raises:
+            FileNotFoundError: If it has neither of the two layouts.
+            ValueError: If a file is not of its layout.
+        """
+        if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+            return cls.from_files(folder / "vocab.json", folder / "merges.txt")
+        if (folder / "tokenizer.json").is_file():
+            return cls.from_tokenizer_json(folder / "tokenizer.json")
+        raise FileNotFoundError(
+            "A tokenizer folder must hold vocab.json and merges.txt, or "
+            f"tokenizer.json. Received: {folder}"
+        )
+
     @property
     def size(self) -> int:
         """Rows that an embedding of these tokens needs: the largest id and one."""
-        return max(self.ids.values()) + 1
+        return max(*self.ids.values(), *(token.id for token in self.added)) + 1
+
+    def with_words(self, words: Iterable[str]) -> Vocabulary:
+        """A vocabulary of more tokens, each with an id behind the last.
+
+        Args:
+            words: What they look like in a text. Those without angle brackets are
+                never found within other words.
+
+        Returns:
+            A `Vocabulary`.
+
+        Raises:
+            ValueError: If a word is a token already.
+
+        Example:
+
+        >>> clip_vocabulary().with_words(["<toy>"]).size
+        49409
+        """
+        added = list(self.added)
+        known = {*self.ids, *(token.content for token in added)}
+        for word in words:
+            if word in known or not word:
+                raise ValueError(
+                    f"An added word must be no token yet. Received: {word!r}"
+                )
+            known.add(word)
+            single = not (word.startswith("<") and ">" in word)
+            following = self.size + len(added) - len(self.added)
+            added.append(AddedToken(word, following, single_word=single))
+        return replace(self, added=tuple(added))
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes `vocab.json` and `merges.txt`.
+        """Writes `vocab.json` and `merges.txt`, and `added_tokens.json` if need be.
 
         Args:
             folder: A folder that exists.
@@ -161,8 +211,32 @@ class Vocabulary:
             "vocab.json": json.dumps(by_id, ensure_ascii=False, separators=(",", ":")),
             "merges.txt": "\n".join(["#version: 0.2", *merges, ""]),
         }
+        if self.added:
+            ids = {token.content: token.id for token in self.added}
+            files["added_tokens.json"] = json.dumps(ids, ensure_ascii=False) + "\n"
         for name, content in files.items():
             (Path(folder) / name).write_text(content, encoding="utf-8", newline="\n")
+
+
+def text_of(tokens: Iterable[str | tuple[str]]) -> str:
+    """The text of tokens.
+
+    Args:
+        tokens: Those of a vocabulary, as it writes them; added ones, each in a tuple,
+            as they are.
+
+    Returns:
+        The text. Bytes that are no UTF-8 become U+FFFD.
+    """
+    bytes_of = {symbol: bytes([byte]) for byte, symbol in enumerate(byte_symbols())}
+    raw = b""
+    for token in tokens:
+        if isinstance(token, tuple):
+            raw += b" " * (raw[-1:] not in (b"", b" ")) + token[0].encode() + b" "
+            continue
+        token = token.replace(WORD_END, " ")
+        raw += b"".join(bytes_of.get(each) or each.encode() for each in token)
+    return raw.decode("utf-8", errors="replace").strip()
 
 
 @functools.cache
@@ -187,11 +261,7 @@ def read_tokenizer_config(folder: str | os.PathLike) -> TokenizerConfig:
     Raises:
         ValueError: If a file is no JSON object.
     """
-    found = {}
-    # Where the two disagree about the padding (SD 2), the second is right.
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (Path(folder) / name).is_file():
-            found |= _read_json(Path(folder) / name)
+    found = tokenizer_settings(folder)
     default = TokenizerConfig()
     pad = found.get("pad_token")
     if isinstance(pad, dict):
@@ -203,12 +273,34 @@ def read_tokenizer_config(folder: str | os.PathLike) -> TokenizerConfig:
     return TokenizerConfig(length, pad if isinstance(pad, str) else default.pad_token)
 
 
-def save_tokenizer_config(config: TokenizerConfig, folder: str | os.PathLike) -> None:
+def tokenizer_settings(folder: str | os.PathLike) -> dict:
+    """What `tokenizer_config.json` and `special_tokens_map.json` of a folder say.
+
+    Args:
+        folder: A folder that may hold them.
+
+    Raises:
+        ValueError: If a file is no JSON object.
+    """
+    found = {}
+    # Where the two disagree about the padding (SD 2), the second is right.
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (Path(folder) / name).is_file():
+            found |= _read_json(Path(folder) / name)
+    return found
+
+
+def save_tokenizer_config(
+    config: TokenizerConfig,
+    folder: str | os.PathLike,
+    added: Iterable[AddedToken] = (),
+) -> None:
     """Writes what `read_tokenizer_config` and transformers read.
 
     Args:
         config: The context length and the padding.
         folder: A folder that exists.
+        added: The vocabulary's added tokens.
     """
     special = {
         "bos_token": START,
@@ -224,6 +316,8 @@ def save_tokenizer_config(config: TokenizerConfig, folder: str | os.PathLike) ->
         "tokenizer_class": "CLIPTokenizer",
         **special,
     }
+    if tokens := to_json(added):
+        settings["added_tokens_decoder"] = tokens
     for name, content in (
         ("special_tokens_map.json", special),
         ("tokenizer_config.json", settings),
@@ -234,29 +328,17 @@ def save_tokenizer_config(config: TokenizerConfig, folder: str | os.PathLike) ->
 
 def _read_json(path: Path) -> dict:
     """Reads a file that must hold one JSON object."""
-    try:
-        content = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path.name} must be JSON. Received: {error}") from error
+    content = reading.read_json(path, "tokenizer")
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path.name} must hold a JSON object. Received: {type(content).__name__}"
+            f"{path.name} must hold a JSON object. Received: {type(content).__name__} "
+            f"in {path}"
         )
     return content
 
 
 def _read_text(path: Path) -> str:
-    if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError(
-            f"{path.name} must be at most {_LARGEST_FILE} bytes long. "
-            f"Received: {path.stat().st_size} bytes"
-        )
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path.name} must be UTF-8 text. Received: {error}"
-        ) from error
+    return reading.read_text(path, "tokenizer")
 
 
 def _parse_merges(lines: Iterable) -> tuple[tuple[str, str], ...]:
@@ -269,7 +351,7 @@ def _parse_merges(lines: Iterable) -> tuple[tuple[str, str], ...]:
             line = line.split()
         if len(line) != 2 or not all(isinstance(part, str) for part in line):
             raise ValueError(
-                f"Every merge must be of two tokens. Received: {str(line)[:80]}"
+                f"Every merge must be of two tokens. Received: {shown(line)}"
             )
         merges.append((line[0], line[1]))
     return tuple(merges)

@@ -125,8 +125,9 @@ def make_table(
     known = dict(zip(levels, schedule.timestep_at(levels).tolist(), strict=True))
     known.update(zip(sigmas.tolist(), timesteps.tolist(), strict=True))
     values = stack(rows, known, schedule.scalings(levels))
-    if config.is_continuous:
-        values[:, COLUMNS.timestep] = schedule.told(levels)
+    told = schedule.told(levels)
+    if told is not None:
+        values[:, COLUMNS.timestep] = told
     values[:, COLUMNS.noise] *= s_noise
     unit_scale = 1.0 / math.sqrt(1.0 + end**2)
     values[-1, COLUMNS.x] *= unit_scale
@@ -135,7 +136,8 @@ def make_table(
     steps = np.array([row.step for row in rows])
     values[:, COLUMNS.rest] = (num_steps - first_step - steps) / num_steps
     first_rows = np.flatnonzero(np.diff(steps, prepend=-1))
-    unit_start = kind.unit_start or config.is_continuous or spacing == "leading"
+    unit_start = kind.unit_start or config.is_continuous
+    unit_start |= spacing is not None and spacing.endswith("leading")
     if as_k_diffusion:
         unit_start = program == "comfy"
     whole = first_step == 0 and unit_start

@@ -19,7 +19,14 @@ _BETAS = {
     "scaled_linear": lambda start, end, count: (
         np.linspace(math.sqrt(start), math.sqrt(end), count) ** 2
     ),
+    "squaredcos_cap_v2": lambda start, end, count: _squared_cosine(count),
 }
+
+
+def _squared_cosine(count: int) -> np.ndarray:
+    """Nichol and Dhariwal 2021, section 3.2; ends and cap as in diffusers."""
+    shares = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1.0 - shares[1:] / shares[:-1], 0.999)
 
 
 class Schedule:
@@ -68,9 +75,17 @@ class Schedule:
             self.sigmas = np.geomspace(*ends, config.train_steps)
             self.alphas_cumprod = 1.0 / (1.0 + self.sigmas**2)
             return
-        betas = _BETAS[config.beta_schedule](
-            config.beta_start, config.beta_end, config.train_steps
-        )
+        betas = np.array(config.trained_betas, np.float64)
+        if not len(betas):
+            betas = _BETAS[config.beta_schedule](
+                config.beta_start, config.beta_end, config.train_steps
+            )
+        elif len(betas) != config.train_steps or not ((betas > 0) & (betas < 1)).all():
+            raise ValueError(
+                "`trained_betas` must be one number over 0 and under 1 for each "
+                f"training step. Received: {len(betas)} from {betas.min()} to "
+                f"{betas.max()} for {config.train_steps} steps"
+            )
         self.alphas_cumprod = np.cumprod(1.0 - betas)
         if config.zero_terminal_snr:
             # Lin et al. 2024, algorithm 1, but for the last: no noise is infinite.
@@ -110,12 +125,14 @@ class Schedule:
         )
 
     def told(self, sigmas: np.ndarray) -> np.ndarray | None:
-        """What a network of a range of noise levels is told; `None` for another.
+        """What a network is told that was trained on noise levels; `None` for others.
 
         Reference:
             Karras et al. 2022, table 1: `c_noise`.
         """
-        return np.log(sigmas) / 4.0 if self.config.is_continuous else None
+        by_noise = self.config.timestep_type == "continuous"
+        by_noise |= self.config.is_continuous
+        return np.log(sigmas) / 4.0 if by_noise else None
 
     def scalings(self, sigmas: np.ndarray | float):
         """`scalings` of the network's prediction type."""

@@ -115,8 +115,7 @@ def _sigmas_of(schedule, timesteps):
 
 def _beta(schedule, count: int):
     """Sigmas at quantiles of a beta distribution: the web UI's and diffusers'."""
-    low, high = schedule.sigmas[[0, -1]]
-    return low + beta_quantile(np.linspace(1.0, 0.0, count)) * (high - low)
+    return _beta_between(schedule.sigmas[-1], schedule.sigmas[0], count)
 
 
 def _kl_optimal(schedule, count: int):
@@ -155,6 +154,31 @@ OF_SIGMAS = {
     "kl_optimal": _kl_optimal,
     "align_your_steps": _align_your_steps,
     "align_your_steps_11": _align_your_steps_11,
+}
+
+
+def _over(spaced, way):
+    """A way over sigmas whose ends are those of spaced timesteps, as in diffusers."""
+
+    def between(schedule, count: int):
+        ends = schedule.sigma_at(spaced(schedule, count, False)[[0, -1]])
+        return way(*ends, count)
+
+    return between
+
+
+def _beta_between(high: float, low: float, count: int):
+    return low + beta_quantile(np.linspace(1.0, 0.0, count)) * (high - low)
+
+
+OF_SIGMAS |= {
+    f"{name}_{spacing}": _over(OF_TIMESTEPS[spacing], way)
+    for spacing in ("leading", "trailing")
+    for name, way in (
+        ("karras", karras),
+        ("exponential", np.geomspace),
+        ("beta", _beta_between),
+    )
 }
 SPACINGS = (*OF_TIMESTEPS, *OF_SIGMAS)
 

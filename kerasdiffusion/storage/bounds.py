@@ -41,6 +41,16 @@ BOUNDS: dict[str, Bound] = {
     "prompt_chunks": Bound(100, "chunks of tokens", "A prompt"),
     "prompt_stages": Bound(2**12, "chunks of tokens", "A prompt with all its stages"),
     "prompt_weight": Bound(10**6, "times", "A weight or a share in a prompt"),
+    "train_steps": Bound(10**5, "training steps", "A noise schedule"),
+    "levels": Bound(16, "levels", "A network"),
+    "layers": Bound(100, "layers of a kind in a row", "A network"),
+    "channels": Bound(2**16, "channels", "A layer"),
+    "tokens": Bound(2**14, "tokens in a prompt", "A text encoder"),
+    "vocabulary": Bound(2**21, "tokens", "A vocabulary"),
+    "latents": Bound(2**12, "latents on a side", "A picture by default"),
+    # CLIP's files are about 1 MB.
+    "tokenizer": Bound(2**26, "bytes", "A file of a tokenizer"),
+    "added_tokens": Bound(2**16, "added tokens", "A tokenizer"),
 }
 
 

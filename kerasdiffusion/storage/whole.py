@@ -27,7 +27,8 @@ _NAME_BYTES = 120
 #: Seconds after which a part of another machine, which cannot be asked, is left over.
 STALE = 24 * 3600
 _NUMBERS = itertools.count()
-_NO_LINKS = {
+#: What a file system says that knows no hard links.
+NO_LINKS = {
     errno.EPERM,
     errno.EACCES,
     errno.ENOSYS,
@@ -259,7 +260,7 @@ def _claimed(part: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if error.errno not in NO_LINKS:
             raise
     # A file system without hard links: the name is claimed first.
     try:

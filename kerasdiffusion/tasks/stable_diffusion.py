@@ -1,7 +1,4 @@
-"""StableDiffusion: the Keras model and its tasks.
-
-A task prepares what the one private `_generate` takes, and nothing else.
-"""
+"""StableDiffusion: the Keras model; its tasks prepare what `_generate` takes."""
 
 from __future__ import annotations
 
@@ -81,8 +78,8 @@ class Run(NamedTuple):
 class StableDiffusion(Inpainting, ConditionedTasks, Walks):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
-    The constructor is KerasCV's, and makes Stable Diffusion 1.4; `from_preset` makes
-    any other model. Nothing is fetched or built before it is used.
+    The constructor is KerasCV's and makes Stable Diffusion 1.4, `from_preset` any other
+    model. Nothing is fetched or built before it is used.
 
     Args:
         img_height: Height of the pictures in pixels, a multiple of 8.
@@ -99,13 +96,15 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
         weights: Where the weights are, as in `from_preset`; `None` begins with random
             ones.
         vae: Where another autoencoder comes from: a folder, a file or a dict of files
-            by part; a tiny one (TAESD) too.
+            by part; a tiny one (TAESD) too. `weights` may lack parts that are given.
         text_encoder: The same for the (first) text encoder.
+        text_encoder_2: The same for SDXL's second one.
         unet: The same for the U-Net: a distilled one (Lightning, Hyper-SD) in SDXL.
-        prediction_type: `"epsilon"`, `"v_prediction"` or `"sample"`, where it is not
-            what the weights say: a single file of Stable Diffusion 2 does not, and is
-            taken to predict v unless its name has `base`, `512` or `turbo` in it. If
-            its pictures are nothing but noise or colours, try the other.
+        strict: Whether tensors that no network has are an error, or left out.
+        prediction_type: `"epsilon"`, `"v_prediction"` or `"sample"`, where the weights
+            do not say: a single file of Stable Diffusion 2 is taken to predict v
+            unless its name has `base`, `512` or `turbo` in it. Try the other for noise.
+        zero_terminal_snr: Whether the last training step is noise alone, likewise.
         tokenizer: A `Tokenizer`; by default that of the weights, or CLIP's.
         tiling: Whether the autoencoder takes pictures in overlapping tiles, which needs
             less memory and some five times as long: `True`, `False`, or the side of a

@@ -23,58 +23,20 @@ from kerasdiffusion.presets.families import (
     COSXL,
     PLAYGROUND,
     UPSCALER,
-    XL_AUTOENCODER,
     family_defaults,
 )
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.folders import dataclass_from
+from kerasdiffusion.weights.given import (
+    Given,
+    check_whole,
+    usual_autoencoder,
+    usual_text_encoder,
+)
 from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
+from kerasdiffusion.weights.strangers import ALONE, STRANGERS, refuse_strangers
 
 METADATA_KEY = "kerasdiffusion.config"
-
-# Keys of files that are no Stable Diffusion model, and what they are.
-_UNET = r"(model\.diffusion_model\.)?"
-STRANGERS = (
-    (_UNET + r"joint_blocks\.|text_encoders\.", "a Stable Diffusion 3 checkpoint"),
-    (_UNET + r"double_blocks\.", "a Flux checkpoint"),
-    (_UNET + r"double_layers\.", "an AuraFlow checkpoint"),
-    (
-        r"control_model\.|controlnet_cond_embedding\.|.*zero_convs\.",
-        "a ControlNet, to be passed as `control=Control(file, picture)`",
-    ),
-    (
-        r"(adapter\.)?body\.\d+\.(in_conv|block1|resnets)\.",
-        "a T2I-Adapter, to be passed as `control=Control(file, picture)`",
-    ),
-    (r"ip_adapter\.|image_proj\.", "an IP-Adapter"),
-    (r"(lora|lycoris)_(te|unet)|.*[._]lora(_|\.)?(A|B|up|down)\.", "a LoRA"),
-    (r".*motion_modules\.", "a motion module of AnimateDiff"),
-    (r"string_to_param|emb_params$|clip_[lg]$|<.+>$", "a textual-inversion embedding"),
-    (r"(encoder\.block|shared)\.", "a T5 text encoder"),
-    (r"(embedder\.)?vision_model\.|visual\.", "a CLIP image encoder"),
-    (_UNET + r"(down|up)_blocks\.\d+\.\d+\.", "a Stable Cascade checkpoint"),
-    (r"(.*\.)?single_transformer_blocks\.", "a Flux checkpoint"),
-    (
-        r"(transformer\.)?(transformer_blocks|blocks)\.\d|pos_embed\.proj|adaln_single",
-        "a diffusion transformer (Stable Diffusion 3, PixArt or another)",
-    ),
-    (r"model\.\d+\.(sub\.\d|weight)|conv_first\.", "an upscaler of pictures (ESRGAN)"),
-)
-# Parts of a model, and how they are read.
-ALONE = (
-    (
-        r"(first_stage_model\.)?(en|de)coder\.(conv_in|layers\.0)\.",
-        "an autoencoder alone: pass it as `vae` beside a whole model",
-    ),
-    (
-        r"(text_model\.)?embeddings\.token_embedding|transformer\.resblocks\.",
-        "a text encoder alone: pass it as `text_encoder` beside a whole model",
-    ),
-    (
-        r"down_blocks\.\d+\.resnets\.|input_blocks\.0\.0\.",
-        "a U-Net alone: pass it as `unet` beside a whole model",
-    ),
-)
 
 
 class Shapes:
@@ -105,7 +67,7 @@ class Shapes:
         return max((int(match[1]) + 1 for match in matches if match), default=0)
 
 
-def detect(file: TensorFile) -> ModelConfig:
+def detect(file: TensorFile, given: Given | None = None) -> ModelConfig:
     """The configuration of an original single file.
 
     What shapes do not show is what the family has: heads, groups, the schedule. Whether
@@ -115,6 +77,7 @@ def detect(file: TensorFile) -> ModelConfig:
 
     Args:
         file: An open `TensorFile`.
+        given: Parts that come from elsewhere, which the file may lack.
 
     Returns:
         A `ModelConfig`.
@@ -122,6 +85,7 @@ def detect(file: TensorFile) -> ModelConfig:
     Raises:
         WeightsError: If the file is something else; a known family is named.
     """
+    given = given or Given()
     if METADATA_KEY in file.metadata:
         try:
             values = json.loads(file.metadata[METADATA_KEY])
@@ -131,7 +95,10 @@ def detect(file: TensorFile) -> ModelConfig:
                 f"The configuration in the file's metadata is damaged ({error}). "
                 f"Received: {file.path}"
             ) from error
-    if not any(key.startswith(PREFIXES["diffusion_model"]) for key in file.keys()):
+    has_network = _has(file, PREFIXES["diffusion_model"])
+    roots = PREFIXES["decoder"], (PREFIXES["text_encoder"], EMBEDDER)
+    others = sum(_has(file, root) for root in roots)
+    if not has_network and "diffusion_model" not in given and others < 2:
         refuse_strangers(file, among=STRANGERS + ALONE)
         first = ", ".join(sorted(file.keys())[:3])
         raise WeightsError(
@@ -140,9 +107,11 @@ def detect(file: TensorFile) -> ModelConfig:
             f"Received: {first or 'none'} and others in {file.path}"
         )
     refuse_strangers(file, among=STRANGERS[:3])
-    network = _diffusion_model(file)
-    is_xl = network.vector_width > 0
-    encoders = _text_encoders(file, is_xl)
+    if has_network:
+        network = diffusion_model(file)
+    else:
+        network = given.instead("diffusion_model", file.path)
+    encoders = _text_encoders(file, network, given)
     tokenizers = [
         TokenizerConfig(
             context_length=encoder.context_length,
@@ -154,29 +123,28 @@ def detect(file: TensorFile) -> ModelConfig:
     if len(encoders) == 2:
         second = {"text_encoder_2": encoders[1], "tokenizer_2": tokenizers[1]}
     schedule, low_res = _schedules(
-        file, network, encoders[0].is_open_clip and not is_xl
+        file, network, encoders[0].is_open_clip and not network.vector_width
     )
+    if _has(file, PREFIXES["decoder"]):
+        latents = autoencoder(file, usual_autoencoder(network))
+    else:
+        usual = usual_autoencoder(network)
+        latents = given.instead("autoencoder", file.path, usual)
     config = ModelConfig(
         tokenizer=tokenizers[0],
         text_encoder=encoders[0],
         diffusion_model=network,
-        autoencoder=_autoencoder(file, is_xl),
+        autoencoder=latents,
         schedule=schedule,
         low_res_schedule=low_res,
         **second,
     )
+    check_whole(config, file.path)
     return config.replace(generation=family_defaults(config))
 
 
-def refuse_strangers(file: TensorFile, among=STRANGERS) -> None:
-    """Raise for a file that is something else, and say what."""
-    for pattern, what in among:
-        matcher = re.compile(pattern)
-        if any(matcher.match(key) for key in file.keys()):
-            raise WeightsError(
-                f"The file is {what}; this reads Stable Diffusion 1, 2, XL and models "
-                f"of their layouts. Received: {file.path}"
-            )
+def _has(file: TensorFile, prefix: str | tuple[str, ...]) -> bool:
+    return any(key.startswith(prefix) for key in file.keys())
 
 
 def _schedules(file: TensorFile, network, is_sd2: bool):
@@ -209,25 +177,28 @@ def _schedules(file: TensorFile, network, is_sd2: bool):
     return schedule, None
 
 
-def _text_encoders(file: TensorFile, is_xl: bool) -> list[TextEncoderConfig]:
-    roots = [PREFIXES["text_encoder"]]
+def _text_encoders(file: TensorFile, network, given) -> list[TextEncoderConfig]:
+    is_xl = network.vector_width > 0
+    roots = {"text_encoder": PREFIXES["text_encoder"]}
     if is_xl:
-        roots = [EMBEDDER, PREFIXES["text_encoder_2"]]
+        second = PREFIXES["text_encoder_2"]
+        roots = {"text_encoder": EMBEDDER, "text_encoder_2": second}
     found = []
-    for root in roots:
-        keys = [key for key in file.keys() if key.startswith(root)]
-        if any(key.startswith(f"{root}model.") for key in keys):
-            found.append(_open_clip(file, f"{root}model.", is_xl))
-        elif keys or root == roots[0]:
-            nested = any(
-                key.startswith(f"{root}transformer.text_model.") for key in keys
-            )
+    for field, root in roots.items():
+        if _has(file, f"{root}model."):
+            found.append(open_clip(file, f"{root}model.", is_xl))
+        elif _has(file, root):
+            nested = _has(file, f"{root}transformer.text_model.")
             prefix = f"{root}transformer.{'text_model.' if nested else ''}"
-            found.append(_clip(file, prefix, is_xl))
+            found.append(clip(file, prefix, is_xl))
+        elif field in given or field == "text_encoder":
+            usual = usual_text_encoder(network, field)
+            found.append(given.instead(field, file.path, usual))
     return found
 
 
-def _clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
+def clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
+    """OpenAI's text encoder whose names begin with `prefix`."""
     shapes = Shapes(file, prefix)
     vocabulary_size, width = shapes.of("embeddings.token_embedding.weight", 2)
     return TextEncoderConfig(
@@ -242,9 +213,12 @@ def _clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
     )
 
 
-def _open_clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
+def open_clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
+    """OpenCLIP's text encoder whose names begin with `prefix`."""
     shapes = Shapes(file, prefix)
     vocabulary_size, width = shapes.of("token_embedding.weight", 2)
+    # Words that were added to CLIP's vocabulary are behind its end token.
+    end_id = 49407 if is_xl and vocabulary_size > 49408 else None
     depth = shapes.count("transformer.resblocks.{}.")
     projection = shapes.of("text_projection.weight", 2)[0] if is_xl else 0
     return TextEncoderConfig(
@@ -259,11 +233,15 @@ def _open_clip(file: TensorFile, prefix: str, is_xl: bool) -> TextEncoderConfig:
         skipped_layers=int(is_xl),
         final_norm=not is_xl,
         projection_width=projection,
+        end_id=end_id,
     )
 
 
-def _diffusion_model(file: TensorFile) -> DiffusionModelConfig:
-    shapes = Shapes(file, PREFIXES["diffusion_model"])
+def diffusion_model(
+    file: TensorFile, root: str = PREFIXES["diffusion_model"]
+) -> DiffusionModelConfig:
+    """The U-Net whose names begin with `root`."""
+    shapes = Shapes(file, root)
     found = way_down(shapes)
     ups, block = [], 0
     for level in reversed(found["transformer_depths"]):
@@ -351,15 +329,18 @@ def _depths(row: list[int]):
     return row[0] if len(set(row)) == 1 else tuple(row)
 
 
-def _autoencoder(file: TensorFile, is_xl: bool) -> AutoencoderConfig:
-    shapes = Shapes(file, PREFIXES["decoder"])
+def autoencoder(
+    file: TensorFile, family: AutoencoderConfig | None, root: str = PREFIXES["decoder"]
+) -> AutoencoderConfig:
+    """The autoencoder whose names begin with `root`, scaled as in its family."""
+    shapes = Shapes(file, root)
     levels = shapes.count("decoder.up.{}.")
     widths = tuple(
         shapes.of(f"decoder.up.{level}.block.0.conv1.weight", 4)[0]
         for level in range(levels)
     )
     _check(shapes, levels > 0, "decoder.up", levels)
-    family = XL_AUTOENCODER if is_xl else AutoencoderConfig()
+    family = family or AutoencoderConfig()
     if levels == len(UPSCALER.autoencoder.block_widths):
         family = UPSCALER.autoencoder
     channels = {}

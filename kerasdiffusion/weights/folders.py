@@ -18,17 +18,27 @@ from kerasdiffusion.presets.config import (
 )
 from kerasdiffusion.presets.families import family_defaults
 from kerasdiffusion.prompts.vocabulary import read_tokenizer_config
+from kerasdiffusion.storage.bounds import shown
 from kerasdiffusion.weights.base import WeightsError, read_json
 from kerasdiffusion.weights.configs import (
-    TIMESTEP_SPACINGS,
-    schedule_from_json,
-    schedule_to_json,
     text_encoder_from_json,
     text_encoder_to_json,
     vae_from_json,
     vae_to_json,
 )
-from kerasdiffusion.weights.fields import DIFFUSERS_VERSION
+from kerasdiffusion.weights.fields import DIFFUSERS_VERSION, Fields
+from kerasdiffusion.weights.given import (
+    Given,
+    check_whole,
+    usual_autoencoder,
+    usual_text_encoder,
+    wanted_encoders,
+)
+from kerasdiffusion.weights.schedule_json import (
+    schedule_from_json,
+    schedule_to_json,
+)
+from kerasdiffusion.weights.schedulers import sampling_of
 from kerasdiffusion.weights.unet_json import unet_from_json, unet_to_json
 
 OWN_FILE = "kerasdiffusion.json"  # what diffusers has no place for
@@ -49,11 +59,12 @@ PIPELINES = (
 )
 
 
-def read_folder(folder: str | Path) -> ModelConfig:
+def read_folder(folder: str | Path, given: Given | None = None) -> ModelConfig:
     """The configuration of a model folder in diffusers' layout.
 
     Args:
         folder: A folder with `model_index.json` or at least `unet/config.json`.
+        given: Parts that come from elsewhere, which the folder may lack.
 
     Returns:
         A `ModelConfig`.
@@ -61,16 +72,17 @@ def read_folder(folder: str | Path) -> ModelConfig:
     Raises:
         WeightsError: If the folder is no model, or one that is not supported.
     """
-    folder = Path(folder)
-    index = folder / "model_index.json"
+    folder, given = Path(folder), given or Given()
+    index, listed = folder / "model_index.json", {}
     if index.is_file():
-        pipeline = read_json(index).get("_class_name")
+        listed = read_json(index)
+        pipeline = listed.get("_class_name")
         if pipeline not in PIPELINES:
             raise WeightsError(
                 f"The model is not one of Stable Diffusion's family, whose pipelines "
-                f"are {', '.join(PIPELINES)}. Received: {pipeline!r} in {index}"
+                f"are {', '.join(PIPELINES)}. Received: {shown(pipeline)} in {index}"
             )
-    elif not (folder / "unet" / "config.json").is_file():
+    elif not (folder / "unet" / "config.json").is_file() and not given:
         lora = next(folder.glob("*lora*.safetensors"), None)
         hint = f"; {lora.name} looks like a LoRA" if lora else ""
         raise WeightsError(
@@ -82,62 +94,83 @@ def read_folder(folder: str | Path) -> ModelConfig:
         path = folder / name / file
         return convert(read_json(path), str(path))
 
-    unet_json = read_json(folder / "unet" / "config.json")
-    network = unet_from_json(unet_json, str(folder / "unet/config.json"))
-    # What diffusers takes where the file does not say, and heeds in these families.
-    upcasts = network.vector_width > 0 or network.noise_levels > 0
-    autoencoder = part("vae", functools.partial(vae_from_json, force_upcast=upcasts))
-    schedules = {}
+    def has(name) -> bool:
+        null = listed.get(name, "") in (None, [None, None])
+        return not null and (folder / name / "config.json").is_file()
+
+    unet_json = {}
+    if has("unet"):
+        unet_json = read_json(folder / "unet" / "config.json")
+        network = unet_from_json(unet_json, str(folder / "unet/config.json"))
+    else:
+        network = given.instead("diffusion_model", folder)
+    if has("vae"):
+        autoencoder = part("vae", vae_from_json)
+    else:
+        usual = usual_autoencoder(network)
+        autoencoder = given.instead("autoencoder", folder, usual)
+    schedules, sampling = {}, {}
+    is_xl = network.vector_width > 0
+    # Stable Diffusion 1's and 2's pipelines set it to 1 whatever the file says.
+    heeds = is_xl or network.guidance_width > 0
+    convert = functools.partial(schedule_from_json, steps_offset=None if heeds else 1)
     for name in ("scheduler", "low_res_scheduler"):
         if (folder / name).is_dir():
-            schedules[name] = part(name, schedule_from_json, "scheduler_config.json")
+            schedules[name] = part(name, convert, "scheduler_config.json")
+    if "scheduler" in schedules and not (folder / OWN_FILE).is_file():
+        find = functools.partial(sampling_of, clips=is_xl)
+        found = part("scheduler", find, "scheduler_config.json")
+        sampling = dict(zip(("sampler", "spacing"), found, strict=True))
     schedule = schedules.get("scheduler", ScheduleConfig())
-    if network.vector_width:
+    if is_xl:
         schedule = dataclasses.replace(schedule, align_your_steps="sdxl")
     config = ModelConfig(
-        **_texts(folder, part, is_xl=network.vector_width > 0),
+        **_texts(folder, part, has, network, given),
         diffusion_model=network,
         autoencoder=autoencoder,
         schedule=schedule,
         low_res_schedule=schedules.get("low_res_scheduler"),
     )
-    return config.replace(generation=_generation(folder, unet_json, config))
+    check_whole(config, folder)
+    return config.replace(generation=_generation(folder, unet_json, config, sampling))
 
 
-def _texts(folder: Path, part, is_xl: bool) -> dict:
+def _texts(folder: Path, part, has, network, given) -> dict:
     """The text encoders and tokenizers; a refiner has the second ones alone."""
+    there = {
+        name: part(name, text_encoder_from_json)
+        for name in ("text_encoder", "text_encoder_2")
+        if has(name)
+    }
     found = []
-    for number in ("", "_2"):
-        if not (folder / f"text_encoder{number}" / "config.json").is_file():
-            continue
-        encoder = part(f"text_encoder{number}", text_encoder_from_json)
-        if is_xl:
+    for name in wanted_encoders(network, there, given):
+        usual = usual_text_encoder(network, name)
+        encoder = there.get(name) or given.instead(name, folder, usual)
+        if network.vector_width:
             encoder = dataclasses.replace(encoder, skipped_layers=1, final_norm=False)
         tokenizer = TokenizerConfig(
             context_length=encoder.context_length,
             pad_token="!" if encoder.is_open_clip else TokenizerConfig.pad_token,
         )
-        if (folder / f"tokenizer{number}").is_dir():
-            tokenizer = read_tokenizer_config(folder / f"tokenizer{number}")
+        place = folder / name.replace("text_encoder", "tokenizer")
+        if place.is_dir():
+            tokenizer = read_tokenizer_config(place)
         found.append((encoder, tokenizer))
-    if not found:
-        part("text_encoder", text_encoder_from_json)  # says what is missing
     texts = {"text_encoder": found[0][0], "tokenizer": found[0][1]}
     if len(found) == 2:
         texts |= {"text_encoder_2": found[1][0], "tokenizer_2": found[1][1]}
     return texts
 
 
-def _generation(folder: Path, unet_json: Mapping, config) -> GenerationConfig:
-    """Our own file's defaults, else the family's at the U-Net's size in pixels."""
+def _generation(folder: Path, unet_json, config, sampling) -> GenerationConfig:
+    """Our own file's defaults, else the family's at the U-Net's size in pixels.
+
+    The sampler is that of the folder's scheduler.
+    """
     if (folder / OWN_FILE).is_file():
         values = read_json(folder / OWN_FILE).get("generation", {})
         return dataclass_from(GenerationConfig, values, str(folder / OWN_FILE))
-    defaults = family_defaults(config)
-    path = folder / "scheduler" / "scheduler_config.json"
-    spacing = read_json(path).get("timestep_spacing") if path.is_file() else None
-    if spacing in TIMESTEP_SPACINGS:
-        defaults = dataclasses.replace(defaults, spacing=spacing)
+    defaults = dataclasses.replace(family_defaults(config), **sampling)
     if (folder / "model_index.json").is_file() and config.diffusion_model.vector_width:
         zero = read_json(folder / "model_index.json").get(
             "force_zeros_for_empty_prompt", True
@@ -145,8 +178,9 @@ def _generation(folder: Path, unet_json: Mapping, config) -> GenerationConfig:
         defaults = dataclasses.replace(defaults, zero_negative=bool(zero))
     size = unet_json.get("sample_size")
     sizes = size if isinstance(size, list) else [size] * 2
-    if len(sizes) != 2 or not all(type(size) is int for size in sizes):
+    if len(sizes) != 2 or not all(type(size) is int and size > 0 for size in sizes):
         return defaults
+    Fields({}, str(folder / "unet/config.json")).check("latents", max(sizes))
     height, width = (size * config.autoencoder.downsampling for size in sizes)
     return dataclasses.replace(defaults, height=height, width=width)
 
@@ -198,12 +232,15 @@ def dataclass_from(kind, values: Mapping, where: str):
     return kind(**arguments)
 
 
-def write_configs(folder: Path, config: ModelConfig) -> None:
+def write_configs(
+    folder: Path, config: ModelConfig, tokenizers: Mapping[str, object] | None = None
+) -> None:
     """Write every JSON file of a model folder but the tokenizer's.
 
     Args:
         folder: The folder; made with its sub-folders where they are missing.
         config: A `ModelConfig`.
+        tokenizers: The `Tokenizer` of each text encoder, by part.
 
     Raises:
         ValueError: If diffusers has no field for something in the configuration.
@@ -212,6 +249,8 @@ def write_configs(folder: Path, config: ModelConfig) -> None:
     size = [generation.height // factor, generation.width // factor]
     size = size[0] if size[0] == size[1] else size
     image_size = max(generation.height, generation.width)
+    heeds = config.diffusion_model.vector_width + config.diffusion_model.guidance_width
+    scheduler = schedule_to_json(config.schedule, generation.spacing, heeds > 0)
     index = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": DIFFUSERS_VERSION,
@@ -219,7 +258,7 @@ def write_configs(folder: Path, config: ModelConfig) -> None:
         "image_encoder": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", schedule_to_json(config.schedule)["_class_name"]],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", vae_to_json(config.autoencoder)["_class_name"]],
     }
@@ -239,9 +278,7 @@ def write_configs(folder: Path, config: ModelConfig) -> None:
         "model_index.json": index,
         "unet/config.json": unet_to_json(config.diffusion_model, size),
         "vae/config.json": vae_to_json(config.autoencoder, image_size),
-        "scheduler/scheduler_config.json": schedule_to_json(
-            config.schedule, generation.spacing
-        ),
+        "scheduler/scheduler_config.json": scheduler,
         OWN_FILE: {"generation": dataclasses.asdict(generation)},
     }
     if config.low_res_schedule is not None:
@@ -257,7 +294,7 @@ def write_configs(folder: Path, config: ModelConfig) -> None:
                 "encoder, and SDXL's the penultimate layer without it. "
                 f"Received: {encoder}"
             )
-        values = text_encoder_to_json(encoder)
+        values = text_encoder_to_json(encoder, (tokenizers or {}).get(part))
         files[f"text_encoder{number}/config.json"] = values
         index[f"text_encoder{number}"] = ["transformers", values["architectures"][0]]
         index[f"tokenizer{number}"] = ["transformers", "CLIPTokenizer"]

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from kerasdiffusion.storage.folders import recover
+from kerasdiffusion.storage.places import expand_user
 from kerasdiffusion.weights.base import BLOCK, WeightsError, read_json
 from kerasdiffusion.weights.layout import FOLDERS, KERAS_CV, find_weights
 
@@ -63,7 +65,7 @@ def resolve(
     if text.startswith("asset://"):
         return _asset(text)
     if "://" not in text:
-        path = Path(text).expanduser()
+        path = _local(text)
         if path.exists():
             return path
         hint = ""
@@ -100,6 +102,17 @@ def resolve_file(source: str, names: Sequence[str], beside: str = "") -> Path:
         return resolve(source)
     repository, _, revision = match.groups()
     return _Fetch(repository, revision, None, False).one_of(names, beside)
+
+
+def _local(text: str) -> Path:
+    """A local path, where a save that was killed has put back what it moved away."""
+    try:
+        path = expand_user(text)
+        if not path.exists():
+            recover(path)
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"{error}") from error
+    return path
 
 
 def _asset(text: str) -> Path:

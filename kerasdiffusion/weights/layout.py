@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 PARTS = (
     "text_encoder",
@@ -48,6 +50,25 @@ FORMATS = (
     "{stem}.bin.index{variant}.json",
     "{stem}{variant}.bin.index.json",
 )
+
+
+#: The files that make up a model folder, and are replaced with it: all others stay.
+OWN = re.compile(
+    r"(model_index|kerasdiffusion)\.json"
+    r"|(unet|vae|text_encoder(_2)?)/config\.json"
+    r"|(unet|vae)/diffusion_pytorch_model[\w.-]*\.(safetensors|bin|json)"
+    r"|text_encoder(_2)?/(pytorch_)?model[\w.-]*\.(safetensors|bin|json)"
+    r"|(low_res_)?scheduler/scheduler_config\.json"
+    r"|tokenizer(_2)?/(vocab|added_tokens|tokenizer|tokenizer_config"
+    r"|special_tokens_map)\.json"
+    r"|tokenizer(_2)?/merges\.txt"
+)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder is a model in diffusers' layout, by what it holds."""
+    marks = ("model_index.json", "kerasdiffusion.json", "unet/config.json")
+    return any((folder / name).is_file() for name in marks)
 
 
 def find_weights(

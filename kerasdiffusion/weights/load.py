@@ -5,22 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kerasdiffusion.presets.config import ModelConfig
+from kerasdiffusion.storage.bounds import shown
 from kerasdiffusion.weights import detect, hub, keras_cv, names
 from kerasdiffusion.weights.arrays import arrange, is_float, stored_shape
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.files import open_tensors
 from kerasdiffusion.weights.folders import read_folder
 from kerasdiffusion.weights.formats import HDF5File
-from kerasdiffusion.weights.layout import FOLDERS, KERAS_CV, PARTS, find_weights
+from kerasdiffusion.weights.given import Given
+from kerasdiffusion.weights.layout import (
+    FIELDS,
+    FOLDERS,
+    KERAS_CV,
+    PARTS,
+    find_weights,
+)
 from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
 
 Source = str | Path | Mapping[str, str | Path]
@@ -37,12 +47,40 @@ class Step(NamedTuple):
     is_keras: bool  # whether the file has Keras's order of dimensions
 
 
-def read_config(source: Source) -> ModelConfig:
+@dataclass(frozen=True)
+class Lenient:
+    """A source of weights that may hold more than the networks take.
+
+    What no network has is left out, with one warning. What is missing or of another
+    shape is an error all the same: a network of half its weights paints noise.
+
+    Args:
+        source: The source.
+    """
+
+    source: Source
+    _told: set[str] = field(default_factory=set, compare=False, repr=False)
+
+    def tell(self, unexpected: Sequence[str], paths: str) -> None:
+        """Warns of tensors that were left out, each time of those not told of yet."""
+        new = [name for name in unexpected if name not in self._told]
+        self._told.update(new)
+        if new:
+            warnings.warn(
+                f"{len(new)} tensors were left out, which no network has: "
+                f"{_listed(new)} in {paths}",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def read_config(source: Source, given: Given | None = None) -> ModelConfig:
     """What a model is made of, without reading its weights.
 
     Args:
         source: A folder in diffusers' layout, an original single file, a folder of
             KerasCV's files or a dict of them by part, or `hf://owner/name`.
+        given: Parts that come from elsewhere, which the source may lack.
 
     Returns:
         A `ModelConfig`.
@@ -58,28 +96,28 @@ def read_config(source: Source) -> ModelConfig:
     """
     if isinstance(source, Mapping):
         return keras_cv.detect({part: Path(path) for part, path in source.items()})
-    path = hub.resolve(source, configs_only=True)
+    wanted = [part for part in PARTS if given is None or FIELDS[part] not in given]
+    path = hub.resolve(source, configs_only=True, parts=wanted)
     if path.is_dir():
         files = keras_cv.find(path)
         if files and not (path / "model_index.json").is_file():
             return keras_cv.detect(files)
-        return read_folder(path)
+        return read_folder(path, given)
     with open_tensors(path) as file:
         if isinstance(file, HDF5File):
             raise WeightsError(
                 f"A KerasCV file holds one part of a model: pass the folder of all, or "
                 f"a dict from parts to files. Received: {path}"
             )
-        return detect.detect(file)
+        return detect.detect(file, given)
 
 
 def load_weights(
     parts: Mapping[str, object],
-    source: Source,
+    source: Source | Lenient,
     *,
     ema: bool = False,
     variant: str | None = None,
-    strict: bool = True,
     arrived: Callable[[str], None] | None = None,
 ) -> None:
     """Read the weights of networks, all or nothing.
@@ -92,12 +130,11 @@ def load_weights(
         parts: The built networks by part, any of `layout.PARTS`.
         source: A folder in diffusers' layout or one part's folder in it, an original
             single file, a folder of KerasCV's files, a dict from parts to files of any
-            format, or `hf://owner/name`.
+            format, or `hf://owner/name`; or one of these that is `Lenient`.
         ema: Whether to take the U-Net's moving averages from an original file that has
             both.
         variant: Which of several precisions a folder holds (`"fp16"`, ...). By default
             the plain files, and those of a variant only where there are no others.
-        strict: Whether tensors that no network has are an error.
         arrived: Is told the name of each part when all its variables are assigned,
             in the order of `parts`.
 
@@ -115,8 +152,9 @@ def load_weights(
         raise ValueError(
             f"`parts` must have keys of {', '.join(PARTS)}. Received: {list(parts)}"
         )
-    paths = locate(source, parts, variant)
-    load_files(parts, paths, ema=ema, strict=strict, arrived=arrived)
+    lenient = source if isinstance(source, Lenient) else None
+    paths = locate(lenient.source if lenient else source, parts, variant)
+    load_files(parts, paths, ema=ema, lenient=lenient, arrived=arrived)
 
 
 def load_files(
@@ -124,7 +162,7 @@ def load_files(
     paths: Mapping[str, Path],
     *,
     ema: bool = False,
-    strict: bool = True,
+    lenient: Lenient | None = None,
     arrived: Callable[[str], None] | None = None,
 ) -> None:
     """The same from one file for each part.
@@ -133,7 +171,7 @@ def load_files(
         parts: The built networks by part: any that `names.tensors` knows.
         paths: The file of each.
         ema: As in `load_weights`.
-        strict: As in `load_weights`.
+        lenient: Is told of tensors that no network has, which are an error without.
         arrived: As in `load_weights`.
     """
     with contextlib.ExitStack() as stack:
@@ -141,7 +179,7 @@ def load_files(
         for path in set(paths.values()):
             opened[path] = stack.enter_context(open_tensors(path))
         files = {part: opened[path] for part, path in paths.items()}
-        plan = _plan(parts, files, ema, strict)
+        plan = _plan(parts, files, ema, lenient)
         steps = [step for own in plan.values() for step in own]
         for file in opened.values():
             file.check({step.key for step in steps if step.file is file})
@@ -231,7 +269,7 @@ def _nothing_found(root: Path, part: str, variant: str | None) -> str:
     )
 
 
-def _plan(parts, files, ema: bool, strict: bool) -> dict[str, list[Step]]:
+def _plan(parts, files, ema: bool, lenient) -> dict[str, list[Step]]:
     """A step for each variable of each part, or one error about all of them."""
     plan: dict[str, list[Step]] = {part: [] for part in parts}
     missing, misshapen, used = [], [], set()
@@ -262,40 +300,49 @@ def _plan(parts, files, ema: bool, strict: bool) -> dict[str, list[Step]]:
                 misshapen.append(f"{key} has {found}, not {wanted}")
             plan[part].append(Step(variable, file, key, is_keras))
     unexpected = []
-    if strict:
-        for file in dict.fromkeys(files.values()):
-            served = {part for part in parts if files[part] is file}
-            unexpected += [
-                key
-                for key in file.keys()
-                if (file, key) not in used and _is_unexpected(key, served)
-            ]
+    for file in dict.fromkeys(files.values()):
+        served = {part for part in parts if files[part] is file}
+        unexpected += [
+            key
+            for key in file.keys()
+            if (file, key) not in used and _is_unexpected(key, served)
+        ]
+    paths = ", ".join(sorted({str(file.path) for file in files.values()}))
     problems = [
-        f"{len(items)} {what} ({', '.join(items[:4])}{', ...' * (len(items) > 4)})"
+        f"{len(items)} {what} ({_listed(items)})"
         for what, items in (
             ("missing", missing),
-            ("unexpected", unexpected),
+            ("unexpected", unexpected if lenient is None else []),
             ("of a wrong shape or dtype", misshapen),
         )
         if items
     ]
     if problems:
         first = next(iter(files.values()))
-        whole = set(parts) <= set(PARTS) and not isinstance(first, HDF5File)
-        if missing and whole:
+        whole = set(parts) <= set(PARTS)
+        if missing and whole and not isinstance(first, HDF5File):
             detect.refuse_strangers(first)
-        paths = ", ".join(sorted({str(file.path) for file in files.values()}))
-        hint = "" if missing or misshapen else "; strict=False loads without them"
+        hint = ""
+        if whole and not missing and not misshapen:
+            hint = "; strict=False (--no-strict) loads without them"
         raise WeightsError(
             f"The weights do not fit the networks; nothing was loaded. Tensors: "
             f"{'; '.join(problems)}{hint}. Received: {paths}"
         )
+    if lenient is not None:
+        lenient.tell(unexpected, paths)
     return plan
 
 
 def keys_of(part: str, config, file: TensorFile) -> dict[str, str]:
     """The key in a file of each canonical name of a part that it has in any layout."""
     return _keys(part, config, file, False)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few of some names, none of them long."""
+    first = ", ".join(name if len(name) < 200 else shown(name) for name in names[:4])
+    return first + ", ..." * (len(names) > 4)
 
 
 def _keys(part: str, config, file: TensorFile, averages: bool) -> dict[str, str]:
@@ -314,14 +361,7 @@ def _keys(part: str, config, file: TensorFile, averages: bool) -> dict[str, str]
         if averages:
             candidates = [names.ema_name(tensor.original)]
         else:
-            bare = tensor.original.removeprefix(PREFIXES[part])
-            candidates = [
-                *names.original_names(tensor),
-                tensor.name,
-                *names.aliases(tensor.name),
-                bare,
-                re.sub(r"model\.|taesd_(en|de)coder\.", "", bare, count=1),
-            ]
+            candidates = names.spellings(part, tensor)
         key = next((key for key in candidates if key in there), None)
         if key is not None:
             found[tensor.name] = key

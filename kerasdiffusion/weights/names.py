@@ -109,6 +109,23 @@ def aliases(name: str) -> list[str]:
     return []
 
 
+def spellings(part: str, tensor: Tensor) -> list[str]:
+    """Every name that a tensor has in a file of any layout.
+
+    Args:
+        part: As in `tensors`.
+        tensor: One of its rows.
+    """
+    bare = tensor.original.removeprefix(PREFIXES[part])
+    return [
+        *original_names(tensor),
+        tensor.name,
+        *aliases(tensor.name),
+        bare,
+        re.sub(r"model\.|taesd_(en|de)coder\.", "", bare, count=1),
+    ]
+
+
 def original_names(tensor: Tensor) -> list[str]:
     """The names of a tensor in original files of any family."""
     name = tensor.original

@@ -1,24 +1,23 @@
 """Networks to files: diffusers' folder and the original single file.
 
-A tensor is written at a time, to a temporary name beside the target that is renamed at
-the end: what stood there stays whole until the new model is.
+A tensor is written at a time, under a hidden name beside the target, which it takes at
+the end in one step: what stood there stays whole until the new model is.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kerasdiffusion.presets.config import ModelConfig
+from kerasdiffusion.storage.folders import whole_folder
+from kerasdiffusion.storage.whole import whole_file
 from kerasdiffusion.weights import names
 from kerasdiffusion.weights.arrays import (
     is_float,
@@ -29,11 +28,13 @@ from kerasdiffusion.weights.arrays import (
 from kerasdiffusion.weights.detect import METADATA_KEY
 from kerasdiffusion.weights.folders import text_folders, write_configs
 from kerasdiffusion.weights.formats import SAFETENSORS_DTYPES
-from kerasdiffusion.weights.layout import FIELDS
+from kerasdiffusion.weights.layout import FIELDS, OWN, is_model_folder
 from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
 from kerasdiffusion.weights.open_clip import fused_name
+from kerasdiffusion.weights.words import with_words
 
 CODES = {dtype: code for code, dtype in SAFETENSORS_DTYPES.items()}
+TOKEN_TABLE = "text_model.embeddings.token_embedding.weight"
 FILES = {
     "unet/diffusion_pytorch_model": ("diffusion_model",),
     "vae/diffusion_pytorch_model": ("image_encoder", "decoder"),
@@ -61,6 +62,8 @@ def save_folder(
     config: ModelConfig,
     tokenizer,
     *,
+    tokenizer_2=None,
+    learned: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     dtype: str | None = None,
     max_shard_size: int = 10 * 10**9,
     overwrite: bool = False,
@@ -71,14 +74,18 @@ def save_folder(
         folder: Where to; its parent must exist.
         parts: The built networks, by part.
         config: What the model is made of.
-        tokenizer: A `Tokenizer`.
+        tokenizer: The first text encoder's `Tokenizer`.
+        tokenizer_2: The second one's; by default of the same vocabulary.
+        learned: The vectors of learned words, by part and word. They become tokens.
         dtype: What the weights are stored in (`"float16"`, ...); by default each in
             its variable's own.
         max_shard_size: Bytes of a file above which a part is split into several.
-        overwrite: Whether a folder that is there may be replaced.
+        overwrite: Whether a model that is there may be replaced. Files beside it in
+            the folder stay, and a folder that holds no model is never touched.
 
     Raises:
-        FileExistsError: If the folder is there, is not empty, and `overwrite` is off.
+        FileExistsError: If something is there, and `overwrite` is off or it is no
+            model.
         ValueError: If parts are missing or do not fit the configuration, or a value
             does not fit the dtype.
 
@@ -87,15 +94,17 @@ def save_folder(
     >>> save_folder("my-model", parts, config, Tokenizer(), dtype="float16")
     """
     _check_parts(parts, config)
-    with _replacing(Path(folder), overwrite) as temporary:
-        temporary.mkdir()
-        write_configs(temporary, config)
+    tokenizers = {"text_encoder": tokenizer}
+    if config.tokenizer_2 is not None:
+        tokenizers["text_encoder_2"] = tokenizer_2 or type(tokenizer)(
+            config.tokenizer_2, tokenizer.vocabulary
+        )
+    config, tokenizers, rows = with_words(config, tokenizers, learned or {})
+    with whole_folder(folder, overwrite, is_model_folder, OWN.fullmatch) as temporary:
+        write_configs(temporary, config, tokenizers)
         files = dict(FILES)
         for part, number in text_folders(config).items():
-            kept = tokenizer
-            if part == "text_encoder_2":
-                kept = type(tokenizer)(config.tokenizer_2, tokenizer.vocabulary)
-            kept.save(temporary / f"tokenizer{number}")
+            tokenizers[part].save(temporary / f"tokenizer{number}")
             files[f"text_encoder{number}/model"] = (part,)
         for stem, members in files.items():
             entries = [
@@ -108,7 +117,19 @@ def save_folder(
                 for part in members
                 for variable in stored_variables(parts[part])
             ]
+            if members[0] in rows:
+                size = getattr(config, members[0]).vocabulary_size
+                entries = [_with_rows(each, rows[members[0]], size) for each in entries]
             _write_shards(temporary / stem, entries, max_shard_size)
+
+
+def _with_rows(entry: Entry, rows: np.ndarray, size: int) -> Entry:
+    """The table of tokens with the vectors of learned words at its end."""
+    if entry.name != TOKEN_TABLE:
+        return entry
+    # The table may have been longer than the vocabulary.
+    table = to_stored(entry.variable)[: size - len(rows)]
+    return entry._replace(variable=(table, rows), shape=(size, rows.shape[1]))
 
 
 def save_file(
@@ -141,6 +162,9 @@ def save_file(
         raise ValueError(
             f"A single file must end in .safetensors. Received: {os.fspath(path)!r}"
         )
+    if path.exists() and not (overwrite and path.is_file()):
+        way = "; pass overwrite=True to replace it" if path.is_file() else ""
+        raise FileExistsError(f"There is something already{way}. Received: {path}")
     _check_parts(parts, config)
     entries = []
     for part in config.parts:
@@ -156,7 +180,7 @@ def save_file(
     for name, values in _marks(config).items():
         entries.append(Entry(name, values, values.shape, values.dtype))
     metadata = {"format": "pt", METADATA_KEY: json.dumps(dataclasses.asdict(config))}
-    with _replacing(path, overwrite) as temporary:
+    with whole_file(path, overwrite) as temporary:
         write_safetensors(temporary, entries, metadata)
 
 
@@ -301,29 +325,3 @@ def _check_parts(parts: Mapping[str, object], config: ModelConfig) -> None:
                 f"The configuration must be that of the networks. Received: "
                 f"{getattr(config, attribute)} for a {part} of {parts[part].config}"
             )
-
-
-@contextlib.contextmanager
-def _replacing(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling to write, which becomes the target if all goes well."""
-    occupied = target.is_file() or (target.is_dir() and any(target.iterdir()))
-    if occupied and not overwrite:
-        raise FileExistsError(
-            f"There is something already; pass overwrite=True to replace it. "
-            f"Received: {target}"
-        )
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"The folder to save in must exist. Received: {target.parent}"
-        )
-    place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield place / "new"
-        # A folder can only be renamed onto an empty one: the old moves away first.
-        if target.is_dir():
-            os.replace(target, place / "old")
-        os.replace(place / "new", target)
-    finally:
-        if (place / "old").exists() and not target.exists():
-            os.replace(place / "old", target)
-        shutil.rmtree(place, ignore_errors=True)

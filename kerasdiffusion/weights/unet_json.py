@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from kerasdiffusion.presets.config import DiffusionModelConfig
-from kerasdiffusion.weights.fields import DIFFUSERS_VERSION, Fields, per_level, same
+from kerasdiffusion.weights.fields import (
+    DIFFUSERS_VERSION,
+    EMA,
+    Fields,
+    per_level,
+    same,
+)
 
 # Fields with one possible value here: what diffusers takes where they are absent.
 UNET_FIXED = {
@@ -40,7 +46,7 @@ UNET_FIXED = {
     "time_embedding_type": "positional",
     "timestep_post_act": None,
 }
-UNET_FREE = {"dropout", "sample_size", "upcast_attention"}
+UNET_FREE = {"dropout", "sample_size", "upcast_attention", *EMA}
 # The kinds of middle block: whether there is attention in it, 0 if not.
 MIDDLES = {"UNetMidBlock2DCrossAttn": True, "UNetMidBlock2D": 0, None: None}
 
@@ -59,13 +65,12 @@ def unet_from_json(values: Mapping, where: str = "unet") -> DiffusionModelConfig
         WeightsError: Naming the field, where it describes something else.
     """
     fields = Fields(values, where)
-    widths = tuple(fields.take("block_out_channels", (320, 640, 1280, 1280)))
+    widths = fields.widths("block_out_channels", (320, 640, 1280, 1280))
     levels = len(widths)
-    down = fields.take(
-        "down_block_types", ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
-    )
-    up = fields.take("up_block_types", ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3)
-    if len(down) != levels or not set(down) <= {"CrossAttnDownBlock2D", "DownBlock2D"}:
+    downs = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
+    down = fields.listed("down_block_types", downs)
+    up = fields.listed("up_block_types", ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3)
+    if len(down) != levels or not all(each in downs for each in down):
         fields.refuse("down_block_types", down)
     if list(up) != [block.replace("Down", "Up") for block in reversed(down)]:
         fields.refuse("up_block_types", up)
@@ -75,17 +80,18 @@ def unet_from_json(values: Mapping, where: str = "unet") -> DiffusionModelConfig
     name = "reverse_transformer_layers_per_block"
     up_depths = fields.take(name)
     if up_depths is not None:
-        up_depths = _depths(fields, name, up_depths[::-1], attends)
+        up_depths = up_depths[::-1] if isinstance(up_depths, list) else up_depths
+        up_depths = _depths(fields, name, up_depths, attends)
     middle = fields.values.pop("mid_block_type", "UNetMidBlock2DCrossAttn")
-    if middle not in MIDDLES:
+    if not isinstance(middle, (str, type(None))) or middle not in MIDDLES:
         fields.refuse("mid_block_type", middle)
     heads = fields.take("attention_head_dim", 8)
     heads = fields.take("num_attention_heads", heads)
     blocks = fields.take("layers_per_block", 2)
     blocks = per_level(fields, "layers_per_block", blocks, levels)
     config = DiffusionModelConfig(
-        in_channels=fields.take("in_channels", 4),
-        out_channels=fields.take("out_channels", 4),
+        in_channels=fields.whole("in_channels", 4, "channels"),
+        out_channels=fields.whole("out_channels", 4, "channels"),
         block_widths=widths,
         blocks_per_level=blocks[0] if len(set(blocks)) == 1 else blocks,
         transformer_depths=tuple(
@@ -96,19 +102,17 @@ def unet_from_json(values: Mapping, where: str = "unet") -> DiffusionModelConfig
         if MIDDLES[middle]
         else MIDDLES[middle],
         heads=per_level(fields, "attention_head_dim", heads, levels),
-        context_width=same(
-            fields, "cross_attention_dim", fields.take("cross_attention_dim", 1280)
-        ),
+        context_width=_context_width(fields),
         linear_projection=bool(fields.take("use_linear_projection", False)),
-        norm_groups=fields.take("norm_num_groups", 32),
+        norm_groups=fields.whole("norm_num_groups", 32, "channels"),
         up_transformer_depths=up_depths
         and tuple(
             depth if attend else 0
             for depth, attend in zip(up_depths, attends, strict=True)
         ),
         only_cross_attention=_cross_only(fields, attends),
-        guidance_width=fields.take("time_cond_proj_dim", 0),
-        noise_levels=fields.take("num_class_embeds", 0),
+        guidance_width=fields.whole("time_cond_proj_dim", 0, "channels", 0),
+        noise_levels=fields.whole("num_class_embeds", 0, "train_steps", 0),
         **_vector(fields),
     )
     if config.up_transformer_depths == config.transformer_depths:
@@ -122,6 +126,12 @@ def unet_from_json(values: Mapping, where: str = "unet") -> DiffusionModelConfig
     return config
 
 
+def _context_width(fields: Fields) -> int:
+    name = "cross_attention_dim"
+    fields.values[name] = same(fields, name, fields.take(name, 1280))
+    return fields.whole(name, 1280, "channels")
+
+
 def _depths(fields: Fields, name: str, value, attends) -> tuple:
     """Depths of each level: a number, or one for each block where they differ."""
     values = value if isinstance(value, (list, tuple)) else [value] * len(attends)
@@ -132,6 +142,7 @@ def _depths(fields: Fields, name: str, value, attends) -> tuple:
         depth = depth if isinstance(depth, (list, tuple)) else [depth]
         if not depth or not all(type(n) is int and n > 0 for n in depth):
             fields.refuse(name, value)
+        fields.check("layers", max(*depth, len(depth)))
         found.append(depth[0] if len(set(depth)) == 1 else tuple(depth))
     return tuple(found)
 
@@ -156,8 +167,9 @@ def _cross_only(fields: Fields, attends) -> tuple[bool, ...]:
 def _vector(fields: Fields) -> dict:
     """The fields of SDXL's `vector`."""
     kind = fields.take("addition_embed_type")
-    width = fields.take("projection_class_embeddings_input_dim", 0)
-    id_width = fields.take("addition_time_embed_dim", 256)
+    name = "projection_class_embeddings_input_dim"
+    width = fields.whole(name, 0, "channels", 0)
+    id_width = fields.whole("addition_time_embed_dim", 256, "channels")
     if kind is None and not width:
         return {}
     if kind != "text_time" or not width:

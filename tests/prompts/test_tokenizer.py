@@ -223,10 +223,10 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("vocab", "merges", "message"),
         [
-            ("{", "", "must be JSON. Received: "),
-            ("[" * 100_000, "", "must be JSON. Received: "),
+            ("{", "", "must be JSON .*Received: .*vocab.json"),
+            ("[" * 100_000, "", "at most 100 levels of nesting. Received: "),
             ("[]", "", "JSON object. Received: list"),
-            (b"\xff\xfe", "", "must be UTF-8 text. Received: "),
+            (b"\xff\xfe", "", "must be JSON .*Received: .*vocab.json"),
             ({"a": 0}, "", "must contain '<.startoftext.>'"),
             ({START: 0, END: 0}, "", "id of its own. Received: 2 tokens, 1 ids"),
             ({START: 0, END: -1}, "", "at least 0. Received: -1"),
@@ -234,7 +234,7 @@ class TestFiles:
             ({START: 0, END: True}, "", "integer.*Received: True"),
             ({START: 0, END: 1}, "a b", "Every merge must make.*Received: 'a' . 'b'"),
             ({START: 0, END: 1}, "a b c", "of two tokens. Received: "),
-            ({START: 0, END: 1}, b"\xff", "merges.txt must be UTF-8"),
+            ({START: 0, END: 1}, b"\xff", "must be UTF-8 .*Received: .*merges.txt"),
         ],
     )
     def test_broken_files_are_refused(self, tmp_path, vocab, merges, message):
@@ -268,7 +268,7 @@ class TestFiles:
         with open(tmp_path / "vocab.json", "wb") as file:
             file.truncate(2**26 + 1)
         (tmp_path / "merges.txt").touch()
-        with pytest.raises(ValueError, match="vocab.json must be at most"):
+        with pytest.raises(ValueError, match="at most 67108864 bytes.*vocab.json"):
             Tokenizer.from_folder(tmp_path)
 
     def test_a_folder_without_a_tokenizer_is_refused(self, tmp_path):

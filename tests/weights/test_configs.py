@@ -1,6 +1,7 @@
 """Diffusers' JSON files and our configurations, each from the other."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,14 +16,16 @@ from kerasdiffusion.presets.families import SD1
 from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.weights import WeightsError
 from kerasdiffusion.weights.configs import (
-    schedule_from_json,
-    schedule_to_json,
     text_encoder_from_json,
     text_encoder_to_json,
     vae_from_json,
     vae_to_json,
 )
 from kerasdiffusion.weights.folders import read_folder, write_configs
+from kerasdiffusion.weights.schedule_json import (
+    schedule_from_json,
+    schedule_to_json,
+)
 from kerasdiffusion.weights.unet_json import unet_from_json, unet_to_json
 from tests.weights.geometries import NARROW, WIDE
 
@@ -114,7 +117,9 @@ def write(folder, files):
 
 def test_reads_the_published_folder_of_sd_1(tmp_path):
     write(tmp_path, SD1_FILES)
-    assert read_folder(tmp_path) == SD1
+    # Its pictures are made by its own scheduler, as diffusers' are.
+    generation = replace(SD1.generation, sampler="pndm")
+    assert read_folder(tmp_path) == SD1.replace(generation=generation)
 
 
 FAMILIES = {name: preset.config for name, preset in PRESETS.items() if preset.config}
@@ -171,8 +176,27 @@ def test_the_size_of_pictures_comes_from_the_u_net(tmp_path):
             {"_class_name": "EDMEulerScheduler", "prediction_type": "sample"},
             "prediction_type",
         ),
-        (schedule_from_json, {"trained_betas": [0.1]}, "trained_betas"),
+        (schedule_from_json, {"trained_betas": [0.1, 1.0]}, "trained_betas"),
+        (schedule_from_json, {"trained_betas": "x"}, "trained_betas"),
+        (schedule_from_json, {"trained_betas": [0.1]}, "num_train_timesteps"),
+        (schedule_from_json, {"num_train_timesteps": 0}, "num_train_timesteps"),
+        (schedule_from_json, {"beta_start": float("nan")}, "beta_start"),
+        (schedule_from_json, {"_class_name": []}, "_class_name"),
+        (schedule_from_json, {"timestep_type": "odd"}, "timestep_type"),
+        (vae_from_json, {"scaling_factor": float("nan")}, "scaling_factor"),
+        (vae_from_json, {"scaling_factor": 0}, "scaling_factor"),
+        (vae_from_json, {"scaling_factor": "0.18"}, "scaling_factor"),
+        (vae_from_json, {"latents_std": [1.0, 1.0, 0.0, 1.0]}, "latents_std"),
+        (unet_from_json, {"block_out_channels": 320}, "block_out_channels"),
+        (unet_from_json, {"block_out_channels": [[], {}]}, "block_out_channels"),
+        (unet_from_json, {"down_block_types": [[[]]] * 4}, "down_block_types"),
+        (unet_from_json, {"mid_block_type": [[]]}, "mid_block_type"),
+        (unet_from_json, {"in_channels": "4"}, "in_channels"),
+        (unet_from_json, {"in_channels": True}, "in_channels"),
+        (text_encoder_from_json, {"num_attention_heads": 7}, "num_attention_heads"),
+        (text_encoder_from_json, {"architectures": 3}, "architectures"),
         (schedule_from_json, {"beta_schedule": "sigmoid"}, "beta_schedule"),
+        (schedule_from_json, {"beta_schedule": ["linear"]}, "beta_schedule"),
         (schedule_from_json, {"prediction_type": "flow"}, "prediction_type"),
         (schedule_from_json, {"variance_type": "learned_range"}, "variance_type"),
     ],
@@ -189,6 +213,11 @@ def test_names_the_field_that_it_cannot_represent(convert, values, field):
         (unet_from_json, {"field_of_next_year": None, "dual_cross_attention": False}),
         (vae_from_json, {"mid_block_add_attention": True}),
         (schedule_from_json, {"use_karras_sigmas": True, "solver_order": 2}),
+        # Of what was trained with a moving average (SDXL's inpainting model).
+        (unet_from_json, {"decay": 0.9999, "inv_gamma": 1.0, "power": 0.75}),
+        (unet_from_json, {"min_decay": 0.0, "optimization_step": 37000}),
+        (unet_from_json, {"update_after_step": 0, "use_ema_warmup": False}),
+        (vae_from_json, {"decay": 0.9999, "optimization_step": 5}),
     ],
 )
 def test_takes_fields_at_the_value_that_it_is_built_for(convert, values):
@@ -204,8 +233,46 @@ def test_whether_float16_holds_the_autoencoders_values():
         vae_from_json({"force_upcast": "yes"}, "some/file")
 
 
+@pytest.mark.parametrize(
+    ("convert", "values", "rule"),
+    [
+        (unet_from_json, {"layers_per_block": 10**9}, "at most 100 layers"),
+        (unet_from_json, {"transformer_layers_per_block": 10**9}, "at most 100 layers"),
+        (unet_from_json, {"block_out_channels": [320] * 17}, "at most 16 levels"),
+        (unet_from_json, {"block_out_channels": [10**9]}, "at most 65536 channels"),
+        (unet_from_json, {"cross_attention_dim": 10**9}, "at most 65536 channels"),
+        (unet_from_json, {"attention_head_dim": 10**9}, "at most 65536 channels"),
+        (unet_from_json, {"num_class_embeds": 10**9}, "at most 100000 training steps"),
+        (vae_from_json, {"layers_per_block": 10**9}, "at most 100 layers"),
+        (vae_from_json, {"latent_channels": 10**9}, "at most 65536 channels"),
+        (
+            vae_from_json,
+            {"_class_name": "AutoencoderTiny", "num_encoder_blocks": [10**9] * 4},
+            "at most",
+        ),
+        (text_encoder_from_json, {"num_hidden_layers": 10**9}, "at most 100 layers"),
+        (text_encoder_from_json, {"vocab_size": 10**9}, "at most 2097152 tokens"),
+        (text_encoder_from_json, {"hidden_size": 10**9}, "at most 65536 channels"),
+        (
+            text_encoder_from_json,
+            {"max_position_embeddings": 10**9},
+            "at most 16384 tokens",
+        ),
+        (schedule_from_json, {"num_train_timesteps": 10**9}, "at most 100000"),
+        (schedule_from_json, {"trained_betas": [0.1] * 100_001}, "at most 100000"),
+    ],
+)
+def test_counts_have_limits(convert, values, rule):
+    with pytest.raises(WeightsError, match=f"{rule}.*Received: .*some/file"):
+        convert(values, "some/file")
+
+
 def test_the_offset_of_steps_is_what_diffusers_pipelines_make_it():
     assert schedule_from_json({"steps_offset": 0}).steps_offset == 1
+    for offset in (0, 1, 3):
+        values = {"steps_offset": offset}
+        assert schedule_from_json(values, "", None).steps_offset == offset
+    assert schedule_from_json({}, "", None).steps_offset == 0
 
 
 def test_empty_files_have_the_defaults_of_diffusers():
@@ -297,7 +364,7 @@ def test_refuses_folders_that_are_no_model(tmp_path):
     with pytest.raises(WeightsError, match="no model_index.json and no unet/config"):
         read_folder(tmp_path)
     write(tmp_path, {"unet/config.json": {}})
-    with pytest.raises(WeightsError, match="could not be read.*vae/config.json"):
+    with pytest.raises(WeightsError, match="no autoencoder: pass one as `vae`"):
         read_folder(tmp_path)
     (tmp_path / "unet/config.json").write_text("{")
     with pytest.raises(WeightsError, match="not JSON.*unet/config.json"):

@@ -168,7 +168,7 @@ def _write(job: dict, options: dict) -> None:
 
     source, known = find_preset(job["preset"])
     config = known or load.read_config(source)
-    options["tokenizer"] = read_tokenizer(None if known else source, config)
+    options["tokenizer"] = read_tokenizer([] if known else [source], config)
     model = StableDiffusion(config=config, weights=None, **options)
     with backend.empty_weights():
         model.build()

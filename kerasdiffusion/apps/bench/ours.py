@@ -43,7 +43,7 @@ class Library:
             config = known or load.read_config(source)
             options |= {"weights": None, "config": config}
             if not known:
-                options["tokenizer"] = read_tokenizer(source, config)
+                options["tokenizer"] = read_tokenizer([source], config)
             self.model = StableDiffusion(**options)
             with backend.empty_weights():
                 self.model.build()

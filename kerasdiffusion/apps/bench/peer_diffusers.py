@@ -20,6 +20,7 @@ from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, Job
 from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.weights import configs
 from kerasdiffusion.weights.folders import dataclass_from
+from kerasdiffusion.weights.schedule_json import schedule_to_json
 from kerasdiffusion.weights.unet_json import unet_to_json
 
 
@@ -40,7 +41,7 @@ class Library:
         mixed = job.precision.startswith("mixed_")
         parts = self._parts(job.folder)
         scheduler = DPMSolverMultistepScheduler.from_config(
-            configs.schedule_to_json(self.config.schedule)
+            schedule_to_json(self.config.schedule)
         )
         if "text_encoder_2" in parts:
             self.pipeline = StableDiffusionXLPipeline(
