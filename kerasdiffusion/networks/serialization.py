@@ -13,6 +13,7 @@ import keras
 
 from kerasdiffusion.compute import backend
 from kerasdiffusion.presets.config import ModelConfig
+from kerasdiffusion.prompts.added_tokens import AddedToken
 from kerasdiffusion.prompts.tokenizer import Tokenizer
 from kerasdiffusion.prompts.vocabulary import Vocabulary, clip_vocabulary
 from kerasdiffusion.weights.folders import dataclass_from
@@ -136,10 +137,11 @@ def vocabulary_to_json(vocabulary: Vocabulary) -> dict:
         vocabulary: Any.
 
     Returns:
-        A dict of `"ids"` and `"merges"`.
+        A dict of `"ids"`, `"merges"` and `"added"`.
     """
     merges = [" ".join(pair) for pair in vocabulary.merges]
-    return {"ids": dict(vocabulary.ids), "merges": merges}
+    added = [dataclasses.asdict(token) for token in vocabulary.added]
+    return {"ids": dict(vocabulary.ids), "merges": merges, "added": added}
 
 
 def vocabulary_from_json(values: dict) -> Vocabulary:
@@ -155,7 +157,8 @@ def vocabulary_from_json(values: dict) -> Vocabulary:
         merges = tuple(tuple(each.split(" ")) for each in values["merges"])
         if any(len(pair) != 2 for pair in merges):
             raise ValueError("a merge is of two tokens")
-        return Vocabulary({str(k): v for k, v in values["ids"].items()}, merges)
+        added = tuple(AddedToken(**each) for each in values.get("added", ()))
+        return Vocabulary({str(k): v for k, v in values["ids"].items()}, merges, added)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             'A vocabulary must have "ids", from token to number, and "merges". '
