@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from kerasdiffusion.storage.bounds import shown_path
 from kerasdiffusion.storage.reading import open_regular
 
 #: Pillow's name of each format that is opened, and what is read of it.
@@ -74,7 +75,9 @@ def open_image(path: str | os.PathLike, read: Callable) -> Any:
     from PIL import Image
 
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"There must be a picture to read. Received: {path}")
+        raise FileNotFoundError(
+            f"There must be a picture to read. Received: {shown_path(path)}"
+        )
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
     with open_regular(path) as file:

@@ -19,6 +19,7 @@ from kerasdiffusion.pictures.conventions import (
     white_of,
 )
 from kerasdiffusion.pictures.formats import open_image
+from kerasdiffusion.storage.bounds import check_bound
 
 #: The sides of pictures that tasks take, in pixels.
 SMALLEST, LARGEST = 16, 8192
@@ -132,13 +133,16 @@ def to_unit(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(pictures).astype("float32") / 127.5 - 1.0
 
 
-def _listed(pictures, from_array, from_image) -> list[np.ndarray]:
+def _listed(pictures, from_array, from_image, depth=0) -> list[np.ndarray]:
     """Arrays of shape `(height, width, channels)`, of all that is in lists."""
     if isinstance(pictures, (list, tuple)):
+        check_bound("picture_lists", depth + 1, "pictures")
         if not pictures:
             raise ValueError(f"{_RULE}, or a list of these. Received: {pictures!r}")
         return [
-            each for one in pictures for each in _listed(one, from_array, from_image)
+            each
+            for one in pictures
+            for each in _listed(one, from_array, from_image, depth + 1)
         ]
     if isinstance(pictures, (str, os.PathLike)):
         return [open_picture(pictures, from_image)]

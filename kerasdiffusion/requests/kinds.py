@@ -68,6 +68,7 @@ class Kind:
             return self.check(self.parse(text))
         except (TypeError, ValueError) as error:
             rule = str(error).rpartition(" Received: ")[0]
+            text = text if len(text) <= 200 else shown(text)
             raise ValueError(f"{rule} Received: {text}") from None
 
     def write(self, value) -> str:

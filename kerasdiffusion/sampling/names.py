@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from kerasdiffusion.sampling import methods, multistep, singlestep, stochastic
 from kerasdiffusion.sampling.table import Row
+from kerasdiffusion.storage.bounds import shown
 
 
 @dataclass(frozen=True)
@@ -248,5 +249,5 @@ def find_sampler(name: str) -> Sampler:
     near = list(dict.fromkeys(_BY_PLAIN_NAME[match] for match in near))
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
-        f"`sampler` must be one of {', '.join(SAMPLERS)}.{hint} Received: {name!r}"
+        f"`sampler` must be one of {', '.join(SAMPLERS)}.{hint} Received: {shown(name)}"
     )

@@ -35,6 +35,7 @@ BOUNDS: dict[str, Bound] = {
     "picture_text": Bound(16 * 2**20, "characters", "The text in a picture"),
     "graph_nodes": Bound(10_000, "nodes", "ComfyUI's graph"),
     "json_digits": Bound(300, "digits", "A number of a JSON text"),
+    "picture_lists": Bound(9, "lists in each other", "Pictures"),
     "prompt_characters": Bound(2**16, "characters", "A prompt"),
     "prompt_brackets": Bound(200, "brackets open at once", "A prompt"),
     "prompt_branches": Bound(64, "parts that AND joins", "A prompt"),
@@ -75,6 +76,21 @@ def check_bound(name: str, value: int | float, where: object) -> None:
             f"{what} has at most {most} {unit}. Received: {shown(value)} in "
             f"{shown(where) if isinstance(where, str) else where}"
         )
+
+
+def shown_path(path: object) -> str:
+    """A path, as it is where it is short, for a message.
+
+    Args:
+        path: The path.
+
+    Example:
+
+    >>> shown_path("models/mine")
+    'models/mine'
+    """
+    text = str(path)
+    return text if len(text) <= 400 and text.isprintable() else shown(text)
 
 
 class _Shown(reprlib.Repr):

@@ -8,7 +8,13 @@ import re
 import stat
 from typing import BinaryIO
 
-from kerasdiffusion.storage.bounds import BOUNDS, Bound, check_bound, shown
+from kerasdiffusion.storage.bounds import (
+    BOUNDS,
+    Bound,
+    check_bound,
+    shown,
+    shown_path,
+)
 
 _BLOCK = 2**20
 _KINDS = {
@@ -53,7 +59,8 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise type(error)(
-            f"There must be a file that can be read: {reason}. Received: {path}"
+            f"There must be a file that can be read: {reason}. "
+            f"Received: {shown_path(path)}"
         ) from error
     except (UnicodeError, ValueError) as error:
         if "Received" in str(error):
