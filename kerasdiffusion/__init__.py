@@ -25,11 +25,21 @@ _PUBLIC = {
 }
 
 __all__ = ["__version__", *_PUBLIC]
+# What KerasCV has and we have under its name alone.
+_OF_KERAS_CV = {
+    *("NoiseScheduler", "SimpleTokenizer"),
+    *("StableDiffusionV2", "TextEncoderV2", "DiffusionModelV2"),
+}
 
 
 def __getattr__(name):
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _OF_KERAS_CV:
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}: it is KerasCV's, and "
+            f"stands in `kerasdiffusion.keras_cv.models.stable_diffusion.{name}`"
+        )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -18,7 +18,7 @@ FLOORS = (
     {"requests", "adapters"},
     {"networks"},
     {"tasks"},
-    {"training"},
+    {"training", "keras_cv"},
     {"apps"},
     {"__main__"},
 )

@@ -52,6 +52,7 @@ class ImageEncoder(Network):
     def __init__(
         self, config: AutoencoderConfig = AutoencoderConfig(), dtype=None, name=None
     ):
+        self.check_config(config, AutoencoderConfig)
         super().__init__(dtype=dtype, name=name or "image_encoder")
         self.config = config
         dtype = self.dtype_policy
@@ -120,6 +121,7 @@ class Decoder(Network):
     def __init__(
         self, config: AutoencoderConfig = AutoencoderConfig(), dtype=None, name=None
     ):
+        self.check_config(config, AutoencoderConfig)
         super().__init__(dtype=dtype, name=name or "decoder")
         self.config = config
         dtype = self.dtype_policy

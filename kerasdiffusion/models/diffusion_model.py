@@ -36,6 +36,7 @@ class WayDown(Network):
     """
 
     def __init__(self, config: DiffusionModelConfig, dtype=None, name=None):
+        self.check_config(config, DiffusionModelConfig)
         # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
         super().__init__(dtype=dtype, name=name, autocast=False)
         self.config = config

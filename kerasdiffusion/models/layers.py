@@ -43,6 +43,15 @@ class Network(Block, keras.Model):
         if cls.__module__.startswith("kerasdiffusion."):
             keras.saving.register_keras_serializable("kerasdiffusion")(cls)
 
+    @staticmethod
+    def check_config(config, kind: type) -> None:
+        """Refuses what is no configuration of a kind: KerasCV's arguments, say."""
+        if not isinstance(config, kind):
+            raise TypeError(
+                f"`config` must be a {kind.__name__}; KerasCV's arguments are those of "
+                f"the networks in `kerasdiffusion.keras_cv`. Received: {config!r}"
+            )
+
     def get_config(self):
         if any(variable.dtype == "int8" for variable in self.weights):
             raise ValueError(
@@ -56,9 +65,14 @@ class Network(Block, keras.Model):
     def from_config(cls, values, custom_objects=None):
         own = values["config"]
         if isinstance(own, Mapping):
-            kind = inspect.signature(cls.__init__).parameters["config"].default
-            own = type(kind)(**{name: _tuples(each) for name, each in own.items()})
-        return cls(own, dtype=values["dtype"], name=values["name"])
+            kind = cls.config_class()
+            own = kind(**{name: _tuples(each) for name, each in own.items()})
+        return cls(config=own, dtype=values["dtype"], name=values["name"])
+
+    @classmethod
+    def config_class(cls) -> type:
+        """Of which class the configuration is."""
+        return type(inspect.signature(cls.__init__).parameters["config"].default)
 
     def save(self, filepath, *args, **kwargs):
         self.get_config()  # what cannot be saved is said ahead of the file

@@ -51,6 +51,7 @@ class TextEncoder(Network):
     def __init__(
         self, config: TextEncoderConfig = TextEncoderConfig(), dtype=None, name=None
     ):
+        self.check_config(config, TextEncoderConfig)
         super().__init__(dtype=dtype, name=name or "text_encoder")
         self.config = config
         self.text_model = TextTransformer(

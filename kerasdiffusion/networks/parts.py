@@ -71,18 +71,26 @@ def precision_of(part: str, config: ModelConfig, precision: str) -> str:
 
 
 def make_networks(
-    config: ModelConfig, names, precision: str, sources: Mapping[str, object]
+    config: ModelConfig,
+    names,
+    precision: str,
+    sources: Mapping[str, object],
+    classes: Mapping[str, type] = {},
 ) -> dict:
-    """The same, without the weights of those that have a source."""
+    """The same, without the weights of those that have a source.
+
+    `classes` are of parts that are networks of another class than usual.
+    """
     parts = {}
     for part in names:
         own = getattr(config, PARTS[part][1])
         is_tiny = isinstance(own, TinyAutoencoderConfig)
-        network = TINY[part] if is_tiny else PARTS[part][0]
+        usual = TINY[part] if is_tiny else PARTS[part][0]
+        network = usual if is_tiny else classes.get(part, usual)
         is_read = sources[part] is not None
         with memory.collector_paused(), backend.empty_weights(is_read):
             dtype = precision_of(part, config, precision)
-            parts[part] = network(own, dtype=dtype, name=part)
+            parts[part] = network(config=own, dtype=dtype, name=part)
     return parts
 
 

@@ -87,10 +87,9 @@ def _build(module, classes, sizes, make):
             return make()
 
 
-def build(small: bool = True) -> dict:
+def build(small: bool = True, size: int = 64) -> dict:
     """KerasCV's four networks by part, at a tenth of their width or at their own."""
     length, vocabulary = (7, 99) if small else (77, 49408)
-    size = 64
     sizes = (TEXT, U_NET, AUTOENCODER) if small else ({}, {}, {})
     autoencoder = ("PaddedConv2D", "ResnetBlock", "AttentionBlock")
     return {

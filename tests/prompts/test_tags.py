@@ -100,6 +100,6 @@ def test_the_user_is_told_what_was_taken_out_and_no_more():
     ids=lambda prompt: prompt[:5],
 )
 def test_the_time_grows_as_the_length(prompt):
-    began = time.perf_counter()
+    began = time.process_time()
     split_tags(prompt)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
