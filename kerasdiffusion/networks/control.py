@@ -15,13 +15,14 @@ from keras import ops
 from kerasdiffusion.compute import backend
 from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.models.t2i_adapter import T2IAdapter
+from kerasdiffusion.pictures.control_pictures import check_lines
 from kerasdiffusion.pictures.read import pad_to_multiple, read_pictures
 from kerasdiffusion.presets.config import (
     ControlNetConfig,
     ModelConfig,
     T2IAdapterConfig,
 )
-from kerasdiffusion.presets.controls import find_control
+from kerasdiffusion.presets.controls import find_control, kind_of
 from kerasdiffusion.requests.arguments import check_share
 from kerasdiffusion.requests.control import Control
 from kerasdiffusion.sampling.table import COLUMNS, Table
@@ -152,6 +153,7 @@ def _checked(control: Control, config: ModelConfig, count, size) -> Checked:
             f"T2IAdapter. Received: {source!r}"
         )
     pictures = read_pictures(control.picture)
+    check_lines(pictures, kind_of(control.network))
     for picture in pictures:
         if picture.shape[:2] != tuple(size):
             raise ValueError(

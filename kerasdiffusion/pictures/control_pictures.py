@@ -3,12 +3,51 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from kerasdiffusion.pictures.read import read_pictures
+
+#: What networks were trained to follow as white lines on black.
+OF_LINES = frozenset(
+    (
+        *("canny", "hed", "lineart", "lineart_anime", "mlsd", "scribble", "softedge"),
+        *("t2i-canny", "t2i-lineart", "t2i-sketch"),
+    )
+)
+# Of lines on black, more than any drawing has.
+_MOST_WHITE = 0.6
+
+
+def check_lines(pictures: Sequence[np.ndarray], kind: str | None) -> None:
+    """Refuses lines on white paper for networks that follow white lines on black.
+
+    To them nearly all of such a picture is a line, and nothing would say so.
+
+    Args:
+        pictures: uint8 arrays of shape `(height, width, 3)`.
+        kind: What the network follows, a name of `presets.controls.CONTROLS`; `None` if
+            it is not known.
+
+    Raises:
+        ValueError: If most of a picture is white.
+
+    Example:
+
+    >>> check_lines([np.zeros((64, 64, 3), "uint8")], "scribble")
+    """
+    if kind not in OF_LINES:
+        return
+    for picture in pictures:
+        white = float(picture.mean()) / 255.0
+        if white > _MOST_WHITE:
+            raise ValueError(
+                f"A picture for {kind!r} must be white lines on black; of dark lines "
+                f"on white paper give `255 - picture`. Received: one that is "
+                f"{white:.0%} white"
+            )
 
 
 def canny_edges(picture: Any, low: float = 100.0, high: float = 200.0) -> np.ndarray:

@@ -88,6 +88,25 @@ for _kind, _family, _source in _ROWS:
     CONTROLS.setdefault(_kind, {}).setdefault(_family, []).append(_source)
 
 
+def kind_of(source) -> str | None:
+    """What a network of the table follows, by any of its names; else `None`.
+
+    Example:
+
+    >>> kind_of("lllyasviel/sd-controlnet-hed")
+    'hed'
+    """
+    if not isinstance(source, str):
+        return None
+    if source in CONTROLS:
+        return source
+    name = source.removeprefix("hf://")
+    for kind, _, repository in _ROWS:
+        if name in (repository, repository.rpartition("/")[2]):
+            return kind
+    return None
+
+
 def find_control(source, context_width: int | None = None):
     """The source of a network by its name; anything else is a source itself.
 

@@ -6,7 +6,13 @@ import types
 import numpy as np
 import pytest
 
-from kerasdiffusion.pictures.control_pictures import canny_edges, depth_picture
+from kerasdiffusion.pictures.control_pictures import (
+    OF_LINES,
+    canny_edges,
+    check_lines,
+    depth_picture,
+)
+from kerasdiffusion.presets.controls import CONTROLS, kind_of
 
 SQUARE = np.zeros((64, 48, 3), np.uint8)
 SQUARE[16:48, 12:36] = 255
@@ -88,3 +94,29 @@ def test_an_estimator_may_be_keras_hubs_and_of_another_size():
 def test_bad_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+class TestLines:
+    """Lines on white paper are nearly all line to a network of white lines on black."""
+
+    PAPER = np.full((64, 64, 3), 255, np.uint8)
+    PAPER[30:34] = 0
+
+    @pytest.mark.parametrize("kind", ["scribble", "canny", "t2i-sketch", "lineart"])
+    def test_paper_is_refused_with_a_way_that_works(self, kind):
+        with pytest.raises(ValueError, match="give `255 - picture`.*94% white"):
+            check_lines([self.PAPER], kind)
+        check_lines([255 - self.PAPER], kind)
+
+    @pytest.mark.parametrize("kind", ["depth", "tile", "seg", None])
+    def test_others_may_be_as_white_as_they_like(self, kind):
+        check_lines([self.PAPER], kind)
+
+    def test_a_network_is_known_by_any_of_its_names(self):
+        for name in ("hed", "lllyasviel/sd-controlnet-hed", "sd-controlnet-hed"):
+            assert kind_of(name) == "hed"
+        assert kind_of("hf://lllyasviel/sd-controlnet-hed") == "hed"
+        assert kind_of("hf://someone/else") is None and kind_of(object()) is None
+
+    def test_every_kind_of_lines_is_in_the_table_of_networks(self):
+        assert OF_LINES <= set(CONTROLS)
