@@ -40,7 +40,7 @@ def find_adapter(source: str | os.PathLike) -> Path:
     path = Path(text).expanduser()
     if path.exists():
         return _in_folder(path, text)
-    return _by_name(text)
+    return by_name(text)
 
 
 def _in_folder(path: Path, text: str) -> Path:
@@ -76,7 +76,15 @@ def names() -> dict[str, Path]:
     return found
 
 
-def _by_name(text: str) -> Path:
+def by_name(text: str) -> Path:
+    """The file of a name in the folder of adapters.
+
+    Args:
+        text: The name, with or without its ending; never a path.
+
+    Raises:
+        WeightsError: If there is none, with those that are like it.
+    """
     found = names()
     path = found.get(text) or found.get(Path(text).stem if _is_file_name(text) else "")
     if path is not None and _is_name(text):

@@ -7,9 +7,12 @@ text under the field's label, and read from there.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
+from kerasdiffusion.adapters.sources import VARIABLE
 from kerasdiffusion.apps import options
 from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.requests.fields import Field
@@ -102,6 +105,13 @@ def add_paint_flags(
         help="pixels, as 512 or 768x512. Where one of these is not given, the model "
         "has a default",
     )
+    parser.add_argument(
+        "--adapters",
+        type=_folder_of_adapters,
+        metavar="DIR",
+        help="the folder of the adapters that --adapter and <lora:NAME:WEIGHT> in "
+        f"prompts name (default: what {VARIABLE} says)",
+    )
     for title in GROUPS:
         add_fields(parser.add_argument_group(title), in_group(title), helps)
     group = parser.add_argument_group("the model's parts")
@@ -115,6 +125,17 @@ def add_paint_flags(
     options.add_strict_option(group)
     options.add_machine_options(parser)
     options.add_memory_option(parser)
+
+
+def _folder_of_adapters(text: str) -> Path:
+    """The folder, which is looked in from now on."""
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"There must be such a folder. Received: {text}"
+        )
+    os.environ[VARIABLE] = str(path)
+    return path
 
 
 def in_group(title: str) -> list[Field]:
@@ -142,6 +163,8 @@ def add_fields(
                 choices = choices or own.kind.names
             arguments |= {"type": reader(field), "metavar": own.flag.metavar}
             arguments |= {"choices": choices} if choices else {}
+            if getattr(own.kind, "repeats", False):
+                arguments["action"] = "extend"
         group.add_argument(flag_of(field.name), **arguments)
 
 

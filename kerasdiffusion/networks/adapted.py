@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import difflib
 import os
 import warnings
@@ -11,20 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kerasdiffusion.adapters.adapter import Adapter
 from kerasdiffusion.adapters.combine import joined
 from kerasdiffusion.adapters.loaded import Loaded, check_weights
 from kerasdiffusion.adapters.read import read_adapter
 from kerasdiffusion.adapters.sources import find_adapter
 from kerasdiffusion.adapters.write import write_adapter
+from kerasdiffusion.networks.asked import Asked
 from kerasdiffusion.networks.merging import Merging
 
-#: Files that requests named, kept for the next ones.
-REMEMBERED = 4
-_asked: contextvars.ContextVar = contextvars.ContextVar("asked", default=None)
 
-
-class Adapted:
+class Adapted(Asked):
     """What `LatentDiffusion` does with adapters.
 
     It has `config`, `_turn`, `_kept(part)`, `_parts` and `_guests`; calls
@@ -34,7 +29,8 @@ class Adapted:
     def _start_adapters(self) -> None:
         self._adapters: dict[str, Loaded] = {}
         self._merged: dict[str, Merging] = {}
-        self._remembered: dict[tuple, Adapter] = {}
+        self._remembered: dict = {}
+        self._guests_wear: tuple[Loaded, ...] = ()
 
     @property
     def adapters(self) -> Mapping[str, Loaded]:
@@ -260,15 +256,14 @@ class Adapted:
                 self._merged[part].merge({})
             raise
 
-    def _wanted(self) -> tuple[Loaded, ...]:
-        """The adapters that are used now: the model's, and those of the request."""
-        return (*self._adapters.values(), *(_asked.get() or ()))
-
     def _merge(self, part: str, network, wanted: Sequence[Loaded]) -> None:
         """Has exactly these adapters' changes in one network."""
+        wanted = tuple(wanted)
         merging = self._merged.get(part)
         if merging is None or merging.network is not network:
             merging = self._merged[part] = Merging(network)
+        if merging.worn == wanted:
+            return
         changes: dict[str, list] = {}
         for loaded in wanted:
             for entry in loaded.adapter.entries:
@@ -280,13 +275,20 @@ class Adapted:
                         (entry.change, strength)
                     )
         merging.merge(changes)
+        merging.worn = wanted
 
     def _dress(self, part: str, network) -> None:
         """A network that was just read again, with the changes of the adapters."""
         self._merged.pop(part, None)
-        if self._wanted():
-            self._merge(part, network, self._wanted())
+        self._guests_wear = self._wanted()
+        if self._guests_wear:
+            self._merge(part, network, self._guests_wear)
             self._merged.pop(part, None)  # its originals are in the file
+
+    def _undress_guests(self) -> None:
+        """What is in memory for others' adapters is given up, to be read again."""
+        if self._guests_wear != self._wanted():
+            self._guests.clear()
 
     def _up_to_date(self, part: str) -> None:
         """The weights of a part in memory are those of the adapters that are asked."""

@@ -56,6 +56,8 @@ class LazyNetworks:
             self._wait(arrival, self.config.parts)
         self.built = True
         self._quantize()
+        for part in self._parts:
+            self._up_to_date(part)
 
     def _make(self, names) -> dict:
         with self._place():
@@ -126,6 +128,7 @@ class LazyNetworks:
         if self._guests is not None:
             with self._turn():
                 if part not in self._parts:
+                    self._undress_guests()
                     return self._guests.enter(part), None
                 return self._parts[part], None
         parts, arrival = self._begun()

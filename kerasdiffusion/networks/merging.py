@@ -41,6 +41,8 @@ class Merging:
         }
         self._kept: dict[str, tuple] = {}
         self._merged: dict[str, tuple] = {}
+        #: What whoever merges says that is in the weights.
+        self.worn: tuple = ()
 
     @property
     def is_plain(self) -> bool:
@@ -58,7 +60,7 @@ class Merging:
                 of the weights.
         """
         wanted = {name: tuple(each) for name, each in wanted.items() if each}
-        before = dict(self._merged)
+        before, self.worn = dict(self._merged), ()
         try:
             self._apply(wanted)
         except BaseException:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 
+from kerasdiffusion.adapters.sources import find_adapter
 from kerasdiffusion.prompts.tags import split_tags
 from kerasdiffusion.requests.binary import is_pil, to_array
 from kerasdiffusion.requests.control import Control
@@ -65,6 +66,8 @@ def _content(name: str, value):
         return tuple(_content(name, each) for each in value)
     if name in ("image", "mask", "depth") and isinstance(value, str):
         return of_file(value)
+    if name == "adapters" and isinstance(value, str):
+        return of_file(find_adapter(value))
     if name == "refiner":
         return of_source(value) if isinstance(value, str) else value.fingerprint()
     if isinstance(value, Control):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -57,6 +58,9 @@ class Options:
         refiner: A `StableDiffusion` of the same latents that takes the last steps.
         refiner_start: The share of the noise levels after which it does, over 0 and
             under 1.
+        adapters: `(file, weight)`, or a list of them: LoRA and its kin that are used in
+            this call beside the model's own, see `load_adapter`. A third number is the
+            text encoders' weight.
         control: A `Control(network, picture)`, or a list of them: pictures that the
             result follows, their edges, depth or a pose (ControlNet, T2I-Adapter).
         callback: Called with a `Step` after each step. If it returns `False`, the run
@@ -113,6 +117,7 @@ class Options:
     negative_aesthetic_score: float = 2.5
     refiner: object = None
     refiner_start: float = 0.8
+    adapters: object = None
     control: object = None
     callback: Callable[[Step], bool | None] | None = None
     progress_bar: bool = True
@@ -144,7 +149,10 @@ def takes_options(task: Callable) -> Callable:
                 raise TypeError(
                     _unknown(task.__name__, name, [*own.parameters, *fields])
                 )
-        return task(*args, **keywords, options=Options(**chosen))
+        options = Options(**chosen)
+        asking = getattr(args[0] if args else None, "_asking", None)
+        with asking(options.adapters) if asking else contextlib.nullcontext():
+            return task(*args, **keywords, options=options)
 
     parameters = [each for each in own.parameters.values() if each.name != "options"]
     shared = [

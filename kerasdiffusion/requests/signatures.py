@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -44,7 +45,10 @@ def takes_request(task: str) -> Callable[[Callable], Callable]:
 
         @functools.wraps(method)
         def asked(self, *args, **keywords):
-            return method(self, make_request(task, own, self, args, keywords))
+            request = make_request(task, own, self, args, keywords)
+            asking = getattr(self, "_asking", None)
+            with asking(request.adapters) if asking else contextlib.nullcontext():
+                return method(self, request)
 
         asked.__signature__ = own
         asked.__doc__ = with_arguments(method.__doc__ or "", task)

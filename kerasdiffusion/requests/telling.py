@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kerasdiffusion.requests.adapters import Adapters
 from kerasdiffusion.requests.fields import Flag, asked
 from kerasdiffusion.requests.kinds import Choice, Function, Number, Switch, Whole
 from kerasdiffusion.requests.objects import Controls, Model, Prompts
@@ -117,6 +118,17 @@ class Telling:
         label="Refiner start",
         flag=Flag(metavar="X"),
         group=LARGE,
+    )
+    adapters: Any = asked(
+        Adapters(),
+        help="a LoRA or one of its kin: a file or a name in the folder of adapters, "
+        "and how much of it; may be given several times",
+        text="`(file, weight)`, or a list of them: LoRA and its kin that are used in "
+        "this call beside the model's own, see `load_adapter`. A third number is the "
+        "text encoders' weight.",
+        label="Adapters",
+        flag=Flag(name="adapter", metavar="FILE[:WEIGHT]"),
+        group=TEXT,
     )
     control: Any = asked(
         Controls(),

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from kerasdiffusion._version import __version__
+from kerasdiffusion.adapters.tags import lora_hashes
 from kerasdiffusion.requests.control import TOLD
 from kerasdiffusion.requests.kinds import Whole, as_list
 from kerasdiffusion.requests.request import FIELDS, Request
@@ -32,6 +34,8 @@ WORDS = {
 }
 #: Where in a batch a picture was, by the web UI's words: rounding is the batch's own.
 BATCH, POSITION, PROMPTS = "Batch size", "Batch pos", "Batch prompts"
+#: The web UI's word for the files that adapters were in.
+LORA_HASHES = "Lora hashes"
 #: What an empty negative prompt is written as.
 EMPTY_NEGATIVE = "Empty negative prompt"
 #: The web UI's words for whose noise a seed stands for.
@@ -97,9 +101,16 @@ def described(
                 **_empty_negative(request, of),
                 **own,
                 **_pictures(request, of),
+                **_hashes(request, texts[of]),
             }
         )
     return found
+
+
+def _hashes(request: Request, prompt) -> dict:
+    """Which files the names of adapters stood for."""
+    found = lora_hashes(str(prompt), request.adapters)
+    return {LORA_HASHES: found} if found else {}
 
 
 def _empty_negative(request: Request, of: int) -> dict:
@@ -215,11 +226,28 @@ def fields_in(parameters: Mapping, where: str = "a picture") -> dict:
             found[name] = field.asked.kind.read(text)
         except ValueError as error:
             raise ValueError(f"{word!r} in {where} {error}") from None
+    _check_hashes(parameters, found.get("adapters"), where)
     if EMPTY_NEGATIVE in parameters:
         found["negative_prompt"] = ""
     if "sigmas" in found or "timesteps" in found:
         found.pop("num_steps", None)
     return found
+
+
+def _check_hashes(parameters: Mapping, adapters, where: str) -> None:
+    """Warns where an adapter's name is another file here than it was there."""
+    there = str(parameters.get(LORA_HASHES, ""))
+    here = lora_hashes(str(parameters.get("prompt", "")), adapters)
+    pairs = [each.rpartition(": ") for each in there.split(", ") if ": " in each]
+    known = dict(each.rsplit(": ", 1) for each in here.split(", ") if ": " in each)
+    others = [name for name, _, own in pairs if known.get(name, own) != own]
+    if others:
+        warnings.warn(
+            "Adapters must be the files that the picture was painted with; the picture "
+            f"may differ. Received: another file as {', '.join(others)} in {where}",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def batch_in(parameters: Mapping) -> tuple[dict, int] | None:
@@ -259,4 +287,4 @@ def batch_in(parameters: Mapping) -> tuple[dict, int] | None:
 def labels() -> set[str]:
     """What `fields_in` reads of a text."""
     words = {WORDS.get(name, each.asked.label) for name, each in FIELDS.items()}
-    return words - {None} | {EMPTY_NEGATIVE, BATCH, POSITION, PROMPTS}
+    return words - {None} | {EMPTY_NEGATIVE, BATCH, POSITION, PROMPTS, LORA_HASHES}

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 from kerasdiffusion.adapters.embeddings import read_embeddings
+from kerasdiffusion.adapters.sources import by_name, folder
+from kerasdiffusion.adapters.tags import tag_weights
 from kerasdiffusion.compute import backend
 from kerasdiffusion.networks.latent_diffusion import LatentDiffusion
 from kerasdiffusion.prompts import encode
@@ -62,9 +64,11 @@ class Prompting(LatentDiffusion):
         """
         prompts = check_prompts(prompt)
         encoders = self._encoders(clip_skip, prompt_weighting)
-        contexts = [
-            context for context, _ in _each(prompts, encoders, prompt_weighting)
-        ]
+        with self._asking():
+            contexts = [
+                context
+                for context, _ in self._each(prompts, encoders, prompt_weighting)
+            ]
         padded = encode.same_length(contexts, lambda: encode.empty(encoders))
         return np.concatenate(padded)
 
@@ -91,9 +95,9 @@ class Prompting(LatentDiffusion):
             )
         # It is the last text encoder's.
         encoders = self._encoders(None, prompt_weighting)[-1:]
-        return np.concatenate(
-            [pooled for _, pooled in _each(prompts, encoders, prompt_weighting)]
-        )
+        with self._asking():
+            each = self._each(prompts, encoders, prompt_weighting)
+            return np.concatenate([pooled for _, pooled in each])
 
     def load_embedding(
         self, path: str | os.PathLike, name: str | None = None
@@ -259,7 +263,7 @@ class Prompting(LatentDiffusion):
         literal = options.prompt_weighting == "none"
         if not literal:
             warn_of_remarks([*prompts, *negatives])
-            prompts, negatives = _without_tags(prompts), take_remarks(negatives)
+            prompts, negatives = self._without_tags(prompts), take_remarks(negatives)
 
         def encode_all(texts):
             rows = [x if isinstance(x, tuple) else (x,) * len(encoders) for x in texts]
@@ -277,23 +281,43 @@ class Prompting(LatentDiffusion):
             calls_before=0 if run.before is None else len(run.before),
         )
 
+    def _without_tags(self, prompts: Sequence) -> list:
+        """Prompts without tags and remarks; those of adapters are followed.
+
+        Reference:
+            AUTOMATIC1111/stable-diffusion-webui 1.10, `extensions-builtin/Lora/
+            extra_networks_lora.py`: the first number is the text encoders'.
+        """
+        texts, tags = take_tags(prompts)
+        found = [tag for each in tags for tag in each]
+        known = [tag for tag in found if tag.kind in ("lora", "lyco")]
+        if not known or not (
+            folder() or all(tag.name in self._adapters for tag in known)
+        ):
+            warn_of_tags(found)
+            return texts
+        if len({tuple(sorted(each)) for each in tags}) > 1:
+            raise ValueError(
+                "Prompts that are painted together must ask for the same adapters: "
+                "weights are a model's. Received: "
+                f"{', '.join(dict.fromkeys(map(str, known)))}"
+            )
+        warn_of_tags(tag for tag in tags[0] if tag.kind not in ("lora", "lyco"))
+        for tag in tags[0]:
+            if tag.kind in ("lora", "lyco"):
+                text, unet = tag_weights(tag)
+                self._ask(tag.name, unet, text, by_name)
+        return texts
+
     @property
     def _is_told_guidance(self) -> bool:
         """Whether the U-Net itself takes the guidance scale."""
         return self.config.diffusion_model.guidance_width > 0
 
-
-def _without_tags(prompts: Sequence) -> list:
-    """Prompts without tags and remarks; here an adapter may take the tags."""
-    texts, tags = take_tags(prompts)
-    warn_of_tags(tag for each in tags for tag in each)
-    return texts
-
-
-def _each(prompts, encoders, weighting):
-    """Context and pooled text of each prompt alone."""
-    if weighting != "none":
-        warn_of_remarks(prompts)
-        prompts = [one_text(prompt) for prompt in _without_tags(prompts)]
-    for prompt in prompts:
-        yield encode.encode(encoders, [[prompt]] * len(encoders))
+    def _each(self, prompts, encoders, weighting):
+        """Context and pooled text of each prompt alone."""
+        if weighting != "none":
+            warn_of_remarks(prompts)
+            prompts = [one_text(prompt) for prompt in self._without_tags(prompts)]
+        for prompt in prompts:
+            yield encode.encode(encoders, [[prompt]] * len(encoders))

@@ -24,6 +24,7 @@ VALUES = {
     "pooled_text": np.ones((1, 32), "float16"),
     "diffusion_noise": np.ones((4, 4, 4), "float32"),
     "negative_prompt": "dark",
+    "adapters": [("detail.safetensors", 0.8), ("style", -0.3, 0.1 + 0.2)],
     "batch_size": 2,
     "num_steps": 7,
     "unconditional_guidance_scale": 0.1 + 0.2,

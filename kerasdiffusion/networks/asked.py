@@ -1,0 +1,81 @@
+"""Adapters that one call asks of a model, beside those that the model has."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kerasdiffusion.adapters.adapter import Adapter
+from kerasdiffusion.adapters.loaded import Loaded, check_weights
+from kerasdiffusion.adapters.read import read_adapter
+from kerasdiffusion.adapters.sources import find_adapter
+from kerasdiffusion.requests.adapters import Adapters
+
+#: Files that requests named, kept for the next ones.
+REMEMBERED = 4
+#: What calls that are under way ask of models: by model, the adapters by name.
+_asked: contextvars.ContextVar = contextvars.ContextVar("asked", default={})  # noqa: B039
+
+
+class Asked:
+    """What an `Adapted` does for calls; it has `_adapters` and learns words."""
+
+    def _wanted(self) -> tuple[Loaded, ...]:
+        """The adapters that are used now: the model's, or those of this call."""
+        return tuple(_asked.get().get(id(self), self._adapters).values())
+
+    @contextlib.contextmanager
+    def _asking(self, adapters=None) -> Iterator[None]:
+        """Within it this thread's programs have a call's adapters beside the model's.
+
+        What the model has at the beginning counts to the end, whatever others do.
+
+        Args:
+            adapters: As `requests.adapters.Adapters` takes them.
+        """
+        asked = dict(_asked.get().get(id(self), self._adapters))
+        token = _asked.set({**_asked.get(), id(self): asked})
+        try:
+            for source, *weights in Adapters().check(adapters or [], "adapters") or ():
+                self._ask(source, *weights)
+            yield
+        finally:
+            _asked.reset(token)
+            for loaded in asked.values():
+                if loaded.name not in self._adapters:
+                    self._forget_words(loaded)
+
+    @property
+    def _is_asking(self) -> bool:
+        """Whether a call is under way that may ask for adapters."""
+        return id(self) in _asked.get()
+
+    def _ask(self, source, weight, text_encoder_weight=None, find=find_adapter) -> None:
+        """An adapter for this call alone; one of the model's gets another weight."""
+        asked = _asked.get()[id(self)]
+        settings = check_weights(self.config, weight, text_encoder_weight, None)
+        name = os.fspath(source)
+        if name in asked:
+            weight, text, _ = settings
+            asked[name] = replace(
+                asked[name], weight=weight, text_encoder_weight=text, weights={}
+            )
+            return
+        loaded = Loaded(name, self._remember(find(source)), *settings)
+        self._learn(loaded)
+        asked[name] = loaded
+        self._warn_of_unused(loaded)
+
+    def _remember(self, path) -> Adapter:
+        """An adapter that calls name: the last few are kept while their files stay."""
+        found = os.stat(path)
+        key = os.fspath(path), found.st_mtime_ns, found.st_size
+        with self._turn():
+            adapter = self._remembered.pop(key, None) or read_adapter(path, self.config)
+            self._remembered[key] = adapter
+            while len(self._remembered) > REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+        return adapter
