@@ -45,7 +45,6 @@ def reader(source: load.Source, config: ModelConfig) -> Iterator[Callable]:
             if key is None:
                 return None
             values = np.array(files[part].read(key), "float32")
-            files[part].release(key)
             return values
 
         yield read

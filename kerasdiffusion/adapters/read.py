@@ -212,7 +212,6 @@ def _own_shape(group: Group, tensors, shape):
 
 def _read(file: TensorFile, key: str) -> np.ndarray:
     values = np.array(file.read(key), "float32")
-    file.release(key)
     if not np.isfinite(values).all():
         raise WeightsError(
             f"An adapter's numbers must be finite. Received: {key} in {file.path}, "

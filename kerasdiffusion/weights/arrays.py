@@ -61,7 +61,7 @@ def arrange(
 
 def _laid_out(source, axes, dtype) -> np.ndarray:
     if axes is None:
-        return np.array(source, dtype, order="C")
+        return np.ascontiguousarray(source, dtype)  # the file's reader gave it away
     result = np.empty([source.shape[axis] for axis in axes], dtype)
     for start in range(0, len(source), BLOCK):
         # Cast while contiguous: numpy has fast loops for that alone.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import mmap
+import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from kerasdiffusion.storage import reading
+from kerasdiffusion.storage.reading import open_regular
 
 MAX_JSON = 16 * 2**20  # room for 100,000 tensors, parsed in a second
 BLOCK = 8 * 2**20
@@ -31,7 +34,7 @@ class Span(NamedTuple):
 class TensorFile:
     """Tensors by name, each read when it is asked for.
 
-    A context manager. What `read` returns is read-only and stays valid after `close`.
+    A context manager. What `read` returns is the caller's own.
 
     Args:
         path: The file, for messages.
@@ -66,9 +69,6 @@ class TensorFile:
         for name in names:
             self.read(name)
 
-    def release(self, name: str) -> None:
-        """Let the memory go that holds a mapped tensor; a read brings it back."""
-
     def close(self) -> None:
         """Let go of the file."""
 
@@ -82,17 +82,75 @@ class TensorFile:
         self.close()
 
 
-class MappedFile(TensorFile):
-    """A file mapped into memory whose tensors are views of it."""
+class Bytes:
+    """The bytes of a regular file, by place.
+
+    They are read and not mapped: where a mapped file is cut short meanwhile (by a
+    client that syncs it, on a network's disk), the process ends.
+
+    Args:
+        path: The file.
+
+    Raises:
+        WeightsError: If it is none that can be read.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            self.file = open_regular(path)
+        except (OSError, ValueError) as error:
+            raise WeightsError(str(error)) from error
+        self.path, self.size = path, os.fstat(self.file.fileno()).st_size
+        self._lock = threading.Lock()
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, stop, _ = place.indices(self.size)
+        buffer = bytearray(max(stop - start, 0))
+        self.read_into(start, buffer)
+        return bytes(buffer)
+
+    def read_into(self, start: int, buffer) -> None:
+        """Fills a buffer with the bytes from a place on.
+
+        Raises:
+            WeightsError: If there are not as many, or they cannot be read.
+        """
+        rest = memoryview(buffer).cast("B")
+        while len(rest):
+            try:
+                if hasattr(os, "preadv"):
+                    count = os.preadv(self.file.fileno(), [rest[:BLOCK]], start)
+                else:
+                    with self._lock:
+                        self.file.seek(start)
+                        count = self.file.readinto(rest[:BLOCK])
+            except OSError as error:
+                raise WeightsError(
+                    f"The weights file could not be read: {error}. Received: "
+                    f"{self.path}"
+                ) from error
+            if not count:
+                raise WeightsError(
+                    f"The weights file ends before its last tensor: it changed while "
+                    f"it was read. Received: {self.path}"
+                )
+            start, rest = start + count, rest[count:]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.file.close()
+
+
+class SpannedFile(TensorFile):
+    """A file in which each tensor is a view of a span of bytes."""
 
     def __init__(self, path: Path):
         super().__init__(path)
-        with open(path, "rb") as file:
-            file.seek(0, 2)
-            self.size = file.tell()
-            if self.size == 0:
-                raise WeightsError(f"A weights file cannot be empty. Received: {path}")
-            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.bytes = Bytes(path)
+        self.size = self.bytes.size
+        if self.size == 0:
+            self.close()
+            raise WeightsError(f"A weights file cannot be empty. Received: {path}")
         self.spans: dict[str, Span] = {}
 
     def keys(self) -> list[str]:
@@ -111,59 +169,27 @@ class MappedFile(TensorFile):
         span = self.spans[name]
         if 0 in span.shape:
             return np.empty(span.shape, span.dtype)
-        return np.ndarray(span.shape, span.dtype, self.map, span.start, span.strides)
-
-    def release(self, name: str) -> None:
-        if hasattr(mmap, "MADV_DONTNEED"):
-            start, length = self.spans[name][2:4]
-            end = start + length
-            start = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-            if end > start:
-                self.map.madvise(mmap.MADV_DONTNEED, start, end - start)
+        buffer = np.empty(span.length, np.uint8)
+        self.bytes.read_into(span.start, buffer)
+        return np.ndarray(span.shape, span.dtype, buffer, 0, span.strides)
 
     def check(self, names: Iterable[str]) -> None:
-        # By read() and not through the map, where a failing disk would end the
-        # process instead of raising.
-        spans = sorted({self.spans[name][2:4] for name in names})
         block = bytearray(BLOCK)
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                for start, length in spans:
-                    file.seek(start)
-                    while length > 0:
-                        count = file.readinto(memoryview(block)[: min(length, BLOCK)])
-                        if not count:
-                            raise WeightsError(
-                                f"The weights file ends before its last tensor: it "
-                                f"changed while it was read. Received: {self.path}"
-                            )
-                        length -= count
-        except OSError as error:
-            raise WeightsError(
-                f"The weights file could not be read: {error}. Received: {self.path}"
-            ) from error
+        for start, length in sorted({self.spans[name][2:4] for name in names}):
+            for begin in range(start, start + length, BLOCK):
+                count = min(BLOCK, start + length - begin)
+                self.bytes.read_into(begin, memoryview(block)[:count])
+
+    def close(self) -> None:
+        self.bytes.close()
 
 
 def read_json(path: str | Path) -> dict:
     """The JSON object in a file, with a clear error if it is none."""
-    path = Path(path)
     try:
-        size = path.stat().st_size
-        text = path.read_bytes() if size <= MAX_JSON else b""
-    except OSError as error:
-        raise WeightsError(
-            f"The file could not be read: {error.strerror}. Received: {path}"
-        ) from error
-    if size > MAX_JSON:
-        raise WeightsError(
-            f"A JSON file has at most {MAX_JSON} bytes. Received: {size} in {path}"
-        )
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"The file is not JSON ({error}). Received: {path}"
-        ) from error
+        value = reading.read_json(path)
+    except (OSError, ValueError) as error:
+        raise WeightsError(str(error)) from error
     if not isinstance(value, dict):
         raise WeightsError(f"The file must hold a JSON object. Received: {path}")
     return value

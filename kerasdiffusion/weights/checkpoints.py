@@ -14,7 +14,8 @@ import struct
 import zipfile
 from pathlib import Path
 
-from kerasdiffusion.weights.base import MappedFile, Span, WeightsError
+from kerasdiffusion.storage.bounds import shown
+from kerasdiffusion.weights.base import Span, SpannedFile, WeightsError
 from kerasdiffusion.weights.pickles import MAX_PICKLE, Interpreter, Tensor
 
 MAX_ENTRIES = 100_000
@@ -22,7 +23,7 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
 
-class TorchFile(MappedFile):
+class TorchFile(SpannedFile):
     """A file that `torch.save` wrote: a zip archive, or the older stream.
 
     The tensors of the state dict, at the top or under `"state_dict"`, by name. All else
@@ -31,7 +32,7 @@ class TorchFile(MappedFile):
 
     def __init__(self, path: Path):
         super().__init__(path)
-        if self.map[:4] == b"PK\x03\x04":
+        if self.bytes[:4] == b"PK\x03\x04":
             value, storages = self._read_zip()
         else:
             value, storages = self._read_stream()
@@ -46,7 +47,7 @@ class TorchFile(MappedFile):
         storage, size = tensor.storage, tensor.dtype.itemsize
         if storage.key not in storages:
             raise WeightsError(
-                f"The checkpoint lacks the values of tensor {name!r}. "
+                f"The checkpoint lacks the values of tensor {shown(name)}. "
                 f"Received: {self.path}"
             )
         start, length = storages[storage.key]
@@ -63,8 +64,8 @@ class TorchFile(MappedFile):
         # A view that repeats its values could be of any size.
         if start + span > end or count * size > length:
             raise WeightsError(
-                f"The checkpoint's tensor {name!r} of shape {tensor.shape} reaches "
-                f"beyond its values. Received: {self.path}"
+                f"The checkpoint's tensor {shown(name)} of shape {shown(tensor.shape)} "
+                f"reaches beyond its values. Received: {self.path}"
             )
         strides = tuple(stride * size for stride in tensor.strides)
         return Span(tensor.dtype, tensor.shape, start, span, strides)
@@ -81,7 +82,7 @@ class TorchFile(MappedFile):
         root = pickles[0][: -len("data.pkl")]
         if f"{root}byteorder" in entries:
             start, length = entries[f"{root}byteorder"]
-            order = self.map[start : start + min(length, 16)]
+            order = self.bytes[start : start + min(length, 16)]
             if order != b"little":
                 raise WeightsError(
                     f"The checkpoint's byte order must be little. Received: "
@@ -93,7 +94,7 @@ class TorchFile(MappedFile):
                 f"The pickle of a checkpoint has at most {MAX_PICKLE} bytes. "
                 f"Received: {length} in {self.path}"
             )
-        stream = io.BytesIO(self.map[start : start + length])
+        stream = io.BytesIO(self.bytes[start : start + length])
         prefix = f"{root}data/"
         storages = {
             name[len(prefix) :]: span
@@ -107,7 +108,14 @@ class TorchFile(MappedFile):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 infos = archive.infolist()
-        except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            ValueError,
+            struct.error,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             raise WeightsError(
                 f"The checkpoint's archive is damaged or truncated ({error}). "
                 f"Received: {self.path}"
@@ -129,7 +137,7 @@ class TorchFile(MappedFile):
                     f"{info.filename!r} states {info.file_size} bytes in "
                     f"{info.compress_size}. Received: {self.path}"
                 )
-            header = self.map[info.header_offset : info.header_offset + 30]
+            header = self.bytes[info.header_offset : info.header_offset + 30]
             if len(header) < 30 or header[:4] != b"PK\x03\x04":
                 raise WeightsError(
                     f"The checkpoint's archive is damaged at {info.filename!r}. "
@@ -148,44 +156,46 @@ class TorchFile(MappedFile):
 
     def _read_stream(self):
         """The same from the format that `torch.save` wrote before version 1.6."""
-        self.map.seek(0)
-        if self.map[:1] != b"\x80":
+        if self.bytes[:1] != b"\x80":
             raise WeightsError(
                 f"The file is no PyTorch checkpoint: it is neither a zip archive nor "
                 f"a pickle. Received: {self.path}"
             )
-        stream = _Stream(self.map)
-        if Interpreter(stream, self.path).run() != LEGACY_MAGIC:
+        stream = _Stream(self.bytes.file)
+        magic = Interpreter(stream, self.path).run()
+        if type(magic) is not int or magic != LEGACY_MAGIC:
             raise WeightsError(
                 f"The file is a pickle, but no PyTorch checkpoint. "
                 f"Received: {self.path}"
             )
         protocol = Interpreter(stream, self.path).run()
         system = Interpreter(stream, self.path).run()
-        little = isinstance(system, dict) and system.get("little_endian", True)
-        if protocol != LEGACY_PROTOCOL or not little:
+        little = isinstance(system, dict) and system.get("little_endian", True) is True
+        is_known = type(protocol) is int and protocol == LEGACY_PROTOCOL
+        if not is_known or not little:
             raise WeightsError(
                 f"The checkpoint must have protocol {LEGACY_PROTOCOL} and byte order "
-                f"little. Received: protocol {protocol!r} in {self.path}"
+                f"little. Received: protocol {shown(protocol)} in {self.path}"
             )
         interpreter = Interpreter(stream, self.path)
         value = interpreter.run()
         keys = Interpreter(stream, self.path).run()
         known = interpreter.storages
-        storages, position = {}, self.map.tell()
+        storages, position = {}, stream.tell()
+        stream.leave()
         for key in keys if isinstance(keys, list) else []:
             # Each storage is its length as a 64-bit integer, then its values.
-            header = self.map[position : position + 8]
-            if len(header) < 8 or key not in known:
+            header = self.bytes[position : position + 8]
+            if len(header) < 8 or not isinstance(key, str) or key not in known:
                 raise WeightsError(
-                    f"The checkpoint is truncated or damaged before storage {key!r}. "
-                    f"Received: {self.path}"
+                    "The checkpoint is truncated or damaged before storage "
+                    f"{shown(key)}. Received: {self.path}"
                 )
             length = int.from_bytes(header, "little") * known[key].dtype.itemsize
             position += 8
             if length > self.size - position:
                 raise WeightsError(
-                    f"The checkpoint is truncated in storage {key!r}. "
+                    f"The checkpoint is truncated in storage {shown(key)}. "
                     f"Received: {self.path}"
                 )
             storages[key] = (position, length)
@@ -193,11 +203,21 @@ class TorchFile(MappedFile):
         return value, storages
 
 
+#: Under which names programs keep the tensors of a checkpoint, the outermost first:
+#: Lightning, others, moving averages alone, textual inversions.
+CONTAINERS = ("state_dict", "model", "model_state_dict", "module", "string_to_param")
+AVERAGES = ("ema", "ema_state_dict", "state_dict_ema", "params_ema", "model_ema")
+
+
 def _state_dict(value) -> dict[str, Tensor]:
     """The named tensors at the top of a checkpoint or where its kind keeps them."""
-    for key in ("state_dict", "string_to_param"):  # Lightning's, textual inversion's
-        if isinstance(value, dict) and isinstance(value.get(key), dict):
-            value = value[key]
+    for _ in range(2):  # {"model": {"state_dict": ...}}
+        for key in (*CONTAINERS, *AVERAGES):
+            if isinstance(value, dict) and isinstance(value.get(key), dict):
+                inner = value[key]
+                if any(isinstance(each, (Tensor, dict)) for each in inner.values()):
+                    value = inner
+                    break
     if not isinstance(value, dict):
         return {}
     return {
@@ -208,15 +228,20 @@ def _state_dict(value) -> dict[str, Tensor]:
 
 
 class _Stream:
-    """A mapped file as a stream that reads no more than a pickle may have at once."""
+    """A file from its start, that reads no more than a pickle may have at once."""
 
     def __init__(self, file):
-        self.file, self.tell = file, file.tell
+        file.seek(0)
+        self.file = io.BufferedReader(file)
+        self.tell = self.file.tell
 
     def read(self, count: int) -> bytes:
         return self.file.read(min(count, MAX_PICKLE))
 
     def readline(self) -> bytes:
-        start = self.file.tell()
-        end = self.file.find(b"\n", start, start + MAX_PICKLE)
-        return self.file.read(end + 1 - start) if end >= 0 else b""
+        line = self.file.readline(MAX_PICKLE)
+        return line if line.endswith(b"\n") else b""
+
+    def leave(self) -> None:
+        """The file stays open when this is gone."""
+        self.file.detach()

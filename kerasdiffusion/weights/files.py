@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasdiffusion.weights.base import TensorFile, WeightsError, read_json
+from kerasdiffusion.weights.base import Bytes, TensorFile, WeightsError, read_json
 from kerasdiffusion.weights.checkpoints import TorchFile
 from kerasdiffusion.weights.formats import HDF5File, SafetensorsFile
 from kerasdiffusion.weights.open_clip import unfused
@@ -54,9 +54,10 @@ def open_tensors(path: str | Path) -> TensorFile:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise WeightsError(f"The weights file {what}. Received: {path}")
     suffix = path.suffix.lower()
-    with open(path, "rb") as file:
-        magic = file.read(4)
-    what = STRANGE_SUFFIXES.get(".gguf" if magic == b"GGUF" else suffix)
+    start = Bytes(path)
+    magic = start[:16]
+    start.close()
+    what = STRANGE_SUFFIXES.get(".gguf" if magic[:4] == b"GGUF" else suffix)
     if what:
         raise WeightsError(
             f"The file is {what}, which this library does not read; it reads "
@@ -64,16 +65,37 @@ def open_tensors(path: str | Path) -> TensorFile:
         )
     if re.search(r"\.index(\.\w+)?\.json$", path.name):
         return ShardedFile(path)
-    if suffix == ".safetensors":
-        return unfused(SafetensorsFile(path))
-    if suffix in (".h5", ".hdf5"):
-        return HDF5File(path)
-    if suffix in (".ckpt", ".bin", ".pt", ".pth"):
-        return unfused(TorchFile(path))
+    if suffix in (".safetensors", ".h5", ".hdf5", ".ckpt", ".bin", ".pt", ".pth"):
+        return _READERS[_kind(magic, suffix)](path)
     raise WeightsError(
         f"A weights file ends in .safetensors, .ckpt, .bin, .pt, .pth, .h5 or "
         f".index.json. Received: {path}"
     )
+
+
+def _kind(magic: bytes, suffix: str) -> str:
+    """What a file is by its first bytes, whatever its name says."""
+    if magic[:8] == b"\x89HDF\r\n\x1a\n":
+        return "hdf5"
+    if magic[:4] == b"PK\x03\x04" or magic[:2] in (
+        b"\x80\x02",
+        b"\x80\x03",
+        b"\x80\x04",
+    ):
+        # A header's length in eight bytes may begin alike, but no brace follows.
+        if magic[8:9] != b"{":
+            return "torch"
+    if magic[8:9] == b"{" and magic[6:8] == b"\0\0":
+        return "safetensors"
+    kinds = {".safetensors": "safetensors", ".h5": "hdf5", ".hdf5": "hdf5"}
+    return kinds.get(suffix, "torch")
+
+
+_READERS = {
+    "safetensors": lambda path: unfused(SafetensorsFile(path)),
+    "hdf5": HDF5File,
+    "torch": lambda path: unfused(TorchFile(path)),
+}
 
 
 class ShardedFile(TensorFile):
@@ -125,9 +147,6 @@ class ShardedFile(TensorFile):
 
     def read(self, name: str) -> np.ndarray:
         return self._file(name).read(name)
-
-    def release(self, name: str) -> None:
-        self._file(name).release(name)
 
     def check(self, names: Iterable[str]) -> None:
         names = list(names)

@@ -202,10 +202,15 @@ def dataclass_from(kind, values: Mapping, where: str):
     """A configuration from `dataclasses.asdict` of it, read back from JSON."""
     names = {field.name: field for field in dataclasses.fields(kind)}
     arguments = {}
+    if not isinstance(values, Mapping):
+        raise WeightsError(
+            f"A {kind.__name__} must be a JSON object. Received: {shown(values)} in "
+            f"{where}"
+        )
     for name, value in values.items():
         if name not in names:
             raise WeightsError(
-                f"The field {name!r} is unknown. Received: {value!r} in {where}"
+                f"The field {shown(name)} is unknown. Received: {shown(value)} in {where}"
             )
         part, default = names[name].default_factory, names[name].default
         allowed = str(names[name].type)
@@ -226,10 +231,39 @@ def dataclass_from(kind, values: Mapping, where: str):
         if not isinstance(value, like):
             raise WeightsError(
                 f"The field {name!r} must be like {default!r}. "
-                f"Received: {value!r} in {where}"
+                f"Received: {shown(value)} in {where}"
             )
+        _check_numbers(name, value, where)
         arguments[name] = value
     return kind(**arguments)
+
+
+#: The row of `storage.bounds` for fields whose numbers are no channels.
+LIMITS = {
+    **dict.fromkeys(("depth", "blocks_per_level", "encoder_blocks"), "layers"),
+    **dict.fromkeys(("decoder_blocks", "mid_transformer_depth"), "layers"),
+    **dict.fromkeys(("transformer_depths", "up_transformer_depths"), "layers"),
+    **dict.fromkeys(("train_steps", "num_steps", "noise_levels"), "train_steps"),
+    "context_length": "tokens",
+    "vocabulary_size": "vocabulary",
+    "end_id": "vocabulary",
+}
+
+
+def _check_numbers(name: str, value, where: str) -> None:
+    """That numbers, in tuples too, are finite and no more than their limit."""
+    fields, row = Fields({}, where), LIMITS.get(name, "channels")
+    many = {"trained_betas": "train_steps", "timesteps": "train_steps"}
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, tuple):
+            fields.check(many.get(name, "levels"), len(each))
+            rest.extend(each)
+        elif isinstance(each, (int, float)):
+            fields.check(row, abs(each))
+            if name in ("scale_factor", "latents_std") and each == 0:
+                fields.refuse(name, each)
 
 
 def write_configs(

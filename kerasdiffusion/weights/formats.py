@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
+from kerasdiffusion.storage.bounds import check_bound, shown
+from kerasdiffusion.storage.reading import parse_json
 from kerasdiffusion.weights.base import (
     MAX_JSON,
-    MappedFile,
+    Bytes,
     Span,
+    SpannedFile,
     TensorFile,
     WeightsError,
 )
@@ -36,6 +38,10 @@ SAFETENSORS_DTYPES = {
 }
 
 
+#: How many bytes of an array one stored byte may stand for, compressed; and what an
+#: array may state that stores nothing.
+HDF5_RATIO, HDF5_SMALL = 1100, 2**20
+
 # What lies there instead of a file that was not fetched as it should be.
 NOT_THE_FILE = {
     b"version https://git-lfs": "a pointer of Git LFS (`git lfs pull` fetches it)",
@@ -44,11 +50,11 @@ NOT_THE_FILE = {
 }
 
 
-class SafetensorsFile(MappedFile):
+class SafetensorsFile(SpannedFile):
     """A `.safetensors` file.
 
-    Read here and not by the safetensors library, because a view of the mapped file
-    saves a copy of every tensor; the checks are the library's.
+    Read here and not by the safetensors library, which maps it (see `base.Bytes`); the
+    checks are the library's.
 
     Reference:
         https://github.com/huggingface/safetensors, "Format" in README.md.
@@ -59,9 +65,9 @@ class SafetensorsFile(MappedFile):
         if self.size < 8:
             self._refuse(f"is truncated: it has {self.size} bytes")
         for start, what in NOT_THE_FILE.items():
-            if self.map[: len(start)].lower() == start:
+            if self.bytes[: len(start)].lower() == start:
                 self._refuse(f"is {what}, not the file itself")
-        length = int.from_bytes(self.map[:8], "little")
+        length = int.from_bytes(self.bytes[:8], "little")
         if length > MAX_JSON:
             self._refuse(f"states a header of {length} bytes, over {MAX_JSON}")
         if 8 + length > self.size:
@@ -70,18 +76,19 @@ class SafetensorsFile(MappedFile):
                 f"{self.size}"
             )
         try:
-            text = self.map[8 : 8 + length].decode("utf-8")
-            header = json.loads(text, object_pairs_hook=self._unique)
-        except WeightsError:
-            raise
-        except (ValueError, RecursionError) as error:
-            self._refuse(f"has a header that is not JSON ({error})")
+            text = self.bytes[8 : 8 + length].decode("utf-8")
+            header = parse_json(text, str(path))
+        except ValueError as error:
+            why = str(error).partition(" Received: ")[0]
+            self._refuse(f"has a header that is not JSON ({why})")
         if not isinstance(header, dict):
             self._refuse("has a header that is not a JSON object")
         metadata = header.pop("__metadata__", None) or {}
-        if not isinstance(metadata, dict):
-            self._refuse("has metadata that is not a JSON object")
-        self.metadata = {str(key): str(value) for key, value in metadata.items()}
+        if not isinstance(metadata, dict) or not all(
+            isinstance(value, str) for value in metadata.values()
+        ):
+            self._refuse("has metadata that is not a JSON object of texts")
+        self.metadata = metadata
         end = 8 + length
         # The format allows neither holes nor overlaps, so sizes that fit end to end
         # prove every offset.
@@ -93,7 +100,7 @@ class SafetensorsFile(MappedFile):
             key=lambda item: (item[1].start, item[1].length),
         ):
             if span.start != end:
-                self._refuse(f"has a hole or an overlap before tensor {name!r}")
+                self._refuse(f"has a hole or an overlap before tensor {shown(name)}")
             self.spans[name] = span
             end += span.length
         if end != self.size:
@@ -101,12 +108,6 @@ class SafetensorsFile(MappedFile):
                 f"{'is truncated' if end > self.size else 'has bytes left over'}: its "
                 f"tensors end at byte {end} and the file at {self.size}"
             )
-
-    def _unique(self, pairs):
-        entries = dict(pairs)
-        if len(entries) < len(pairs):
-            self._refuse("has a header that states a name twice")
-        return entries
 
     def _span(self, name: str, entry, base: int) -> Span:
         """The checked header entry of one tensor."""
@@ -119,15 +120,16 @@ class SafetensorsFile(MappedFile):
             whole = all(type(n) is int and n >= 0 for n in (*shape, start, stop))
         except (KeyError, TypeError, ValueError):
             whole = False
+        name = shown(name)
         if not whole:
-            self._refuse(f"has a broken header entry for tensor {name!r}")
-        if code not in SAFETENSORS_DTYPES:
-            self._refuse(f"has tensor {name!r} in the unknown dtype {code!r}")
+            self._refuse(f"has a broken header entry for tensor {name}")
+        if not isinstance(code, str) or code not in SAFETENSORS_DTYPES:
+            self._refuse(f"has tensor {name} in the unknown dtype {shown(code)}")
         dtype = SAFETENSORS_DTYPES[code]
         if len(shape) > 32 or math.prod(shape) * dtype.itemsize != stop - start:
             self._refuse(
-                f"has tensor {name!r} of shape {shape} and dtype {code} in "
-                f"{stop - start} bytes"
+                f"has tensor {name} of shape {shown(shape)} and dtype {code} in "
+                f"{shown(stop - start)} bytes"
             )
         return Span(dtype, shape, base + start, stop - start)
 
@@ -138,36 +140,64 @@ class SafetensorsFile(MappedFile):
 class HDF5File(TensorFile):
     """An `.h5` file: every numeric array in it, named by its path.
 
-    Links to other files and arrays that are kept in other files are refused.
+    Links to other files and arrays that are kept in other files are refused, and so are
+    arrays of more values than the file has bytes for.
     """
 
     def __init__(self, path: Path):
         super().__init__(path)
         import h5py
 
+        Bytes(path).close()  # a regular file
         try:
             self.file = h5py.File(path, "r")
         except OSError as error:
             raise WeightsError(
                 f"The file is not HDF5, or it is truncated ({error}). Received: {path}"
             ) from error
-        self.arrays = {}
-
-        def visit(name, item):
-            if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
-                if item.external or item.is_virtual:
-                    raise WeightsError(
-                        f"An HDF5 weights file must hold its arrays itself: "
-                        f"{name!r} points to another file. Received: {path}"
-                    )
-                self.arrays[name] = item
-
+        self.arrays, seen = {}, 0
+        groups = [("", self.file, 0)]
         try:
-            self.file.visititems(visit)
-        except (RuntimeError, OSError) as error:
+            while groups:
+                root, group, depth = groups.pop()
+                check_bound("hdf5_depth", depth, path)
+                for name in group:
+                    seen += 1
+                    check_bound("hdf5_items", seen, path)
+                    link = group.get(name, getlink=True)
+                    if not isinstance(link, h5py.HardLink):
+                        continue
+                    item = group[name]
+                    if isinstance(item, h5py.Group):
+                        groups.append((f"{root}{name}/", item, depth + 1))
+                    elif isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
+                        self._check_array(f"{root}{name}", item)
+                        self.arrays[f"{root}{name}"] = item
+            in_order = sorted(self.arrays, key=lambda name: name.split("/"))
+            self.arrays = {name: self.arrays[name] for name in in_order}
+        except WeightsError:
+            self.close()
+            raise
+        except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
+            self.close()
             raise WeightsError(
-                f"The HDF5 file is damaged ({error}). Received: {path}"
+                f"The HDF5 file is damaged ({shown(str(error))}). Received: {path}"
             ) from error
+
+    def _check_array(self, name: str, item) -> None:
+        """Asked ahead of reading: what a shape states need not be there."""
+        if item.external or item.is_virtual:
+            raise WeightsError(
+                f"An HDF5 weights file must hold its arrays itself: {shown(name)} "
+                f"points to another file. Received: {self.path}"
+            )
+        most = max(HDF5_RATIO * item.id.get_storage_size(), HDF5_SMALL)
+        if item.nbytes > most:
+            raise WeightsError(
+                f"An HDF5 array must be stored: {shown(name)} states "
+                f"{item.nbytes} bytes and has {item.id.get_storage_size()}. "
+                f"Received: {self.path}"
+            )
 
     def keys(self) -> list[str]:
         return list(self.arrays)

@@ -207,7 +207,6 @@ def _prepare(step: Step) -> object:
     variable, file, key, is_keras = step
     shape, dtype = tuple(variable.shape), np.dtype(variable.dtype)
     values = arrange(file.read(key), variable.path, shape, dtype, is_keras)
-    file.release(key)
     return values
 
 

@@ -82,10 +82,6 @@ class Unfused(TensorFile):
     def check(self, names: Iterable[str]) -> None:
         self.file.check({self.views[name].key for name in names})
 
-    def release(self, name: str) -> None:
-        if self.views[name].third is None:  # the other thirds may be on their way
-            self.file.release(self.views[name].key)
-
     def close(self) -> None:
         self.file.close()
 

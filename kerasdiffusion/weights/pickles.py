@@ -18,6 +18,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from kerasdiffusion.storage.bounds import shown
 from kerasdiffusion.weights.base import WeightsError
 
 MAX_PICKLE = 32 * 2**20
@@ -141,7 +142,7 @@ class Interpreter:
         ) as error:
             raise WeightsError(
                 f"The checkpoint's pickle is damaged, or the file is no checkpoint "
-                f"({type(error).__name__}: {error}). Received: {self.path}"
+                f"({type(error).__name__}: {shown(str(error))}). Received: {self.path}"
             ) from error
         raise WeightsError(f"The checkpoint's pickle has no end. Received: {self.path}")
 
@@ -259,6 +260,8 @@ class Interpreter:
 
     def _call(self, function, arguments):
         """The value of the few functions that make tensors, else a placeholder."""
+        if not isinstance(function, Name):
+            return Placeholder()
         if function == ("collections", "OrderedDict"):
             return {}
         if function == ("torch.nn.modules.container", "ParameterDict"):
@@ -282,6 +285,10 @@ class Interpreter:
         return Placeholder()
 
     def _tensor(self, storage, dtype, offset, shape, strides) -> Tensor:
+        if not isinstance(shape, (tuple, list)) or not isinstance(
+            strides, (tuple, list)
+        ):
+            raise ValueError("a tensor whose description makes no sense")
         shape, strides = tuple(shape), tuple(strides)
         numbers = (offset, *shape, *strides)
         if (
@@ -295,9 +302,14 @@ class Interpreter:
 
     def _storage(self, identity) -> Storage:
         """A storage from the persistent id that stands for it."""
+        if not isinstance(identity, tuple) or len(identity) not in (5, 6):
+            raise ValueError("an unknown persistent id")
         kind, type_name, key, _, count, *view = identity
-        if kind != "storage" or not isinstance(type_name, Name):
-            raise ValueError(f"an unknown persistent id {kind!r}")
+        # Asked for a string ahead: what nests deep is not compared, hashed or shown.
+        if not isinstance(kind, str) or kind != "storage":
+            raise ValueError("an unknown persistent id")
+        if not isinstance(type_name, Name) or type(key) not in (str, int):
+            raise ValueError("a storage without a type or a name")
         if type_name.name not in STORAGES:
             raise WeightsError(
                 f"The checkpoint holds values of an unknown type. Received: "

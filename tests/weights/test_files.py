@@ -106,7 +106,7 @@ def entry(start, stop, shape=(1,), dtype="F32"):
             safetensors_bytes(
                 b'{"a":%b,"a":%b}' % ((json.dumps(entry(0, 4)).encode(),) * 2), b"1234"
             ),
-            "states a name twice",
+            "states each name once",
         ),
     ],
 )
