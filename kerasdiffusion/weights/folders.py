@@ -210,7 +210,8 @@ def dataclass_from(kind, values: Mapping, where: str):
     for name, value in values.items():
         if name not in names:
             raise WeightsError(
-                f"The field {shown(name)} is unknown. Received: {shown(value)} in {where}"
+                f"The field {shown(name)} is unknown. Received: {shown(value)} in "
+                f"{where}"
             )
         part, default = names[name].default_factory, names[name].default
         allowed = str(names[name].type)

@@ -153,11 +153,7 @@ def check_whole(config: ModelConfig, source: str | Path | None = None) -> None:
             f"The text encoders must give the {network.context_width} channels that "
             f"the U-Net takes. Received: {each} in {source}"
         )
-    if network.vector_width and (
-        not pooled
-        or pooled > network.vector_width
-        or (network.vector_width - pooled) % network.vector_id_width
-    ):
+    if network.vector_width and not 0 < pooled < network.vector_width:
         raise WeightsError(
             "The last text encoder must give the pooled text that the U-Net takes, in "
             f"{network.vector_width} channels with its size ids. Received: {pooled} "

@@ -213,7 +213,7 @@ def without_secrets(config):
     """A configuration but for what no shape shows."""
     if config is None:
         return None
-    secrets = {"heads", "norm_groups", "vector_id_width"}
+    secrets = {"heads", "norm_groups", "vector_id_width", "force_upcast"}
     there = {field.name for field in dataclasses.fields(config)}
     default = type(config)()
     return dataclasses.replace(

@@ -367,5 +367,5 @@ def test_refuses_folders_that_are_no_model(tmp_path):
     with pytest.raises(WeightsError, match="no autoencoder: pass one as `vae`"):
         read_folder(tmp_path)
     (tmp_path / "unet/config.json").write_text("{")
-    with pytest.raises(WeightsError, match="not JSON.*unet/config.json"):
+    with pytest.raises(WeightsError, match="must be JSON.*unet/config.json"):
         read_folder(tmp_path)
