@@ -88,6 +88,10 @@ def examples():
 def test_it_runs(module, test, at_hand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_file({"weight": np.ones(3, "float32")}, "model.safetensors")
+    up, down = np.ones((320, 4, 1, 1), "float32"), np.ones((4, 4, 3, 3), "float32")
+    lora = {"lora_up.weight": up, "lora_down.weight": down}
+    lora = {f"lora_unet_conv_in.{name}": values for name, values in lora.items()}
+    save_file(lora, "detail.safetensors")
     public = {name: getattr(kerasdiffusion, name) for name in kerasdiffusion._PUBLIC}
     test.globs = {"np": np, "keras": keras, "ops": ops}
     test.globs |= FAMILIAR | at_hand | public | vars(module)

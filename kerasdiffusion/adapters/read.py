@@ -42,7 +42,8 @@ def read_adapter(path: str | os.PathLike, config: ModelConfig) -> Adapter:
 
     Example:
 
-    >>> read_adapter("add_detail.safetensors", model.config).describe()
+    >>> read_adapter("detail.safetensors", ModelConfig()).kinds
+    ('LoCon',)
     """
     with open_tensors(path) as file:
         settings = read_settings(file.path, file.metadata)

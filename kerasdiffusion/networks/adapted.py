@@ -38,7 +38,9 @@ class Adapted(Asked):
 
         Example:
 
-        >>> print(model.adapters["detail"])
+        ```python
+        print(model.adapters["detail"])
+        ```
         """
         return dict(self._adapters)
 
@@ -77,7 +79,9 @@ class Adapted(Asked):
 
         Example:
 
-        >>> model.load_adapter("add_detail.safetensors", 0.8)
+        ```python
+        print(model.load_adapter("add_detail.safetensors", 0.8))
+        ```
 
         Reference:
             Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models".
@@ -120,7 +124,9 @@ class Adapted(Asked):
 
         Example:
 
-        >>> model.set_adapters({"detail": 0.7, "style": (0.5, 0.2)})
+        ```python
+        model.set_adapters({"detail": 0.7, "style": (0.5, 0.2)})
+        ```
         """
         if isinstance(adapters, str):
             adapters = [adapters]
