@@ -6,16 +6,13 @@ variable's path is its published name: see `weights/names.py`.
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-from collections.abc import Mapping
-
 import keras
 from keras import ops
 
 from kerasdiffusion.compute import backend, operations
 from kerasdiffusion.compute.repeats import Repeated
 from kerasdiffusion.models.eight_bit import EightBitConv, EightBitDense
+from kerasdiffusion.models.keras_files import KerasFiles
 from kerasdiffusion.models.taps import tapped
 from kerasdiffusion.models.tiles import current_whole, normalize
 
@@ -35,13 +32,8 @@ class Block(keras.layers.Layer):
         return self.call(*args, **kwargs)
 
 
-class Network(Block, keras.Model):
+class Network(KerasFiles, Block, keras.Model):
     """A part of the whole, made from its `config` alone and built at once."""
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerasdiffusion."):
-            keras.saving.register_keras_serializable("kerasdiffusion")(cls)
 
     @staticmethod
     def check_config(config, kind: type) -> None:
@@ -51,37 +43,6 @@ class Network(Block, keras.Model):
                 f"`config` must be a {kind.__name__}; KerasCV's arguments are those of "
                 f"the networks in `kerasdiffusion.keras_cv`. Received: {config!r}"
             )
-
-    def get_config(self):
-        if any(variable.dtype == "int8" for variable in self.weights):
-            raise ValueError(
-                "Keras's files, copies and exports have no 8-bit weights of this "
-                f"library's. Received: {self.name!r}, whose kernels are in 8 bits"
-            )
-        values, dtype = dataclasses.asdict(self.config), self.dtype_policy.name
-        return {"config": values, "dtype": dtype, "name": self.name}
-
-    @classmethod
-    def from_config(cls, values, custom_objects=None):
-        own = values["config"]
-        if isinstance(own, Mapping):
-            kind = cls.config_class()
-            own = kind(**{name: _tuples(each) for name, each in own.items()})
-        return cls(config=own, dtype=values["dtype"], name=values["name"])
-
-    @classmethod
-    def config_class(cls) -> type:
-        """Of which class the configuration is."""
-        return type(inspect.signature(cls.__init__).parameters["config"].default)
-
-    def save(self, filepath, *args, **kwargs):
-        self.get_config()  # what cannot be saved is said ahead of the file
-        super().save(filepath, *args, **kwargs)
-
-
-def _tuples(value):
-    """JSON's lists, nested too, as the tuples that they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 class Dense(EightBitDense, keras.layers.Dense):

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion.compute import backend, compile_cache, devices
+from kerasdiffusion.networks import vocabularies
 from kerasdiffusion.networks.adapted import Adapted
 from kerasdiffusion.networks.autoencoding import Autoencoding
 from kerasdiffusion.networks.control import Networks
@@ -34,6 +35,10 @@ from kerasdiffusion.weights import load, save, swap
 
 # What a U-Net may take beside latents, timestep and context.
 EXTRAS = ("concat", "vector", "guidance", "noise_level")
+
+
+#: Of files of weights, of which `save_preset` writes one kind.
+ENDINGS = (*(".ckpt", ".pt", ".pth", ".bin", ".h5", ".keras"), ".safetensors", ".gguf")
 
 
 class LatentDiffusion(
@@ -215,9 +220,14 @@ class LatentDiffusion(
             FileExistsError: If there is something and `overwrite` is off.
             ValueError: If the format is none of the two.
         """
+        ending = os.path.splitext(os.fspath(path))[1]
         if format is None:
-            is_file = os.fspath(path).endswith(".safetensors")
-            format = "original" if is_file else "diffusers"
+            format = "original" if ending == ".safetensors" else "diffusers"
+        if format == "diffusers" and ending in ENDINGS and not os.path.isdir(path):
+            raise ValueError(
+                "`path` must be a folder, or a file that ends in .safetensors. "
+                f"Received: {os.fspath(path)!r}"
+            )
         if format not in ("diffusers", "original"):
             raise ValueError(
                 f"`format` must be 'diffusers' or 'original'. Received: {format!r}"
@@ -225,7 +235,8 @@ class LatentDiffusion(
         self.build()
         options = {"dtype": dtype, "overwrite": overwrite}
         if format == "original":
-            save.save_file(path, self._parts, self.config, **options)
+            more = vocabularies.as_metadata(self.tokenizer.vocabulary)
+            save.save_file(path, self._parts, self.config, metadata=more, **options)
         else:
             learned = {
                 part: self._learned[config].vectors

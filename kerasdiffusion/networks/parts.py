@@ -14,6 +14,7 @@ from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
+from kerasdiffusion.networks import vocabularies
 from kerasdiffusion.presets.config import ModelConfig, TinyAutoencoderConfig
 from kerasdiffusion.prompts.tokenizer import Tokenizer
 from kerasdiffusion.weights import hub, load
@@ -274,6 +275,9 @@ def _tokenizer_of(sources, names, config) -> Tokenizer | None:
     for source in sources:
         if isinstance(source, (str, os.PathLike)):
             root = hub.resolve(source, configs_only=True)
+            own = vocabularies.of_file(root) if root.is_file() else None
+            if own is not None:
+                return Tokenizer(config, own)
             for name in names:
                 if (root / name).is_dir():
                     return Tokenizer.from_folder(root / name, config)

@@ -12,10 +12,10 @@ import warnings
 import keras
 
 from kerasdiffusion.compute import backend
+from kerasdiffusion.models.keras_files import exporting, register
+from kerasdiffusion.networks import vocabularies
 from kerasdiffusion.presets.config import ModelConfig
-from kerasdiffusion.prompts.added_tokens import AddedToken
 from kerasdiffusion.prompts.tokenizer import Tokenizer
-from kerasdiffusion.prompts.vocabulary import Vocabulary, clip_vocabulary
 from kerasdiffusion.weights.folders import dataclass_from
 
 
@@ -24,14 +24,11 @@ class Serialization:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("kerasdiffusion."):
-            keras.saving.register_keras_serializable("kerasdiffusion")(cls)
+        register(cls)
 
     def get_config(self) -> dict:
         """What `from_config` makes a model of the same kind of, without its weights."""
         self._check_is_not_quantized()
-        ids = self.tokenizer.vocabulary
-        own = None if ids == clip_vocabulary() else vocabulary_to_json(ids)
         return {
             "name": self.name,
             "img_height": self.img_height,
@@ -40,7 +37,8 @@ class Serialization:
             "precision": self.precision,
             "tiling": self.tiling,
             "config": dataclasses.asdict(self.config),
-            "vocabulary": own,
+            "vocabulary": vocabularies.to_json(self.tokenizer.vocabulary),
+            "vocabulary_2": self._second_vocabulary(),
         }
 
     @classmethod
@@ -48,10 +46,21 @@ class Serialization:
         """A model as `get_config` describes it, with random weights."""
         arguments = dict(config)
         made = dataclass_from(ModelConfig, arguments.pop("config"), "a Keras config")
-        own = arguments.pop("vocabulary", None)
-        vocabulary = clip_vocabulary() if own is None else vocabulary_from_json(own)
+        vocabulary = vocabularies.from_json(arguments.pop("vocabulary", None))
         tokenizer = Tokenizer(made.tokenizer, vocabulary)
-        return cls(**arguments, config=made, tokenizer=tokenizer, weights=None)
+        second = arguments.pop("vocabulary_2", None)
+        model = cls(**arguments, config=made, tokenizer=tokenizer, weights=None)
+        if second is not None:
+            words = vocabularies.from_json(second)
+            model._tokenizer_2 = Tokenizer(made.tokenizer_2, words)
+        return model
+
+    def _second_vocabulary(self) -> dict | None:
+        """Of the second text encoder, where words were added."""
+        second = self.tokenizer_2
+        if second is None or second.vocabulary == self.tokenizer.vocabulary:
+            return None
+        return vocabularies.to_json(second.vocabulary)
 
     def save(self, filepath, *args, **kwargs):
         """Keras's own file (`.keras`), which `keras.models.load_model` reads.
@@ -80,7 +89,16 @@ class Serialization:
         self.build()
         if input_signature is None:
             input_signature = [self._signature()]
-        super().export(filepath, format, input_signature=input_signature, **kwargs)
+        self._check_is_not_quantized()
+        with exporting(format):
+            super().export(filepath, format, input_signature=input_signature, **kwargs)
+
+    def load_weights(self, filepath, *args, **kwargs):
+        """Keras's file of weights alone (`.weights.h5`), into the parts."""
+        self._check_is_not_quantized()
+        with backend.empty_weights():
+            self.build()
+        super().load_weights(filepath, *args, **kwargs)
 
     def _signature(self) -> dict:
         """Of what `call` takes, for one picture."""
@@ -128,39 +146,3 @@ class Serialization:
                 "library's: `save_preset` writes them as floats. "
                 f"Received: a model with {', '.join(self._eight_bit)} in 8 bits"
             )
-
-
-def vocabulary_to_json(vocabulary: Vocabulary) -> dict:
-    """A vocabulary as JSON has it: its tokens in their order, and its merges.
-
-    Args:
-        vocabulary: Any.
-
-    Returns:
-        A dict of `"ids"`, `"merges"` and `"added"`.
-    """
-    merges = [" ".join(pair) for pair in vocabulary.merges]
-    added = [dataclasses.asdict(token) for token in vocabulary.added]
-    return {"ids": dict(vocabulary.ids), "merges": merges, "added": added}
-
-
-def vocabulary_from_json(values: dict) -> Vocabulary:
-    """The `Vocabulary` that `vocabulary_to_json` wrote.
-
-    Args:
-        values: What it gave.
-
-    Raises:
-        ValueError: If it is no such dict.
-    """
-    try:
-        merges = tuple(tuple(each.split(" ")) for each in values["merges"])
-        if any(len(pair) != 2 for pair in merges):
-            raise ValueError("a merge is of two tokens")
-        added = tuple(AddedToken(**each) for each in values.get("added", ()))
-        return Vocabulary({str(k): v for k, v in values["ids"].items()}, merges, added)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            'A vocabulary must have "ids", from token to number, and "merges". '
-            f"Received: {str(values)[:200]}"
-        ) from error

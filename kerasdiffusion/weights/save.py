@@ -139,6 +139,7 @@ def save_file(
     *,
     dtype: str | None = None,
     overwrite: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write the original single file, which ComfyUI and AUTOMATIC1111's UI read.
 
@@ -148,6 +149,7 @@ def save_file(
         config: What the model is made of; goes into the file's metadata.
         dtype: As in `save_folder`.
         overwrite: Whether a file that is there may be replaced.
+        metadata: What else its header says.
 
     Raises:
         FileExistsError: If the file is there and `overwrite` is off.
@@ -179,7 +181,8 @@ def save_file(
     entries = _fuse(entries)
     for name, values in _marks(config).items():
         entries.append(Entry(name, values, values.shape, values.dtype))
-    metadata = {"format": "pt", METADATA_KEY: json.dumps(dataclasses.asdict(config))}
+    own = json.dumps(dataclasses.asdict(config))
+    metadata = {**(metadata or {}), "format": "pt", METADATA_KEY: own}
     with whole_file(path, overwrite) as temporary:
         write_safetensors(temporary, entries, metadata)
 
