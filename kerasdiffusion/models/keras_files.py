@@ -13,10 +13,6 @@ import keras
 class KerasFiles:
     """A network that is made from its `config` alone, as Keras keeps it."""
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        register(cls)
-
     def get_config(self):
         if any(variable.dtype == "int8" for variable in self.weights):
             raise ValueError(

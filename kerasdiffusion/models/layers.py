@@ -12,7 +12,7 @@ from keras import ops
 from kerasdiffusion.compute import backend, operations
 from kerasdiffusion.compute.repeats import Repeated
 from kerasdiffusion.models.eight_bit import EightBitConv, EightBitDense
-from kerasdiffusion.models.keras_files import KerasFiles
+from kerasdiffusion.models.keras_files import KerasFiles, register
 from kerasdiffusion.models.taps import tapped
 from kerasdiffusion.models.tiles import current_whole, normalize
 
@@ -34,6 +34,10 @@ class Block(keras.layers.Layer):
 
 class Network(KerasFiles, Block, keras.Model):
     """A part of the whole, made from its `config` alone and built at once."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        register(cls)
 
     @staticmethod
     def check_config(config, kind: type) -> None:
