@@ -90,6 +90,17 @@ def check_room(
         )
 
 
+def check_room_of(
+    model,
+    pictures: int,
+    size: tuple[int, int] | None = None,
+    at_once: int | None = None,
+) -> None:
+    """As `check_room`, for a `StableDiffusion` and, if not said, its own size."""
+    size = size or (model.img_height, model.img_width)
+    check_room(model.config, size, pictures, at_once, model.precision)
+
+
 def most_bytes() -> int:
     """What this machine, its swap and its accelerator could hold; never too little."""
     try:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerasdiffusion.networks.control import Checked, check_controls, told
+from kerasdiffusion.networks.room import check_room_of
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.requests.arguments import (
     check_context,
@@ -264,6 +265,7 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
 
         `size` is the results' height and width, where it is not the model's own.
         """
+        check_room_of(self, count, size)
         self._check_prompting(options.clip_skip, options.prompt_weighting)
         defaults = self.config.generation
         if guidance_scale is None:

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kerasdiffusion.networks.control import check_controls
+from kerasdiffusion.networks.room import check_room_of
 from kerasdiffusion.prompts.branches import Branches
 from kerasdiffusion.requests.arguments import (
     check_count,
@@ -159,6 +160,7 @@ class Walks(PictureTasks):
         prompts = check_prompts(prompt, width=self.config.text_width)
         frames, batch_size = map(check_count, counts, ("frames", "batch_size"))
         batch_size = min(batch_size, frames)
+        check_room_of(self, frames, at_once=batch_size)
         if len(prompts) == 1 and len(seeds) == 1:
             raise ValueError(
                 "A walk must have two prompts or two seeds, or more, to go between. "

@@ -63,3 +63,10 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     limit.write_text(f"{2**27}\n")
     accelerator = whole - whole % room._ACCELERATOR if whole > room._ACCELERATOR else 0
     assert room.most_bytes() == 2**27 + accelerator
+
+
+def test_a_model_says_so_ahead_of_painting(tiny):
+    with pytest.raises(MemoryError, match="fit in memory"):
+        tiny.text_to_image("a cat", batch_size=2**31 - 1, progress_bar=False)
+    with pytest.raises(MemoryError, match="fit in memory"):
+        tiny.interpolate(["a cat", "a dog"], frames=2**31 - 1, progress_bar=False)

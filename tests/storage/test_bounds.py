@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -49,3 +52,13 @@ def test_what_holds_itself_is_shown():
     for _ in range(10**5):
         circle = [circle]
     assert "..." in shown(circle)
+
+
+def test_the_docs_show_every_limit_as_it_is():
+    """`python docs/limits.py` writes the table."""
+    path = Path(__file__).parents[2] / "docs" / "limits.py"
+    spec = importlib.util.spec_from_file_location("limits", path)
+    limits = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(limits)
+    page = limits.PAGE.read_text("utf-8")
+    assert page == limits.current(page)
