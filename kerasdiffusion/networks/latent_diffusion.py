@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import keras
 from keras import ops
@@ -235,6 +236,13 @@ class LatentDiffusion(
         self.build()
         options = {"dtype": dtype, "overwrite": overwrite}
         if format == "original":
+            if self._learned:
+                warnings.warn(
+                    "A single file has no place for words that were learned: they are "
+                    f"in a folder's. Received: {os.fspath(path)}",
+                    UserWarning,
+                    stacklevel=2,
+                )
             more = vocabularies.as_metadata(self.tokenizer.vocabulary)
             save.save_file(path, self._parts, self.config, metadata=more, **options)
         else:

@@ -51,6 +51,7 @@ BOUNDS: dict[str, Bound] = {
     "latents": Bound(2**12, "latents on a side", "A picture by default"),
     "hdf5_depth": Bound(64, "groups within groups", "An HDF5 file"),
     "hdf5_items": Bound(200_000, "groups and arrays", "An HDF5 file"),
+    "yaml": Bound(2**18, "bytes", "A YAML text"),
     # CLIP's files are about 1 MB.
     "tokenizer": Bound(2**26, "bytes", "A file of a tokenizer"),
     "added_tokens": Bound(2**16, "added tokens", "A tokenizer"),

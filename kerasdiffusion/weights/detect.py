@@ -143,6 +143,11 @@ def detect(file: TensorFile, given: Given | None = None) -> ModelConfig:
     return config.replace(generation=family_defaults(config))
 
 
+def is_ours(file: TensorFile) -> bool:
+    """Whether `save_file` wrote a file, which says in its metadata what it is."""
+    return METADATA_KEY in file.metadata
+
+
 def _has(file: TensorFile, prefix: str | tuple[str, ...]) -> bool:
     return any(key.startswith(prefix) for key in file.keys())
 

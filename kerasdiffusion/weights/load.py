@@ -32,6 +32,7 @@ from kerasdiffusion.weights.layout import (
     find_weights,
 )
 from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
+from kerasdiffusion.weights.original_yaml import heed_yaml
 
 Source = str | Path | Mapping[str, str | Path]
 
@@ -109,7 +110,8 @@ def read_config(source: Source, given: Given | None = None) -> ModelConfig:
                 f"A KerasCV file holds one part of a model: pass the folder of all, or "
                 f"a dict from parts to files. Received: {path}"
             )
-        return detect.detect(file, given)
+        config = detect.detect(file, given)
+        return config if detect.is_ours(file) else heed_yaml(path, config)
 
 
 def load_weights(
