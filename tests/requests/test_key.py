@@ -19,7 +19,7 @@ MODEL = {"weights": "some"}
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("photo.png", "mask.png", "d.png", "detail.safetensors"):
+    for name in ("photo.png", "mask.png", "d.png", "detail.safetensors", "style"):
         (tmp_path / name).write_bytes(name.encode())
     monkeypatch.setattr("kerasdiffusion.requests.key.of_source", str)
 
