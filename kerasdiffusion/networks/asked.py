@@ -43,7 +43,9 @@ class Asked:
                 self._ask(source, *weights)
             yield
         finally:
-            _asked.reset(token)
+            # A run that was dropped half way ends in another context than its own.
+            with contextlib.suppress(ValueError):
+                _asked.reset(token)
             for loaded in asked.values():
                 if loaded.name not in self._adapters:
                     self._forget_words(loaded)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
 import inspect
@@ -45,10 +44,7 @@ def takes_request(task: str) -> Callable[[Callable], Callable]:
 
         @functools.wraps(method)
         def asked(self, *args, **keywords):
-            request = make_request(task, own, self, args, keywords)
-            asking = getattr(self, "_asking", None)
-            with asking(request.adapters) if asking else contextlib.nullcontext():
-                return method(self, request)
+            return method(self, make_request(task, own, self, args, keywords))
 
         asked.__signature__ = own
         asked.__doc__ = with_arguments(method.__doc__ or "", task)

@@ -1,45 +1,75 @@
-"""The host's side of the loop: progress, callbacks, and tables of any length."""
+"""The host's side of the loop: in what pieces a table of any length is walked."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from keras import ops
-from tqdm import tqdm
 
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.table import COLUMNS, Table
 
 #: Rows of a compiled loop. Longer tables take it several times.
 CAPACITY = 64
-#: Seconds after which a progress bar appears, and between looks at the clock.
-PATIENCE = 2.0
+#: Seconds between looks at the clock.
 GLANCE = 0.25
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback sees after a step.
+    """What is to be seen after a step.
 
     Args:
         step: Steps done, from 1.
-        num_steps: Steps of the run.
+        num_steps: Steps of the loop.
         sigma: The noise that is left.
         state: The latents in sigma space, a tensor.
+        history: What the sampler remembers, the newest first: tensors of that shape.
+        record: Of what the newest is made: its weights of the latents ahead of the
+            last network call, and of what that call took for clean.
     """
 
     step: int
     num_steps: int
     sigma: float
     state: object
+    history: object = None
+    record: tuple[float, float] = (0.0, 0.0)
 
     @property
     def latents(self) -> np.ndarray:
         """float32 latents `(batch, height, width, channels)` of variance 1."""
         return unit_scale(self.state, self.sigma)
+
+    @property
+    def denoised(self) -> np.ndarray:
+        """What the network takes for the clean latents, float32 of the same shape.
+
+        Where a sampler does not remember it, the latents' mean under their noise: as
+        grey as they are noisy.
+        """
+        of_latents, of_denoised = self.record
+        if self.sigma and self.history is not None and of_denoised and not of_latents:
+            return ops.convert_to_numpy(self.history[0]) / np.float32(of_denoised)
+        return self.latents / np.float32(math.hypot(1.0, self.sigma))
+
+
+@dataclass
+class Pace:
+    """In what pieces a loop is walked; may be changed between them.
+
+    Args:
+        each_step: Whether no piece is longer than a step.
+        timed: Whether pieces take about `GLANCE` seconds, and the loop is compiled
+            ahead of the first.
+    """
+
+    each_step: bool = False
+    timed: bool = False
 
 
 def unit_scale(x, sigma: float) -> np.ndarray:
@@ -52,12 +82,12 @@ def drive(
     latents: np.ndarray,
     table: Table,
     noise: np.ndarray,
-    callback: Callable[[Step], bool | None] | None = None,
-    progress_bar: bool = False,
     memory: tuple = (),
     kinds: np.ndarray | None = None,
-) -> np.ndarray:
-    """Walks a table with a compiled loop, in as few pieces as the caller allows.
+    pace: Pace | None = None,
+    began: Callable[[], None] = lambda: None,
+) -> Iterator[Step]:
+    """Walks a table with a compiled loop, in as few pieces as the pace allows.
 
     Args:
         program: Takes `(carry, rows, noise, start, stop)` as `loop.run` does, with
@@ -65,64 +95,68 @@ def drive(
         latents: float32 of shape `(batch, h, w, channels)`, in sigma space.
         table: The sampler's `Table`.
         noise: One for each of the table's `noise_rows`.
-        callback: Called with a `Step` after each; returning `False` ends the run.
-        progress_bar: Whether a long run shows a bar.
         memory: What the denoiser begins with, see `loop.start`.
         kinds: Of each row, where they are not all alike: what `program` tells them
             apart by.
+        pace: In as few pieces as there can be, by default.
+        began: Called when the program is there and the first step begins; where the
+            pace is not timed, it is compiled within that step.
 
-    Returns:
-        Latents as the decoder takes them, float32.
+    Yields:
+        A `Step` after each piece that ends one; of the last, `latents` are clean.
     """
+    pace = pace or Pace()
     carry = loop.start(ops.convert_to_tensor(np.asarray(latents, "float32")), memory)
     first = int(table.steps[0])
     total = int(table.steps[-1]) + 1 - first
     window = None
-    with tqdm(total=total, delay=PATIENCE, disable=not progress_bar) as bar:
-        for start, stop in pieces(table, callback is not None, progress_bar, kinds):
-            if start // CAPACITY != window:
-                window = start // CAPACITY
-                rows, fresh = cut_window(table, noise, window)
-            begin, end = (np.int32(i - window * CAPACITY) for i in (start, stop))
-            kind = () if kinds is None else (kinds[start],)
-            carry = program(*kind, carry, rows, fresh, begin, end)
-            if progress_bar:
-                ops.convert_to_numpy(carry.x[:1, :1, :1, :1])  # waits for the device
-            if stop < len(table) and table.steps[stop] == table.steps[stop - 1]:
-                continue  # between two rows of one step
-            done = int(table.steps[stop - 1]) + 1 - first
-            bar.update(done - bar.n)
-            sigma = table.values[stop, COLUMNS.sigma] if stop < len(table) else 0.0
-            step = Step(done, total, float(sigma), carry.x)
-            if callback is not None and callback(step) is False:
-                return step.latents
-    return ops.convert_to_numpy(carry.x)
+    for start, stop in pieces(table, pace, kinds):
+        if start // CAPACITY != window:
+            window = start // CAPACITY
+            rows, fresh = cut_window(table, noise, window)
+        begin, end = (np.int32(i - window * CAPACITY) for i in (start, stop))
+        kind = () if kinds is None else (kinds[start],)
+        if start == 0:
+            if pace.timed:  # what goes no round is compiled all the same
+                program(*kind, carry, rows, fresh, begin, begin)
+            began()
+        carry = program(*kind, carry, rows, fresh, begin, end)
+        if pace.timed:
+            ops.convert_to_numpy(carry.x[:1, :1, :1, :1])  # waits for the device
+        if stop < len(table) and table.steps[stop] == table.steps[stop - 1]:
+            continue  # between two rows of one step
+        done = int(table.steps[stop - 1]) + 1 - first
+        sigma = table.values[stop, COLUMNS.sigma] if stop < len(table) else 0.0
+        record = tuple(table.values[stop - 1, COLUMNS.record].tolist())
+        yield Step(done, total, float(sigma), carry.x, carry.history, record)
 
 
 def pieces(
-    table: Table, each_step: bool, timed: bool, kinds: np.ndarray | None = None
+    table: Table, pace: Pace, kinds: np.ndarray | None = None
 ) -> Iterator[tuple[int, int]]:
     """Rows `(start, stop)` of each call of the program.
 
     Args:
         table: The sampler's `Table`.
-        each_step: Whether no piece may be longer than a step.
-        timed: Whether pieces should take about `GLANCE` seconds.
+        pace: Asked ahead of each.
         kinds: Of each row: no piece has two.
     """
     ends = np.array([len(table)])
     if kinds is not None:
         ends = np.append(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, ends)
-    start, length = 0, 1 if each_step or timed else CAPACITY
+    start, each = 0, math.inf  # seconds of a row
     while start < len(table):
+        length = CAPACITY
+        if pace.each_step:
+            length = 1
+        elif pace.timed:
+            length = min(CAPACITY, max(1, int(GLANCE / max(each, 1e-6))))
         stop = min(start + length, len(table))
         stop = int(np.searchsorted(table.steps, table.steps[stop - 1], side="right"))
         stop = min(stop, (start // CAPACITY + 1) * CAPACITY, int(ends[ends > start][0]))
         began = time.monotonic()
         yield start, stop
-        if timed and not each_step:
-            seconds = (time.monotonic() - began) / (stop - start)
-            length = min(CAPACITY, max(1, int(GLANCE / max(seconds, 1e-6))))
+        each = (time.monotonic() - began) / (stop - start)
         start = stop
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.prompts.branches import Branches
-from kerasdiffusion.requests.options import Options
 
 
 def join_vector(pooled, ids, id_width: int = 256) -> np.ndarray:
@@ -62,19 +61,15 @@ def embed_guidance(scales: Sequence[float], width: int = 256) -> np.ndarray:
 
 def told_beside(
     config: ModelConfig,
-    options: Options,
-    size: tuple[int, int],
+    settings,
     found: Branches,
-    guidance_scale: float,
 ) -> list[dict[str, np.ndarray]]:
     """What each branch of the denoiser is told beside the context.
 
     Args:
         config: The model's.
-        options: What the caller says of sizes and scores.
-        size: Height and width of the pictures.
+        settings: The run's `Settings`: sizes, and the guidance scale.
         found: The branches; of two or more, the first is the negative prompt.
-        guidance_scale: For networks that are told of it.
 
     Returns:
         A dict for each branch, as `denoiser` takes them: `"vector"` for SDXL and its
@@ -83,50 +78,44 @@ def told_beside(
     network, told = config.diffusion_model, [{} for _ in found.contexts]
     for i, branch in enumerate(told):
         if network.vector_width:
-            ids = size_ids(config, options, size, negative=i == 0 and len(told) > 1)
+            negative = i == 0 and len(told) > 1
+            sizes = settings.size, settings.original_size
+            ids = size_ids(config, settings.request, *sizes, negative=negative)
             vectors = [
                 join_vector(each, [ids] * len(each), network.vector_id_width)
                 for each in found.pooled[i]
             ]
             branch["vector"] = np.stack(vectors)
         if network.guidance_width:
-            scales = [guidance_scale] * found.contexts[i].shape[1]
+            scales = [settings.guidance_scale] * found.contexts[i].shape[1]
             branch["guidance"] = embed_guidance(scales, network.guidance_width)
     return told
 
 
 def size_ids(
-    config: ModelConfig, options: Options, size: tuple[int, int], negative: bool
+    config: ModelConfig,
+    request,
+    size: tuple[int, int],
+    original_size: tuple[int, int],
+    negative: bool,
 ) -> list[float]:
     """The numbers behind the pooled text in SDXL's `vector`.
 
     Args:
         config: The model's; a refiner has a score where the base has the target size.
-        options: What the caller says; the size of the pictures by default.
-        size: Height and width of the pictures.
+        request: What is asked.
+        size: Height and width of the pictures, where it names no others.
+        original_size: Those before they were scaled, where it names no others.
         negative: Whether the text is the negative prompt.
 
     Returns:
         Six numbers, or five for a refiner.
-
-    Raises:
-        ValueError: If the network takes another number of them, or a size is no pair.
     """
-    for name in ("original_size", "crop", "target_size"):
-        pair = getattr(options, name)
-        if pair is not None and (
-            not isinstance(pair, (tuple, list))
-            or len(pair) != 2
-            or not all(isinstance(n, (int, float)) and n >= 0 for n in pair)
-        ):
-            raise ValueError(
-                f"`{name}` must be a height and a width, 0 or more. Received: {pair!r}"
-            )
-    ids = [*(options.original_size or size), *options.crop]
+    ids = [*(request.original_size or original_size), *request.crop]
     if config.size_ids == 5:
-        score = options.aesthetic_score
-        return [*ids, options.negative_aesthetic_score if negative else score]
-    return [*ids, *(options.target_size or size)]
+        score = request.aesthetic_score
+        return [*ids, request.negative_aesthetic_score if negative else score]
+    return [*ids, *(request.target_size or size)]
 
 
 def handover_step(timesteps: np.ndarray, train_steps: int, share: float) -> int:

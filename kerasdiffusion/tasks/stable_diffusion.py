@@ -1,82 +1,24 @@
-"""StableDiffusion: the Keras model; its tasks prepare what `_generate` takes."""
+"""StableDiffusion: the Keras model, and its tasks as methods.
+
+A method makes a `Request`; the task's page (`tasks.pages`) makes a `Plan` of it; a
+`Run` paints what is planned.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 
-from kerasdiffusion.networks.control import Checked, check_controls, told
-from kerasdiffusion.networks.room import check_room_of
-from kerasdiffusion.prompts.branches import Ready
-from kerasdiffusion.requests.arguments import (
-    check_context,
-    check_count,
-    check_guidance_scale,
-    check_noise,
-    check_pooled,
-    check_prompts,
-    check_share,
-    check_text_is_enough,
-)
-from kerasdiffusion.requests.cheaper_steps import (
-    cheaper_methods,
-    deep_cache,
-    kept_features,
-    whole_steps,
-)
-from kerasdiffusion.requests.guidance import (
-    check_layers,
-    guidance_methods,
-    self_attentions,
-    within_interval,
-    without_guidance,
-)
-from kerasdiffusion.requests.options import Options, check_keywords, takes_options
-from kerasdiffusion.sampling.denoiser import copies_of, empty_memory
-from kerasdiffusion.sampling.driver import drive
-from kerasdiffusion.sampling.loop import Known
-from kerasdiffusion.sampling.noise import (
-    check_rng,
-    initial_noise,
-    program_of,
-    resolve_seeds,
-    table_noise,
-)
-from kerasdiffusion.sampling.samplers import make_table, usual_spacing
-from kerasdiffusion.sampling.table import Table
-from kerasdiffusion.tasks.conditioned_tasks import ConditionedTasks
-from kerasdiffusion.tasks.inpainting import Inpainting
-from kerasdiffusion.tasks.refining import refine
-from kerasdiffusion.tasks.walks import Between, Walks
+from kerasdiffusion.requests.options import check_keywords
+from kerasdiffusion.requests.request import Request
+from kerasdiffusion.requests.signatures import takes_request
+from kerasdiffusion.tasks.pages import PAGES
+from kerasdiffusion.tasks.plan import Plan
+from kerasdiffusion.tasks.run import Run
+from kerasdiffusion.tasks.words import ReadsWords
 from kerasdiffusion.weights.load import Source
 
 
-class Run(NamedTuple):
-    """How the pictures of one call are made, whatever the task.
-
-    `before` is the part of the schedule that another model has walked, `known` the
-    `loop.Known` of pictures that stay in part, `controls` the pictures that are
-    followed. In a walk the seeds are those of its noises, and `between` makes those of
-    the pictures. `ahead` is the shape of noise that the seeds give ahead of the
-    latents'.
-    """
-
-    table: Table
-    seeds: list[int]
-    guidance_scale: float
-    methods: dict
-    options: Options
-    variation_seeds: list[int] | None = None
-    before: Table | None = None
-    known: Known | tuple = ()
-    controls: tuple[Checked, ...] = ()
-    between: Between | None = None
-    ahead: tuple[int, ...] = ()
-
-
-class StableDiffusion(Inpainting, ConditionedTasks, Walks):
+class StableDiffusion(ReadsWords):
     """Text in, pictures out: Stable Diffusion as a Keras model.
 
     The constructor is KerasCV's and makes Stable Diffusion 1.4, `from_preset` any other
@@ -157,33 +99,49 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
             model.build()
         return model
 
-    @takes_options
-    def text_to_image(
-        self,
-        prompt: str | Sequence[str] | np.ndarray,
-        negative_prompt: str | Sequence[str] | np.ndarray | None = None,
-        batch_size: int = 1,
-        num_steps: int | None = None,
-        unconditional_guidance_scale: float | None = None,
-        seed: int | Sequence[int] | None = None,
-        *,
-        options: Options,
-    ) -> np.ndarray:
-        """Pictures of a prompt.
+    def plan(self, request: Request) -> Plan:
+        """What a request asks for, checked against this model: nothing is computed yet.
 
         Args:
-            prompt: What to paint; a list gives `batch_size` pictures of each. Weights,
-                editing and `AND` are read as `kerasdiffusion.prompts` says; a text
-                without brackets, colons, backslashes, `AND` and `BREAK` is just text,
-                of any length. Or what `encode_text` gives.
-            negative_prompt: What to keep away from: one for all prompts, or one each.
-            batch_size: Pictures of each prompt, 1 or more.
-            num_steps: Denoising steps, from 1 to 1000; the preset's by default.
-            unconditional_guidance_scale: How strongly the prompt guides; 1 is not at
-                all and takes half the time. The preset's by default.
-            seed: Seed of the first picture, from 0 to 2**64 - 1; the next have the
-                next. Or a list of one for each picture; by default random.
-            options: The keywords of `Options`.
+            request: A `Request`.
+
+        Returns:
+            A `Plan`, for a `Run`.
+
+        Raises:
+            TypeError: If something is of the wrong type.
+            ValueError: If it is out of its range, or not for this model.
+        """
+        if not isinstance(request, Request):
+            raise TypeError(
+                f"`request` must be a `Request(task=..., ...)`. Received: {request!r}"
+            )
+        return PAGES[request.task](self, request)
+
+    def run(self, request: Request) -> Run:
+        """A request as steps to iterate, watch and stop; nothing is computed yet.
+
+        Every task is `model.run(request).pictures()`. The arguments and the errors are
+        those of `plan`.
+
+        Returns:
+            A `Run`.
+
+        Example:
+
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> run = model.run(Request(task="text_to_image", prompt="a cat", num_steps=3))
+        >>> [step.step for step in run], run.pictures().shape
+        ([1, 2, 3], (1, 128, 128, 3))
+        """
+        return Run(self.plan(request))
+
+    def _painted(self, request: Request) -> np.ndarray:
+        return self.run(request).pictures(request.callback, request.progress_bar)
+
+    @takes_request("text_to_image")
+    def text_to_image(self, request: Request) -> np.ndarray:
+        """Pictures of a prompt.
 
         Returns:
             uint8 array of shape `(pictures, height, width, 3)`.
@@ -199,202 +157,223 @@ class StableDiffusion(Inpainting, ConditionedTasks, Walks):
         >>> model.text_to_image(["a cat", "a dog"], batch_size=2, seed=0).shape
         (4, 128, 128, 3)
         """
-        prompts = check_prompts(prompt, width=self.config.text_width)
-        batch_size = check_count(batch_size, "batch_size")
-        negatives = self._negatives(negative_prompt, len(prompts), options)
-        self._need_pooled(prompts, "prompt")
-        prompts = self._texts(prompts, options.prompt_2, "prompt_2")
-        run = self._prepare(
-            len(prompts) * batch_size,
-            num_steps,
-            unconditional_guidance_scale,
-            seed,
-            options,
-        )
-        prompts = [each for each in prompts for _ in range(batch_size)]
-        return self._paint(prompts, negatives, None, run)
+        return self._painted(request)
 
-    @takes_options
-    def generate_image(
-        self,
-        encoded_text,
-        negative_prompt: str | Sequence[str] | np.ndarray | None = None,
-        batch_size: int = 1,
-        num_steps: int | None = None,
-        unconditional_guidance_scale: float | None = None,
-        diffusion_noise=None,
-        seed: int | Sequence[int] | None = None,
-        *,
-        pooled_text=None,
-        options: Options,
-    ) -> np.ndarray:
+    @takes_request("generate_image")
+    def generate_image(self, request: Request) -> np.ndarray:
         """Pictures of encoded prompts, the second half of `text_to_image`.
 
-        Args:
-            encoded_text: What `encode_text` gave, of shape `(tokens, width)` or
-                `(prompts, tokens, width)`.
-            batch_size: Pictures of one prompt; with several prompts, as many or 1.
-            diffusion_noise: Noise to begin with instead of the seed's: unit normal, of
-                shape `(height / 8, width / 8, 4)`, or with a batch before it.
-            pooled_text: What `encode_pooled` gave, for a model that takes it.
-
-        The other arguments, the result and the errors are those of `text_to_image`.
+        Returns:
+            As `text_to_image`, which has the same errors.
         """
-        batch_size = check_count(batch_size, "batch_size")
-        encoded = check_context(encoded_text, self.config.text_width, batch_size)
-        negatives = self._negatives(negative_prompt, len(encoded), options)
-        self._texts([], options.prompt_2, "prompt_2")
-        pooled = [None] * len(encoded)
-        if self.config.diffusion_model.vector_width:
-            width = self.config.text_encoders[-1].projection_width
-            pooled = check_pooled(pooled_text, len(encoded), width)
-        run = self._prepare(
-            len(encoded),
-            num_steps,
-            unconditional_guidance_scale,
-            seed,
-            options,
-        )
-        prompts = list(map(Ready, encoded, pooled))
-        return self._paint(prompts, negatives, diffusion_noise, run)
+        return self._painted(request)
 
-    def _prepare(
-        self, count, num_steps, guidance_scale, seed, options, first_step=0, size=None
-    ) -> Run:
-        """The options of all tasks, the preset's where they are not given, checked.
+    @takes_request("image_to_image")
+    def image_to_image(self, request: Request) -> np.ndarray:
+        """Pictures of a prompt that begin with a picture, as an example or a sketch.
 
-        `size` is the results' height and width, where it is not the model's own.
+        The picture becomes latents, these become noisy, and the last steps paint from
+        there. The results have the picture's own size: where that is no multiple of the
+        autoencoder's 8 pixels, the right and lower edge are repeated up to one, and cut
+        off in the end.
+
+        Returns:
+            uint8 array of shape `(pictures, height, width, 3)`.
+
+        Example:
+
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> sketch = np.full((128, 128, 3), 255, "uint8")
+        >>> sketch[32:96, 32:96] = (220, 30, 30)
+        >>> model.image_to_image(sketch, "a red apple", strength=0.7).shape
+        (1, 128, 128, 3)
+
+        Reference:
+            Meng et al. 2022, "SDEdit: Guided Image Synthesis and Editing with
+            Stochastic Differential Equations", section 3; CompVis `scripts/img2img.py`.
         """
-        check_room_of(self, count, size)
-        self._check_prompting(options.clip_skip, options.prompt_weighting)
-        defaults = self.config.generation
-        if guidance_scale is None:
-            guidance_scale = defaults.guidance_scale
-        sampler = defaults.sampler if options.sampler is None else options.sampler
-        spacing, timesteps = options.spacing, options.timesteps
-        if num_steps is spacing is options.sigmas is None:
-            timesteps = timesteps or defaults.timesteps or None
-        if timesteps is None and options.sigmas is None:
-            num_steps = defaults.num_steps if num_steps is None else num_steps
-            if spacing is None:
-                spacing = usual_spacing(sampler, defaults.spacing)
-        table = make_table(
-            self.config.schedule,
-            sampler,
-            num_steps,
-            timesteps=timesteps,
-            sigmas=options.sigmas,
-            spacing=spacing,
-            eta=options.eta,
-            s_churn=options.s_churn,
-            s_noise=options.s_noise,
-            first_step=first_step,
-            program=program_of(check_rng(options.rng)),
-        )
-        strength = check_share(options.variation_strength, "variation_strength")
-        variations = None
-        if strength > 0.0:
-            variations = resolve_seeds(options.variation_seed, count)
-            if not isinstance(seed, Sequence | np.ndarray):
-                seed = resolve_seeds(seed, 1) * count
-        size = size or (self.img_height, self.img_width)
-        controls = check_controls(options.control, self.config, count, size)
-        cheaper = cheaper_methods(options, self.config.diffusion_model)
-        methods = guidance_methods(options) | cheaper
-        run = Run(
-            within_interval(table, options),
-            resolve_seeds(seed, count),
-            check_guidance_scale(guidance_scale),
-            methods,
-            options,
-            variations,
-            controls=controls,
-        )
-        if {"pag", "sag"} & set(run.methods):
-            check_layers(run.methods, self_attentions(self.config.diffusion_model))
-        return run
+        return self._painted(request)
 
-    def _paint(self, prompts, negatives, noise, run: Run) -> np.ndarray:
-        """Pictures of prompts from noise alone: the caller's or the seeds'."""
-        check_text_is_enough(self.config)
-        shape = self.latent_shape
-        if noise is None:
-            noise = self._noise(run, shape)
-        else:
-            noise = check_noise(noise, len(prompts), shape)
-        if run.options.refiner is not None:
-            return refine(self, run, prompts, negatives, noise)
-        branches, shares, run = self._branches(prompts, negatives, run)
-        noise = noise * np.float32(run.table.initial_scale)
-        return self._generate(noise, branches, shares, run)
+    @takes_request("inpaint")
+    def inpaint(self, request: Request) -> np.ndarray:
+        """Pictures of which a part is painted anew; all else is the input's own pixels.
 
-    def _noise(self, run: Run, shape) -> np.ndarray:
-        """The noise that the pictures of a run begin with."""
-        noise = initial_noise(
-            run.seeds,
-            shape,
-            run.options.rng,
-            run.variation_seeds,
-            run.options.variation_strength,
-            run.ahead,
-        )
-        return noise if run.between is None else run.between.noise(noise)
+        Returns:
+            uint8 array of shape `(pictures, height, width, 3)`.
 
-    def _generate(self, latents, branches, shares, run: Run) -> np.ndarray:
-        """Noisy latents through the sampler's table and the decoder.
+        Example:
 
-        The branches and their shares are those of `denoiser`.
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> picture = model.text_to_image("a red apple on a blue background", seed=1)[0]
+        >>> mask = np.zeros((128, 128), bool)
+        >>> mask[16:112, 16:112] = True
+        >>> painted = model.inpaint(picture, mask, "a dog on a blue background")
+        >>> print((painted[0] == picture)[~mask].all())
+        True
+
+        Reference:
+            Lugmayr et al. 2022, "RePaint: Inpainting using Denoising Diffusion
+            Probabilistic Models", equation 8; CompVis latent-diffusion
+            `ldm/models/diffusion/ddim.py` (`mask`); for U-Nets that are told, runwayml
+            stable-diffusion `scripts/inpaint_st.py`.
         """
-        return self._pictures(self._walk(latents, branches, shares, run))
+        return self._painted(request)
 
-    def _walk(self, latents, branches, shares, run: Run) -> np.ndarray:
-        """Noisy latents through the sampler's table."""
-        followers = tuple(map(self._control_networks.get, run.controls))
-        denoise, table = self.program("denoise", followers), run.table
-        controls = told(run.controls, table)
-        # A network that takes the scale has guided already.
-        scale = 1.0 if self._is_told_guidance else run.guidance_scale
-        scale, shape = np.float32(scale), latents.shape[1:]
-        fresh = table_noise(
-            table, run.seeds, shape, run.options.rng, run.before, run.ahead
-        )
-        if run.between is not None:
-            fresh = np.moveaxis(run.between.noise(np.moveaxis(fresh, 1, 0)), 0, 1)
-        if table.opening_noise > 0.0:
-            latents = latents + np.float32(table.opening_noise) * fresh[0]
-            fresh = fresh[1:]
-        unguided = without_guidance(table, branches, shares, run.methods)
-        if "deep_cache" in run.methods:
-            table = whole_steps(table, deep_cache(run.options)[0], unguided)
+    @takes_request("outpaint")
+    def outpaint(self, request: Request) -> np.ndarray:
+        """Pictures that go on beyond their edges; the given pixels stay as they are.
 
-        unet, dtype = self.config.diffusion_model, self.compute_dtype
+        The new pixels are painted in windows of the model's own size, from the picture
+        outward. Each window overlaps what is there already, and is inpainted. Pictures
+        to follow (`control`) have the result's height and width; each window follows
+        its part of them.
 
-        def memory(alone):
-            copies = copies_of(len(branches) - alone, run.methods)
-            kept = kept_features(unet, run.methods, latents.shape, copies, dtype)
-            return empty_memory(run.methods, latents, kept)
+        Returns:
+            uint8 array of shape `(pictures, top + height + bottom, left + width +
+            right, 3)`.
 
-        empty = {alone: memory(alone) for alone in set(unguided)}
+        Example:
 
-        def walk(alone, carry, *state):
-            seen, room = branches[1:] if alone else branches, empty[alone]
-            if room and room[-1].shape != carry.memory[-1].shape:
-                carry = carry._replace(memory=room)
-            return denoise(
-                seen, scale, shares, run.methods, controls, carry, *state, run.known
-            )
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> picture = model.text_to_image("a red apple on a blue background", seed=1)[0]
+        >>> wide = model.outpaint(picture, "a blue background", left=32, right=32)
+        >>> print(wide.shape, (wide[0, :, 32:160] == picture).all())
+        (1, 128, 192, 3) True
+        """
+        return self._painted(request)
 
-        return drive(
-            walk,
-            latents,
-            table,
-            fresh,
-            run.options.callback,
-            run.options.progress_bar,
-            empty[unguided[0]],
-            unguided,
-        )
+    @takes_request("depth_to_image")
+    def depth_to_image(self, request: Request) -> np.ndarray:
+        """Pictures of a prompt that keep a picture's shapes: for depth models.
 
-    def _pictures(self, latents) -> np.ndarray:
-        """Clean latents through the decoder."""
-        return self.decode_all(latents)
+        As `image_to_image`, by a U-Net that sees a depth map beside the latents. So
+        even at full strength what is in the picture stays where it is.
+
+        Returns:
+            uint8 array of shape `(pictures, height, width, 3)`.
+
+        Raises:
+            TypeError: If something has the wrong type.
+            ValueError: If a value is out of its range, the U-Net takes no depth map
+                (5 channels), or there is none and nothing to estimate it.
+
+        Example:
+
+        ```python
+        model = StableDiffusion.from_preset("sd2-depth")
+        pictures = model.depth_to_image("room.jpg", "a room in a palace", depth="z.png")
+        ```
+
+        Reference:
+            Stability-AI/stablediffusion `scripts/gradio/depth2img.py`; Ranftl et al.
+            2022, "Towards Robust Monocular Depth Estimation" (MiDaS).
+        """
+        return self._painted(request)
+
+    @takes_request("edit")
+    def edit(self, request: Request) -> np.ndarray:
+        """The picture as an instruction changes it: for InstructPix2Pix.
+
+        Returns:
+            uint8 array of shape `(pictures, height, width, 3)`.
+
+        Raises:
+            TypeError: If something has the wrong type.
+            ValueError: If a value is out of its range, or the U-Net does not take a
+                picture's latents beside the others (8 channels).
+
+        Example:
+
+        ```python
+        model = StableDiffusion.from_preset("instruct-pix2pix")
+        pictures = model.edit("street.jpg", "make it winter", image_guidance_scale=1.2)
+        ```
+
+        Reference:
+            Brooks et al. 2023, "InstructPix2Pix: Learning to Follow Image Editing
+            Instructions", section 3.2.1.
+        """
+        return self._painted(request)
+
+    @takes_request("upscale")
+    def upscale(self, request: Request) -> np.ndarray:
+        """The picture four times as high and wide: for the x4 upscaler.
+
+        A large result is decoded in tiles, see `tiling` of `StableDiffusion`.
+
+        Returns:
+            uint8 array of shape `(pictures, 4 * height, 4 * width, 3)`.
+
+        Raises:
+            TypeError: If something has the wrong type.
+            ValueError: If a value is out of its range, or the model is no upscaler.
+
+        Example:
+
+        ```python
+        model = StableDiffusion.from_preset("sd2-upscaler")
+        pictures = model.upscale("small.png", "a cat on a sofa")
+        ```
+
+        Reference:
+            Ho et al. 2022, "Cascaded Diffusion Models for High Fidelity Image
+            Generation", section 4; Stability-AI/stablediffusion
+            `ldm/models/diffusion/ddpm.py`, `LatentUpscaleDiffusion`.
+        """
+        return self._painted(request)
+
+    @takes_request("interpolate")
+    def interpolate(self, request: Request) -> np.ndarray:
+        """Pictures on the way from prompt to prompt, and from seed to seed.
+
+        Prompts and seeds are spread evenly over the frames, each on their own: three
+        prompts and two seeds are at the first, the middle and the last frame, and at
+        the first and the last. Everything that a prompt may say goes along: editing
+        and `AND`, the pooled text of SDXL, the negative prompt. The noise that samplers
+        add on the way is mixed like the first. A callback that returns `False` ends the
+        walk. A control has one picture for all frames or one for each.
+
+        Returns:
+            uint8 array of shape `(frames, height, width, 3)`, for
+            `animations.save_animation`.
+
+        Raises:
+            TypeError: If an argument is not of its type.
+            ValueError: If there is nowhere to walk, one prompt and one seed, or an
+                argument is out of its range.
+
+        Example:
+
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> model.interpolate(["a cat", "a dog"], frames=3, num_steps=2, seed=1).shape
+        (3, 128, 128, 3)
+
+        Reference:
+            Song et al. 2021, "Denoising Diffusion Implicit Models", section 5.3 and
+            appendix D.5 (spherical); keras.io, "A walk through latent space with Stable
+            Diffusion".
+        """
+        return self._painted(request)
+
+    @takes_request("circular_walk")
+    def circular_walk(self, request: Request) -> np.ndarray:
+        """Pictures of a prompt around a circle through noise.
+
+        Two noises span the circle: the frame at an angle begins with the cosine of it
+        times the first and the sine of it times the second. The last frame is the one
+        before the first. Several prompts make a closed walk beside.
+
+        Returns:
+            As `interpolate`, which has the same errors.
+
+        Example:
+
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> model.circular_walk("a cat", frames=3, num_steps=2, seed=1).shape
+        (3, 128, 128, 3)
+
+        Reference:
+            keras.io, "A walk through latent space with Stable Diffusion", the circular
+            walk through the noise of one prompt.
+        """
+        return self._painted(request)

@@ -67,9 +67,9 @@ def test_where_guidance_begins_or_ends_a_step_is_whole():
     "options, error, message",
     [
         ({"deep_cache": 0}, ValueError, "interval` must be 1 or more. Received: 0"),
-        ({"deep_cache": 1.5}, TypeError, "of whole numbers. Received: 1.5"),
-        ({"deep_cache": True}, TypeError, "of whole numbers. Received: True"),
-        ({"deep_cache": "3"}, TypeError, "of whole numbers. Received: '3'"),
+        ({"deep_cache": 1.5}, TypeError, "`deep_cache.*whole number.*: 1.5"),
+        ({"deep_cache": True}, TypeError, "`deep_cache.*: True"),
+        ({"deep_cache": "3"}, TypeError, "`deep_cache.*: '3'"),
         ({"deep_cache": (3, -1)}, ValueError, "branch` must be 0 or more.*: -1"),
         ({"deep_cache": (3, 4)}, ValueError, "branch` must be at most 3, .*: 4"),
         ({"deep_cache": {"branch": 1}}, ValueError, r"\(interval, branch\), or a dict"),
@@ -78,7 +78,7 @@ def test_where_guidance_begins_or_ends_a_step_is_whole():
         ({"merge_tokens": 0.8}, ValueError, "from 0 to 0.75. Received: 0.8"),
         ({"merge_tokens": -0.1}, ValueError, "from 0 to 0.75. Received: -0.1"),
         ({"merge_tokens": True}, TypeError, "`merge_tokens` must be a number.*True"),
-        ({"merge_tokens": float("nan")}, ValueError, "from 0 to 0.75. Received: nan"),
+        ({"merge_tokens": float("nan")}, ValueError, "`merge_tokens` must be.*: nan"),
     ],
 )
 def test_errors_state_the_rule_before_anything_is_built(options, error, message):

@@ -163,6 +163,7 @@ def test_outside_of_the_interval_the_prompt_alone_is_seen(monkeypatch):
         "seed": 1,
         "num_steps": 6,
         "guidance_interval": (0.5, 5.0),
+        "progress_bar": False,
         "callback": lambda step: latents.append(step.latents),
     }
     seen, program = [], model.program
@@ -177,7 +178,7 @@ def test_outside_of_the_interval_the_prompt_alone_is_seen(monkeypatch):
     model.text_to_image("two cats", **options)
     assert set(seen) == {1, 2} and len(seen) == 6
     monkeypatch.setattr(
-        "kerasdiffusion.tasks.stable_diffusion.without_guidance",
+        "kerasdiffusion.tasks.denoising.without_guidance",
         lambda table, *_: np.zeros(len(table), bool),
     )
     model.text_to_image("two cats", **options)

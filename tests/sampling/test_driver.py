@@ -5,9 +5,9 @@ from keras import ops
 
 from kerasdiffusion.compute.backend import Program
 from kerasdiffusion.presets.config import ScheduleConfig
-from kerasdiffusion.sampling import driver, loop
+from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.denoiser import denoiser
-from kerasdiffusion.sampling.driver import CAPACITY, drive, pieces
+from kerasdiffusion.sampling.driver import CAPACITY, Pace, drive, pieces
 from kerasdiffusion.sampling.noise import initial_noise, step_noise
 from kerasdiffusion.sampling.samplers import make_table
 from tests.sampling import toy
@@ -36,71 +36,104 @@ def walked(table):
     return toy.walk(table, x, step_noise(SEEDS, len(table.noise_rows), toy.SHAPE))
 
 
-def driven(program, table, *options, **keywords):
+def driven(program, table, **pace):
+    """The steps that are seen."""
     latents = initial_noise(SEEDS, toy.SHAPE) * np.float32(table.initial_scale)
     noise = step_noise(SEEDS, len(table.noise_rows), toy.SHAPE)
-    return drive(program, latents, table, noise, *options, **keywords)
+    return list(drive(program, latents, table, noise, pace=Pace(**pace)))
 
 
 @every_backend
 @pytest.mark.parametrize("name, num_steps", TABLES)
 def test_tables_of_any_length(name, num_steps, program):
     table = make_table(ScheduleConfig(), name, num_steps)
-    found = driven(program, table)
+    *_, last = driven(program, table)
+    found = last.latents
     assert found.dtype == np.float32
     assert toy.relative_error(found, walked(table)) < 1e-4
     assert program.traces == (keras.backend.backend() != "torch")
 
 
 @pytest.mark.parametrize("name, num_steps", TABLES)
-def test_a_callback_or_a_bar_changes_nothing(name, num_steps, program):
+def test_the_pace_changes_nothing(name, num_steps, program):
     table = make_table(ScheduleConfig(), name, num_steps)
-    expected, seen = driven(program, table), []
-    assert (driven(program, table, seen.append) == expected).all()
+    *_, whole = driven(program, table)
+    seen = driven(program, table, each_step=True)
     assert [step.step for step in seen] == list(range(1, num_steps + 1))
     assert {step.num_steps for step in seen} == {num_steps}
     sigmas = [step.sigma for step in seen]
     assert sigmas[:-1] == pytest.approx(table.sigmas[1:-1]) and sigmas[-1] == 0
-    assert (seen[-1].latents == expected).all()
-    assert (driven(program, table, progress_bar=True) == expected).all()
+    assert (seen[-1].latents == whole.latents).all()
+    *_, timed = driven(program, table, timed=True)
+    assert (timed.latents == whole.latents).all()
 
 
-def test_false_alone_stops(program):
+def test_a_step_shows_what_is_left_of_the_noise(program):
     table = make_table(ScheduleConfig(), "euler", 5)
-    seen = []
-    driven(program, table, lambda step: seen.append(step.step))
-    assert seen == [1, 2, 3, 4, 5], "None goes on"
-    stopped = driven(program, table, lambda step: step.step < 3)
+    third = driven(program, table, each_step=True)[2]
     x = initial_noise(SEEDS, toy.SHAPE) * np.float32(table.initial_scale)
     carry = run(loop.start(x), table.rows, np.zeros((1, *x.shape), "float32"), 0, 3)
     expected = ops.convert_to_numpy(carry.x) / np.sqrt(1 + table.sigmas[3] ** 2)
-    assert stopped == pytest.approx(expected, abs=1e-4)
+    assert third.latents == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["euler", "euler_ancestral", "dpmpp_2m_karras"])
+def test_what_the_network_takes_for_clean_is_remembered(name):
+    table = make_table(ScheduleConfig(), name, 6)
+
+    def program(carry, *rest):
+        return loop.run(lambda x, row: 0.25 * x + row[0], carry, *rest)
+
+    before, *steps = driven(program, table, each_step=True)
+    for step in steps[:-1]:
+        x = ops.convert_to_numpy(before.state)
+        assert step.denoised == pytest.approx(0.25 * x + before.sigma, rel=1e-4)
+        before = step
+    assert (steps[-1].denoised == steps[-1].latents).all()
+
+
+def test_where_it_is_not_it_is_the_mean_under_the_noise():
+    table = make_table(ScheduleConfig(), "lcm", 4)
+
+    def program(carry, *rest):
+        return loop.run(lambda x, row: 0.25 * x, carry, *rest)
+
+    for step in driven(program, table, each_step=True):
+        expected = ops.convert_to_numpy(step.state) / (1.0 + step.sigma**2)
+        assert step.denoised == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_run_that_starts_late_counts_its_own_steps(program):
     table = make_table(ScheduleConfig(), "heun", 10, first_step=7)
-    seen = []
-    driven(program, table, seen.append)
+    seen = driven(program, table, each_step=True)
     assert [(step.step, step.num_steps) for step in seen] == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_the_bar_appears_on_long_runs_and_can_be_silenced(program, monkeypatch, capsys):
-    table = make_table(ScheduleConfig(), "heun", 9)
-    driven(program, table, progress_bar=True)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(driver, "PATIENCE", 0)
-    driven(program, table, progress_bar=False)
-    assert capsys.readouterr().err == ""
-    driven(program, table, progress_bar=True)
-    assert "9/9" in capsys.readouterr().err
+def test_a_timed_loop_is_compiled_ahead_of_its_first_step():
+    table, calls = make_table(ScheduleConfig(), "heun", 3), []
+    latents = np.zeros((1, *toy.SHAPE), "float32")
+
+    def program(carry, rows, noise, start, stop):
+        calls.append((int(start), int(stop)))
+        return carry
+
+    def began():
+        calls.append("began")
+
+    noise = np.zeros((0, *latents.shape), "float32")
+    list(drive(program, latents, table, noise, pace=Pace(timed=True), began=began))
+    assert calls[:3] == [(0, 0), "began", (0, 2)]
+    calls.clear()
+    list(drive(program, latents, table, noise, began=began))
+    assert calls == ["began", (0, 5)]
 
 
 @pytest.mark.parametrize("name, num_steps", TABLES)
 def test_pieces(name, num_steps):
     table = make_table(ScheduleConfig(), name, num_steps)
-    whole = list(pieces(table, each_step=False, timed=False))
-    single = list(pieces(table, each_step=True, timed=False))
-    timed = list(pieces(table, each_step=False, timed=True))
+    whole = list(pieces(table, Pace()))
+    single = list(pieces(table, Pace(each_step=True)))
+    timed = list(pieces(table, Pace(timed=True)))
     for found in (whole, single, timed):
         stops = [stop for _, stop in found]
         assert [start for start, _ in found] == [0, *stops[:-1]]
@@ -115,7 +148,7 @@ def test_pieces(name, num_steps):
 def test_no_piece_has_rows_of_two_kinds(each_step):
     table = make_table(ScheduleConfig(), "heun", 60)
     kinds = np.isin(np.arange(len(table)), [*range(7), 70, *range(90, 119)])
-    found = list(pieces(table, each_step, timed=False, kinds=kinds))
+    found = list(pieces(table, Pace(each_step), kinds))
     assert [start for start, _ in found] == [0, *(stop for _, stop in found[:-1])]
     assert found[-1][1] == len(table)
     assert all(len(set(kinds[start:stop])) == 1 for start, stop in found)

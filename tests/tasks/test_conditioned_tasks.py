@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdiffusion.tasks.conditioned_tasks import two_guidances
+from kerasdiffusion.tasks.editing import two_guidances
 from tests.tiny import TINY_DEPTH, TINY_EDITING, TINY_UPSCALER, tiny_model
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (29, 19, 3), np.uint8)
@@ -130,7 +130,7 @@ def wrong(task, error, message, **arguments):
         wrong("depth_to_image", ValueError, "from 0 to 1.*: 1.5", strength=1.5),
         wrong("depth_to_image", ValueError, "shape .2, 2, 2", depth=np.ones([2] * 4)),
         wrong("depth_to_image", ValueError, "or NaN", depth=DEPTH * np.nan),
-        wrong("depth_to_image", TypeError, "must be a path, a PIL.*: int", depth=5),
+        wrong("depth_to_image", TypeError, "must be a path, a PIL.*: 5", depth=5),
         wrong(
             "depth_to_image",
             ValueError,
@@ -143,18 +143,19 @@ def wrong(task, error, message, **arguments):
             "must be a function of a picture.*: 'midas'",
             depth_estimator="midas",
         ),
-        wrong("edit", ValueError, "`image_guidance_scale` must be 0 or more.*: -1.0",
+        wrong("edit", ValueError, "`image_guidance_scale` must be .*0.*: -1",
               image_guidance_scale=-1),
         wrong("edit", TypeError, "`image_guidance_scale` must be a number.*: '1'",
               image_guidance_scale="1"),
         wrong("edit", TypeError, "`instruction` must be a string", prompt=5),
-        wrong("edit", ValueError, "`edit` takes no `refiner`", refiner=object()),
-        wrong("edit", TypeError, "Did you mean.*Received: 'strength'", strength=1.0),
+        wrong("edit", ValueError, "`edit` takes no `refiner`", refiner="sdxl-refiner"),
+        wrong("edit", TypeError, "`strength`: it is for image_to",
+              strength=1.0),
         wrong("upscale", ValueError, "`noise_level` must be from 0 to 29.*: 30",
               noise_level=30),
         wrong("upscale", TypeError, "`noise_level` must be a whole number.*: 2.5",
               noise_level=2.5),
-        wrong("upscale", TypeError, "must be a path, a PIL image.*: int", image=5),
+        wrong("upscale", TypeError, "must be a path, a PIL image.*: 5", image=5),
     ],
 )  # fmt: skip
 def test_bad_arguments(models, task, arguments, error, message):

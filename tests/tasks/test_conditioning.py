@@ -13,13 +13,17 @@ from kerasdiffusion.requests.arguments import (
     check_second,
     check_text_is_enough,
 )
-from kerasdiffusion.requests.options import Options
+from kerasdiffusion.requests.request import Request
 from kerasdiffusion.tasks.conditioning import (
     embed_guidance,
     handover_step,
     join_vector,
     size_ids,
 )
+
+
+def asked(**fields):
+    return Request(task="text_to_image", prompt="x", **fields)
 
 
 def test_a_size_is_cosines_before_sines_behind_the_pooled_text():
@@ -34,14 +38,15 @@ def test_no_guidance_is_the_wave_of_zero():
 
 
 def test_the_base_is_told_three_sizes_and_the_refiner_a_score():
-    options = Options(original_size=(512, 768), crop=(4, 8))
+    request, plain = asked(original_size=(512, 768), crop=(4, 8)), asked()
     size = (1024, 960)
-    ids = size_ids(SDXL, options, size, negative=False)
+    ids = size_ids(SDXL, request, size, size, negative=False)
     assert ids == [512, 768, 4, 8, 1024, 960]
-    assert size_ids(SDXL, Options(), size, True) == [1024, 960, 0, 0, 1024, 960]
-    refiner = size_ids(SDXL_REFINER, options, size, negative=False)
+    assert size_ids(SDXL, plain, size, size, True) == [1024, 960, 0, 0, 1024, 960]
+    assert size_ids(SDXL, plain, size, (8, 9), True) == [8, 9, 0, 0, 1024, 960]
+    refiner = size_ids(SDXL_REFINER, request, size, size, negative=False)
     assert refiner == [512, 768, 4, 8, 6.0]
-    assert size_ids(SDXL_REFINER, options, size, negative=True)[-1] == 2.5
+    assert size_ids(SDXL_REFINER, request, size, size, negative=True)[-1] == 2.5
     assert [SDXL.size_ids, SDXL_REFINER.size_ids, PRESETS["sd1.5"].config.size_ids] == [
         6,
         5,
@@ -50,12 +55,11 @@ def test_the_base_is_told_three_sizes_and_the_refiner_a_score():
 
 
 @pytest.mark.parametrize(
-    "options", [{"crop": 3}, {"original_size": (1, 2, 3)}, {"target_size": (-1, 2)}]
+    "fields", [{"crop": 3}, {"original_size": (1, 2, 3)}, {"target_size": (-1, 2)}]
 )
-def test_a_size_is_two_numbers(options):
-    name = next(iter(options))
-    with pytest.raises(ValueError, match=f"`{name}` must be a height and a width"):
-        size_ids(SDXL, Options(**options), (8, 8), False)
+def test_a_size_is_two_numbers(fields):
+    with pytest.raises((TypeError, ValueError), match=f"`{next(iter(fields))}`"):
+        asked(**fields)
 
 
 def test_the_refiner_takes_over_at_a_share_of_the_noise_levels():

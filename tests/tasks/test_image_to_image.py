@@ -96,7 +96,7 @@ def test_nothing_but_a_size_compiles_anew():
     [
         ({"strength": 1.1}, ValueError, "`strength` must be from 0 to 1.*: 1.1"),
         ({"strength": "1"}, TypeError, "`strength` must be a number.*: '1'"),
-        ({"image": 5}, TypeError, "must be a path, a PIL image.*: int"),
+        ({"image": 5}, TypeError, "must be a path, a PIL image.*: 5"),
         ({"image": [PICTURE] * 3}, ValueError, "each of the 1 prompts.*: 3 pictures"),
         (
             {"image": [PICTURE, PICTURE[:16]], "prompt": ["a", "b"]},
@@ -106,7 +106,11 @@ def test_nothing_but_a_size_compiles_anew():
         ({"num_steps": 0}, ValueError, "from 1 to 1000. Received: 0"),
         ({"num_steps": 2.5}, TypeError, "must be a whole number.*: 2.5"),
         ({"prompt": 5}, TypeError, "`prompt` must be a string"),
-        ({"refiner": object()}, ValueError, "`image_to_image` takes no `refiner`"),
+        (
+            {"refiner": "sdxl-refiner"},
+            ValueError,
+            "`image_to_image` takes no `refiner`",
+        ),
         ({"strenght": 1}, TypeError, "Did you mean strength.*Received: 'strenght'"),
     ],
 )

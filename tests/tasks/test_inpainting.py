@@ -14,6 +14,7 @@ from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.pictures.regions import Box, enlarged
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.samplers import SAMPLERS
+from kerasdiffusion.tasks.image_to_image import encode_pictures
 from tests.networks.test_control import CONFIG, lively_network, wide
 from tests.pictures.test_read import bomb
 from tests.tasks.test_image_to_image import APPLE, PICTURE
@@ -74,7 +75,7 @@ class TestWhatStays:
         edge = near & ~WHITE
         assert (soft[edge] == PICTURE[edge]).mean() < 0.5
         # A row's pixels go from the old to the new in even steps.
-        (seen,) = tiny._pictures(_last(tiny, paint).latents).astype(float)
+        (seen,) = tiny.decode_all(_last(tiny, paint).latents).astype(float)
         for distance, part in ((1, 0.75), (2, 0.5), (3, 0.25)):
             expected = part * seen[12, 10 - distance]
             expected += (1 - part) * PICTURE[12, 10 - distance]
@@ -82,7 +83,7 @@ class TestWhatStays:
 
     @pytest.mark.parametrize("sampler", SAMPLERS)
     def test_every_sampler_ends_with_the_known_latents(self, tiny, sampler):
-        known = tiny._encode_pictures([PICTURE])
+        known = encode_pictures(tiny, [PICTURE])
         latents = _last(tiny, paint, sampler=sampler).latents
         white = WHITE[::2, ::2]
         assert (latents[0][~white] == known[0][~white]).all()
@@ -90,7 +91,7 @@ class TestWhatStays:
 
     @pytest.mark.parametrize("sampler", ["euler_ancestral", "heun", "dpmpp_2m_karras"])
     def test_on_the_way_they_are_as_noisy_as_the_others(self, tiny, sampler):
-        known, noise = tiny._encode_pictures([PICTURE]), initial_noise([1], (16, 16, 4))
+        known, noise = encode_pictures(tiny, [PICTURE]), initial_noise([1], (16, 16, 4))
         black, steps = ~WHITE[::2, ::2], []
         paint(tiny, sampler=sampler, callback=steps.append)
         assert len(steps) == 4 and steps[0].sigma > 1.0
@@ -127,14 +128,14 @@ class TestMasks:
     def test_grey_is_laid_over_the_picture_by_that_opacity(self, tiny):
         grey = np.where(WHITE, 0.6, 0.0)
         latents = _last(tiny, paint, mask=grey).latents
-        (found,), (seen,) = paint(tiny, mask=grey), tiny._pictures(latents)
+        (found,), (seen,) = paint(tiny, mask=grey), tiny.decode_all(latents)
         mixed = 0.6 * seen.astype(float) + 0.4 * PICTURE
         assert found[WHITE] == pytest.approx(mixed[WHITE], abs=0.51)
 
     @pytest.mark.parametrize("strength", [0.0, 0.2])
     def test_no_strength_gives_what_the_autoencoder_sees(self, either, strength):
         (found,) = paint(either, strength=strength).astype(int)
-        seen = either._pictures(either._encode_pictures([PICTURE]))[0]
+        seen = either.decode_all(encode_pictures(either, [PICTURE]))[0]
         assert np.abs(found - seen)[WHITE].max() <= 1
         assert (found[~WHITE] == PICTURE[~WHITE]).all()
 
@@ -310,7 +311,7 @@ class TestBadInput:
             ({"mask": MASK[:20]}, ValueError, r"\(32, 32\). Received: \(20, 32\)"),
             ({"mask": 0 * MASK}, ValueError, "Received: a mask that is black every"),
             ({"mask": [MASK] * 3}, ValueError, "of the 1 prompts. Received: 3 masks"),
-            ({"mask": None}, TypeError, "must be a path, a PIL image.*: NoneType"),
+            ({"mask": None}, TypeError, "`inpaint` must have `mask`"),
             ({"image": PICTURE[:1, :1]}, ValueError, "16 to 8192.*height=1, width=1"),
             ({"strength": 1.1}, ValueError, "`strength` must be from 0 to 1.*: 1.1"),
             ({"strength": -0.1}, ValueError, "`strength` must be from 0 to 1.*: -0.1"),
@@ -319,7 +320,7 @@ class TestBadInput:
             ({"padding": -1}, ValueError, "pixels from 0 to 8192. Received: -1"),
             ({"num_steps": 0}, ValueError, "from 1 to 1000. Received: 0"),
             ({"prompt": 5}, TypeError, "`prompt` must be a string"),
-            ({"refiner": object()}, ValueError, "`inpaint` takes no `refiner`"),
+            ({"refiner": "sdxl-refiner"}, ValueError, "`inpaint` takes no `refiner`"),
             (
                 {"control": Control(wide(), LARGE), "padding": 3},
                 ValueError,
@@ -348,7 +349,7 @@ class TestBadInput:
                 ValueError,
                 r"width, \(32, 39\). Received: \(32, 32\)",
             ),
-            ({"left": 8, "refiner": 1}, ValueError, "`outpaint` takes no `refiner`"),
+            ({"left": 8, "refiner": "x"}, ValueError, "`outpaint` takes no `refiner`"),
         ],
     )
     def test_of_outpaint(self, unbuilt, arguments, error, message):

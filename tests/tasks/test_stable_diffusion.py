@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import keras
 import numpy as np
 import pytest
@@ -7,10 +5,11 @@ from keras import ops
 
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.networks.latent_diffusion import LatentDiffusion
-from kerasdiffusion.requests.options import Options
 from kerasdiffusion.sampling import loop
+from kerasdiffusion.sampling.driver import Step
 from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.samplers import make_table
+from kerasdiffusion.tasks import run as run_module
 from tests.tiny import TINY, tiny_model, tiny_tokenizer
 
 SHAPE = (32, 32, 3)
@@ -49,13 +48,14 @@ def assert_differ(pictures, others):
 
 @pytest.fixture
 def asked(tiny, monkeypatch):
-    """What `_generate` is asked for; it returns without generating."""
+    """The loops that are to be walked; they are left as they begin."""
     seen = []
 
-    def generate(self, latents, branches, shares, run):
-        seen.append(SimpleNamespace(**locals()))
+    def denoise(loop, pace, began):
+        seen.append(loop)
+        yield Step(1, 1, 0.0, loop.latents)
 
-    monkeypatch.setattr(StableDiffusion, "_generate", generate)
+    monkeypatch.setattr(run_module, "denoise", denoise)
     return seen
 
 
@@ -140,7 +140,7 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
         assert inputs["timestep"].shape == (batches[-1],)
         return inputs["latents"]
 
-    table = asked[0].run.table
+    table = asked[0].settings.table
     LatentDiffusion._denoise(
         None,
         (),
@@ -148,7 +148,7 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
         asked[0].branches,
         scale,
         asked[0].shares,
-        asked[0].run.methods,
+        asked[0].settings.methods,
         (),
         loop.start(asked[0].latents),
         table.rows,
@@ -174,18 +174,18 @@ def test_pictures_follow_their_prompts_and_negative_prompts(tiny, asked):
     repeated = np.repeat(contexts, 2, axis=0)
     without, to = (branch["crossattn"] for branch in asked[0].branches)
     assert (to == repeated[None, :4]).all() and (without == repeated[None, 4:]).all()
-    assert asked[0].run.seeds == [8, 9, 10, 11]
+    assert asked[0].settings.seeds == [8, 9, 10, 11]
     assert (asked[1].branches[0]["crossattn"] == repeated[None, [4] * 4]).all()
 
 
 def test_what_is_not_given_is_the_presets(tiny, asked):
     tiny.text_to_image(CATS)
-    run = asked[0].run
-    assert run.table.sampler == "dpmpp_2m_karras"
-    assert (run.table.num_steps, run.guidance_scale) == (4, 7.5)
-    assert run.options == Options()
+    settings = asked[0].settings
+    assert settings.table.sampler == "dpmpp_2m_karras"
+    assert (settings.table.num_steps, settings.guidance_scale) == (4, 7.5)
+    assert settings.request.given() == {"prompt": CATS}
     tiny.text_to_image(CATS)
-    assert asked[1].run.seeds != run.seeds, "a random seed each time"
+    assert asked[1].settings.seeds != settings.seeds, "a random seed each time"
 
 
 def test_noise_of_the_callers(tiny, asked):
@@ -193,7 +193,7 @@ def test_noise_of_the_callers(tiny, asked):
     noise = initial_noise([5], LATENTS)
     for given in (noise, noise[0], np.repeat(noise, 2, axis=0)):
         tiny.generate_image(encoded, batch_size=2, diffusion_noise=given, seed=3)
-        scale = np.float32(asked[-1].run.table.initial_scale)
+        scale = np.float32(asked[-1].settings.table.initial_scale)
         assert (asked[-1].latents == np.repeat(noise * scale, 2, axis=0)).all()
     tiny.generate_image(encoded, seed=5)
     assert (asked[-1].latents == noise * scale).all()
@@ -238,7 +238,9 @@ def test_noise_options_reach_the_run(asked, tiny):
         variation_strength=1.0,
     )
     # All have the first seed, and the variations are one after another.
-    assert asked[-1].run.seeds == [4, 4] and asked[-1].run.variation_seeds == [7, 8]
+    assert asked[-1].settings.seeds == [4, 4] and asked[
+        -1
+    ].settings.variation_seeds == [7, 8]
     assert not (asked[-1].latents[1] == plain[1]).all()
     for options, message in (
         ({"rng": "cuda"}, "`rng` must be one of numpy, torch, torch-cuda"),

@@ -8,7 +8,7 @@ from scipy.spatial import geometric_slerp
 from kerasdiffusion import Control
 from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.sampling.noise import initial_noise
-from kerasdiffusion.tasks.walks import mix, positions
+from kerasdiffusion.tasks.between import mix, positions
 from tests.networks.test_control import CONFIG
 from tests.tiny import TINY_SDXL, enliven, tiny_model
 

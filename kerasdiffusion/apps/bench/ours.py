@@ -17,7 +17,7 @@ from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job
 from kerasdiffusion.compute import backend, devices
 from kerasdiffusion.networks.parts import read_tokenizer
 from kerasdiffusion.presets.named import find_preset
-from kerasdiffusion.requests.options import Options
+from kerasdiffusion.requests.request import Request
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.driver import CAPACITY, cut_window
 from kerasdiffusion.sampling.samplers import make_table
@@ -114,8 +114,14 @@ class Library:
         no_noise = np.zeros((0, *self._latents.shape), "float32")
         rows, noise = cut_window(table, no_noise, 0)
         count = self.job.batch_size
-        run = self.model._prepare(count, None, GUIDANCE_SCALE, 0, Options())
-        branches, shares, _ = self.model._branches([PROMPT] * count, [PROMPT], run)
+        request = Request(
+            task="text_to_image",
+            prompt=[PROMPT] * count,
+            negative_prompt=PROMPT,
+            unconditional_guidance_scale=GUIDANCE_SCALE,
+            seed=0,
+        )
+        *_, branches, shares = next(self.model.plan(request).paint(None))
         carry = loop.start(self._latents * np.float32(table.initial_scale))
         scale = np.float32(GUIDANCE_SCALE)
         return branches, scale, shares, {}, [], carry, rows, noise

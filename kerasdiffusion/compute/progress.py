@@ -1,0 +1,83 @@
+"""A bar for what takes long: it appears when its time has come, and counts honestly."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+#: Seconds after which a bar appears.
+PATIENCE = 2.0
+
+
+class Progress:
+    """A bar over some of a kind; what takes no time never shows one.
+
+    What comes ahead of the first (weights that are read, a program that is compiled) is
+    shown as a word and counts for nothing. Bars of several threads have a line each.
+
+    Args:
+        total: How many there are.
+        unit: One of them.
+        show: Whether there is a bar at all.
+        ahead: What is done first, in a word or two.
+
+    Example:
+
+    >>> with Progress(3, "picture", show=False) as bar:
+    ...     bar.begin()
+    ...     bar.to(1)
+    """
+
+    def __init__(self, total: int, unit: str, show: bool = True, ahead: str = ""):
+        self._total, self._unit, self._said = total, unit, ahead
+        self._done, self._began, self._bar = 0, time.time(), None
+        self._due, self._lock, self._timer = None, threading.RLock(), None
+        if show:
+            self._due = time.monotonic() + PATIENCE
+
+    def __enter__(self) -> Progress:
+        # A notebook shows what its own thread draws.
+        if self._due is not None and "ipykernel" not in sys.modules:
+            self._timer = threading.Timer(PATIENCE, self._draw)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self._due = None
+            if self._bar is not None:
+                self._bar.close()
+
+    def begin(self) -> None:
+        """What came ahead is done: from now on they count."""
+        with self._lock:
+            self._said, self._began = "", time.time()
+            if self._bar is not None:
+                self._bar.start_t = self._bar.last_print_t = self._began
+                self._bar.set_description_str(None)
+
+    def to(self, done: int) -> None:
+        """So many are done."""
+        with self._lock:
+            self._done = done
+            self._draw()
+
+    def _draw(self) -> None:
+        with self._lock:
+            if self._due is None or time.monotonic() < self._due - 0.05:
+                return
+            if self._bar is None:
+                from tqdm.auto import tqdm  # not needed by what is soon done
+
+                self._bar = tqdm(
+                    total=self._total,
+                    unit=self._unit,
+                    desc=self._said or None,
+                    leave=None,
+                )
+                self._bar.start_t = self._began
+            self._bar.update(self._done - self._bar.n)

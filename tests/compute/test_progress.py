@@ -1,0 +1,70 @@
+"""The bar: when it appears, and what it counts."""
+
+import threading
+import time
+
+import pytest
+
+from kerasdiffusion.compute import progress
+from kerasdiffusion.compute.progress import Progress
+
+
+def test_what_is_soon_done_shows_none(capsys):
+    with Progress(3, "step") as bar:
+        for i in range(3):
+            bar.to(i + 1)
+    assert capsys.readouterr().err == ""
+
+
+def test_it_can_be_silenced(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with Progress(3, "step", show=False) as bar:
+        bar.to(3)
+    assert capsys.readouterr().err == ""
+
+
+def test_what_takes_long_is_counted(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with Progress(3, "step") as bar:
+        bar.begin()
+        bar.to(3)
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_what_comes_ahead_is_a_word_and_counts_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with Progress(10, "step", ahead="preparing") as bar:
+        time.sleep(0.3)
+        assert "preparing" in capsys.readouterr().err, "while nothing is counted"
+        bar.begin()
+        began = time.time()
+        bar.to(1)
+        assert bar._bar.start_t == pytest.approx(began, abs=0.1)
+    assert "preparing" not in capsys.readouterr().err.rpartition("1/10")[2]
+
+
+def test_bars_of_threads_have_a_line_each(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    together, lines = threading.Barrier(3), []
+
+    def count():
+        with Progress(2, "step") as bar:
+            bar.to(1)
+            together.wait(5)
+            lines.append(bar._bar.pos)
+            together.wait(5)
+
+    threads = [threading.Thread(target=count) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(lines)) == 3
+
+
+def test_an_error_takes_the_bar_away(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    with pytest.raises(ZeroDivisionError), Progress(2, "step"):
+        raise ZeroDivisionError
+    time.sleep(0.2)
+    assert capsys.readouterr().err == ""
