@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -50,6 +51,7 @@ def arrange(
     """
     import keras  # without which files can be listed
 
+    warn_of_overflow(values, dtype, path)
     if is_keras or not path.endswith("/kernel"):
         source, axes = values.reshape(shape), None
     else:
@@ -57,6 +59,28 @@ def arrange(
         axes = (1, 0) if len(shape) == 2 else (2, 3, 1, 0)
     tensor = memory.laid_out(keras.backend.backend(), source, axes, dtype)
     return _laid_out(source, axes, dtype) if tensor is None else tensor
+
+
+def warn_of_overflow(values: np.ndarray, dtype: np.dtype, where: str) -> None:
+    """Warns of values that float16 does not hold, where they become float16.
+
+    Args:
+        values: What a file holds.
+        dtype: What they become; nothing is looked at for others than float16.
+        where: What they are the values of.
+    """
+    if dtype != np.float16 or values.dtype == np.float16 or not values.size:
+        return
+    if values.dtype.name == "bfloat16":  # whose bits are in order, and quick to compare
+        fits = (values.view(np.uint16) & 0x7FFF).max() < 0x4780
+    else:
+        fits = max(values.max(), -values.min()) < 65520.0
+    if not fits:
+        warnings.warn(
+            "A weight is beyond float16, or is not finite: pictures may be black. "
+            f"`precision='bfloat16'` or `'float32'` holds more. Received: {where}",
+            stacklevel=2,
+        )
 
 
 def _laid_out(source, axes, dtype) -> np.ndarray:

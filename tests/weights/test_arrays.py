@@ -1,11 +1,13 @@
 """A file's values as variables take them."""
 
+import warnings
+
 import keras
 import ml_dtypes
 import numpy as np
 import pytest
 
-from kerasdiffusion.weights.arrays import arrange
+from kerasdiffusion.weights.arrays import arrange, warn_of_overflow
 
 DTYPES = {
     "float16": np.dtype("float16"),
@@ -53,3 +55,18 @@ def test_kernels_in_keras_order_stay():
     half = np.dtype("float16")
     result = np.asarray(arrange(values, "conv/kernel", values.shape, half, True))
     np.testing.assert_array_equal(result, values.astype(half))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "bfloat16"])
+def test_what_float16_does_not_hold_is_said(kind):
+    half, single = np.dtype("float16"), np.dtype("float32")
+    for value in (1e5, -1e5, np.inf, np.nan):
+        values = np.array([1.0, value], np.dtype(kind))
+        with pytest.warns(UserWarning, match="beyond float16.*Received: a/kernel"):
+            warn_of_overflow(values, half, "a/kernel")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_overflow(values, single, "a/kernel")
+        fitting = np.array([65000.0, -65000.0], np.dtype(kind))
+        warn_of_overflow(fitting, half, "a/kernel")
+        warn_of_overflow(np.zeros((0, 2), kind), half, "a/kernel")
