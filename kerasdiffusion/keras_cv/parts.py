@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
-
 from kerasdiffusion.compute import backend
 from kerasdiffusion.keras_cv import sources
-from kerasdiffusion.models.layers import Network
 from kerasdiffusion.weights import keras_cv, load
 from kerasdiffusion.weights.base import WeightsError
 from kerasdiffusion.weights.files import open_tensors
@@ -26,11 +23,7 @@ class Part:
 
     part: str
     version = 1
-
-    def __init_subclass__(cls, **kwargs):
-        # Not by what `Network` does: files of our networks have names of theirs.
-        super(Network, cls).__init_subclass__(**kwargs)
-        keras.saving.register_keras_serializable("kerasdiffusion.keras_cv")(cls)
+    saved_as = "kerasdiffusion.keras_cv"
 
     @classmethod
     def config_class(cls) -> type:

@@ -54,10 +54,12 @@ def register(cls) -> None:
     """Has Keras know a class of this package when it reads one.
 
     Args:
-        cls: A layer or a model.
+        cls: A layer or a model. Its `saved_as` is the package that files name, where
+            another class of this package has its name.
     """
     if cls.__module__.startswith("kerasdiffusion."):
-        keras.saving.register_keras_serializable("kerasdiffusion")(cls)
+        package = getattr(cls, "saved_as", "kerasdiffusion")
+        keras.saving.register_keras_serializable(package)(cls)
 
 
 @contextlib.contextmanager

@@ -160,3 +160,23 @@ def test_version_2_has_its_own_model(behind, folder):
     assert DiffusionModelV2(32, 32, LENGTH).version == 2
     with pytest.raises(ValueError, match="must be 1 or 2. Received: 3"):
         behind.use(folder, version=3)
+
+
+def test_kerass_files_tell_these_networks_from_our_own(own, tmp_path):
+    fronts = (TextEncoder(LENGTH), DiffusionModel(32, 32, LENGTH), ImageEncoder())
+    for front in fronts:
+        mine = getattr(own, front.part)
+        again = keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(front)
+        )
+        assert type(again) is type(front) and again.config == front.config
+        plain = keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(mine)
+        )
+        assert type(plain) is type(mine) and type(mine) is not type(front)
+    path = tmp_path / "encoder.keras"
+    fronts[0].save(path)
+    again = keras.models.load_model(path)
+    assert array(again([TOKENS, POSITIONS])) == pytest.approx(
+        array(fronts[0](TOKENS)), abs=1e-5
+    )

@@ -54,6 +54,7 @@ class StableDiffusion(stable_diffusion.StableDiffusion):
     """
 
     version = 1
+    saved_as = "kerasdiffusion.keras_cv"
 
     def __init__(
         self,
