@@ -92,6 +92,8 @@ class NoiseScheduler:
         Returns:
             A tensor of the same shape.
         """
+        original_samples = ops.convert_to_tensor(original_samples)
+        noise = ops.convert_to_tensor(noise)
         left = ops.take(self.alphas_cumprod, timesteps)
         ones = (1,) * (len(original_samples.shape) - len(left.shape))
         left = ops.reshape(left, (*ops.shape(left), *ones))
@@ -117,6 +119,8 @@ class NoiseScheduler:
             Ho et al. 2020, equations 7 and 15.
         """
         timestep, learned = int(timestep), None
+        sample = ops.convert_to_tensor(sample)
+        model_output = ops.convert_to_tensor(model_output)
         if self.variance_type.startswith("learned"):
             if model_output.shape[-1] != 2 * sample.shape[-1]:
                 raise ValueError(
