@@ -16,7 +16,7 @@ from pathlib import Path
 
 import kerasdiffusion
 from kerasdiffusion.apps import cli, options
-from kerasdiffusion.apps.bench import compile_for, memory, report
+from kerasdiffusion.apps.bench import adapters, compile_for, memory, report
 from kerasdiffusion.apps.bench.worker import PARTS, Job, to_json
 from kerasdiffusion.compute import compile_cache
 from kerasdiffusion.compute.tpu import CHIPS
@@ -74,7 +74,8 @@ def register(commands) -> None:
         metavar="PARTS",
         help="measure only these, with commas between: cold (a first picture from a "
         "cold process, and the peak memory), picture (warm ones), network, decode, "
-        "encode (default: all)",
+        "encode (default: all); or adapters: loading a LoRA of rank 32, switching to "
+        "another, and pictures of 4 steps without and with three",
     )
     parser.add_argument(
         "--size",
@@ -151,9 +152,10 @@ def register(commands) -> None:
 def parts(text: str) -> tuple[str, ...]:
     """Names of `PARTS` with commas between."""
     found = tuple(options.names(text))
-    if not set(found) <= set(PARTS):
+    if found != (adapters.NAME,) and not set(found) <= set(PARTS):
         raise argparse.ArgumentTypeError(
-            f"must be of {', '.join(PARTS)}, with commas between. Received: {text}"
+            f"must be of {', '.join(PARTS)}, with commas between, or "
+            f"{adapters.NAME}. Received: {text}"
         )
     return found
 
@@ -180,6 +182,9 @@ def run(args: argparse.Namespace) -> int:
         repeats=args.repeats,
         only=args.only,
     )
+    if args.only == (adapters.NAME,):
+        print(*adapters.measure(job, args.peer), sep="\n")
+        return 0
     if args.profile:
         from kerasdiffusion.apps.bench import profile
 
