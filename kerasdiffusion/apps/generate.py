@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         request = request.replace(**followed.sampling(args, model.config.schedule))
     size = model.img_height, model.img_width
     texts = described(request, model.config.generation, size, name_of(args.preset))
-    pictures = load.paint(model, request, args)
+    pictures = load.paint(model, request)
     beside = flags.described(args) | tasks.described(args, size)
     size = pictures.shape[1:3]
     if followed is not None and followed.position is not None:

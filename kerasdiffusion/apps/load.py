@@ -36,12 +36,9 @@ def make_request(task: str, fields: Mapping, controls: Sequence[Mapping]) -> Req
     return Request(task=task, **fields)
 
 
-def paint(model, request: Request, args: argparse.Namespace):
-    """The pictures of a request; a refiner is made at the model's own size."""
-    if isinstance(request.refiner, str):
-        size = model.img_height, model.img_width
-        request = request.replace(refiner=_model(args, request.refiner, *size))
-    return getattr(model, request.task)(**request.given())
+def paint(model, request: Request):
+    """The pictures of a request."""
+    return model.run(request).pictures(progress_bar=request.progress_bar)
 
 
 def say_what_painted(args: argparse.Namespace, command: str) -> None:

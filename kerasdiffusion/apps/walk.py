@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     options.choose_backend(args.backend)
     from kerasdiffusion.pictures.animations import save_animation
 
-    frames = load.paint(load.make_model(args), request, args)
+    frames = load.paint(load.make_model(args), request)
     path = save_animation(frames, args.output, args.fps)
     print(path if args.quiet else f"Wrote {path} ({len(frames)} frames)")
     if not args.quiet:

@@ -23,8 +23,8 @@ from kerasdiffusion.presets.config import (
     T2IAdapterConfig,
 )
 from kerasdiffusion.presets.controls import find_control, kind_of
-from kerasdiffusion.requests.arguments import check_share
 from kerasdiffusion.requests.control import Control
+from kerasdiffusion.requests.kinds import SHARE
 from kerasdiffusion.sampling.table import COLUMNS, Table
 from kerasdiffusion.weights.controls import load_control, read_control_config
 
@@ -136,7 +136,7 @@ def _checked(control: Control, config: ModelConfig, count, size) -> Checked:
         raise TypeError(f"A control's `scale` must be a number. Received: {scale!r}")
     if not math.isfinite(scale):
         raise ValueError(f"A control's `scale` must be finite. Received: {scale}")
-    start, end = check_share(control.start, "start"), check_share(control.end, "end")
+    start, end = SHARE.check(control.start, "start"), SHARE.check(control.end, "end")
     if start >= end:
         raise ValueError(
             f"A control's `start` must be less than its `end`. Received: "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import numbers
 from collections.abc import Sequence
 
@@ -14,6 +12,7 @@ from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.prompts.given import texts
 from kerasdiffusion.prompts.limits import check_length
 from kerasdiffusion.prompts.weighting import WEIGHTINGS
+from kerasdiffusion.requests.kinds import Choice, Whole
 from kerasdiffusion.storage.bounds import shown
 
 
@@ -79,21 +78,14 @@ def check_negatives(negative_prompt, prompts: int, width: int | None = None) -> 
 
 def check_prompt_weighting(weighting) -> str:
     """One of `WEIGHTINGS`."""
-    if weighting in WEIGHTINGS:
-        return weighting
-    near = difflib.get_close_matches(str(weighting), WEIGHTINGS, n=3, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    raise ValueError(
-        f"`prompt_weighting` must be one of {', '.join(WEIGHTINGS)}.{hint} "
-        f"Received: {weighting!r}"
-    )
+    return Choice(WEIGHTINGS).check(weighting, "prompt_weighting")
 
 
 def check_clip_skip(clip_skip, depth: int) -> int | None:
     """A layer counted from the end: 1 is the last."""
     if clip_skip is None:
         return None
-    clip_skip = check_count(clip_skip, "clip_skip")
+    clip_skip = Whole(1, 1000).check(clip_skip, "clip_skip")
     if clip_skip > depth:
         raise ValueError(
             f"`clip_skip` must be at most {depth}, the layers of the text encoder. "
@@ -176,34 +168,6 @@ def check_count(count, name: str) -> int:
     if count < 1:
         raise ValueError(f"`{name}` must be 1 or more. Received: {count}")
     return int(count)
-
-
-def check_guidance_scale(scale, name: str = "unconditional_guidance_scale") -> float:
-    """A finite number."""
-    if isinstance(scale, bool) or not isinstance(scale, numbers.Real):
-        raise TypeError(f"`{name}` must be a number. Received: {scale!r}")
-    if not math.isfinite(scale):
-        raise ValueError(f"`{name}` must be finite. Received: {scale}")
-    return float(scale)
-
-
-def check_share(share, name: str) -> float:
-    """A number from 0 to 1."""
-    if isinstance(share, bool) or not isinstance(share, numbers.Real):
-        raise TypeError(f"`{name}` must be a number. Received: {share!r}")
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"`{name}` must be from 0 to 1. Received: {share}")
-    return float(share)
-
-
-def check_pixels(pixels, name: str, least: int = 0, most: int = 8192) -> int:
-    """A whole number of pixels within bounds."""
-    rule = f"`{name}` must be a whole number of pixels from {least} to {most}"
-    if isinstance(pixels, bool) or not isinstance(pixels, numbers.Integral):
-        raise TypeError(f"{rule}. Received: {pixels!r}")
-    if not least <= pixels <= most:
-        raise ValueError(f"{rule}. Received: {pixels}")
-    return int(pixels)
 
 
 def check_context(encoded_text, width: int, batch_size: int) -> np.ndarray:

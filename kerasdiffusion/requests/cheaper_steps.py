@@ -8,7 +8,6 @@ merging lets self-attention see fewer tokens. (Steps without guidance are in
 from __future__ import annotations
 
 import functools
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -16,14 +15,11 @@ from keras import ops
 
 from kerasdiffusion.models.token_merging import finest_attention
 from kerasdiffusion.presets.config import DiffusionModelConfig
-from kerasdiffusion.requests.options import Options
+from kerasdiffusion.requests.request import Request
 from kerasdiffusion.sampling.table import COLUMNS, Table
 
-#: Of a square of two by two tokens one stays.
-MOST_MERGED = 0.75
 
-
-def cheaper_methods(options: Options, config: DiffusionModelConfig) -> dict:
+def cheaper_methods(request: Request, config: DiffusionModelConfig) -> dict:
     """What is on, by names: as `denoiser` and the denoising program take it.
 
     What the program is made for (the branch, the share of tokens) is a key, since names
@@ -34,27 +30,21 @@ def cheaper_methods(options: Options, config: DiffusionModelConfig) -> dict:
         ValueError: If it is out of its range, or goes not with another.
     """
     methods: dict = {}
-    if options.deep_cache is not None:
-        _, branch = deep_cache(options)
+    if request.deep_cache is not None:
+        _, branch = request.deep_cache
         most = len(config.skip_widths) - 1
         if branch > most:
             raise ValueError(
                 f"`deep_cache: branch` must be at most {most}, the number of the "
                 f"U-Net's last skip. Received: {branch}"
             )
-        if options.sag_scale:
+        if request.sag_scale:
             raise ValueError(
                 "`sag_scale` must be 0 with `deep_cache`: it looks at the middle of "
-                f"the U-Net in every step. Received: {options.sag_scale}"
+                f"the U-Net in every step. Received: {request.sag_scale}"
             )
         methods["deep_cache"] = {str(branch): ()}
-    share = options.merge_tokens
-    if isinstance(share, bool) or not isinstance(share, numbers.Real):
-        raise TypeError(f"`merge_tokens` must be a number. Received: {share!r}")
-    if not 0.0 <= share <= MOST_MERGED:
-        raise ValueError(
-            f"`merge_tokens` must be from 0 to {MOST_MERGED}. Received: {share}"
-        )
+    share = request.merge_tokens
     if share and finest_attention(config) is None:
         raise ValueError(
             "`merge_tokens` must be 0 for a U-Net whose pixels do not attend to each "
@@ -63,37 +53,6 @@ def cheaper_methods(options: Options, config: DiffusionModelConfig) -> dict:
     if share:
         methods["merge_tokens"] = {str(float(share)): ()}
     return methods
-
-
-def deep_cache(options: Options) -> tuple[int, int]:
-    """The interval and the branch that the option names.
-
-    Raises:
-        TypeError: If they are not whole numbers.
-        ValueError: If they are out of their range.
-    """
-    given, order = options.deep_cache, ("interval", "branch")
-    rule = "`deep_cache` must be a number of steps, (interval, branch), or a dict"
-    if isinstance(given, Mapping):
-        found = dict(given)
-    elif isinstance(given, (list, tuple)) and 1 <= len(given) <= 2:
-        found = dict(zip(order, given, strict=False))
-    else:
-        found = {"interval": given}
-    if "interval" not in found or set(found) - set(order):
-        raise ValueError(f"{rule} by these names. Received: {given!r}")
-    found = {"branch": 0, **found}
-    for (name, value), least in zip(found.items(), (0, 1), strict=True):
-        is_whole = isinstance(value, numbers.Integral) or (
-            isinstance(value, numbers.Real) and float(value).is_integer()
-        )
-        if isinstance(value, bool) or not is_whole:
-            raise TypeError(f"{rule}, of whole numbers. Received: {given!r}")
-        if value < least:
-            raise ValueError(
-                f"`deep_cache: {name}` must be {least} or more. Received: {value}"
-            )
-    return int(found["interval"]), int(found["branch"])
 
 
 def whole_steps(table: Table, interval: int, kinds: np.ndarray) -> Table:

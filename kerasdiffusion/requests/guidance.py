@@ -1,87 +1,52 @@
-"""What callers pass of guidance, checked, and as the compiled program takes it."""
+"""What a request asks of guidance, as the compiled program takes it."""
 
 from __future__ import annotations
 
 import difflib
-import math
-import numbers
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from kerasdiffusion.models.taps import is_within
 from kerasdiffusion.presets.config import DiffusionModelConfig
-from kerasdiffusion.requests.options import Options
+from kerasdiffusion.requests.kinds import as_list
+from kerasdiffusion.requests.request import Request
 from kerasdiffusion.sampling.table import COLUMNS, Table
 from kerasdiffusion.weights.names import tensors
 
+#: What the numbers of some fields are called in the compiled program.
+THRESHOLDING = ("mimic_scale", "percentile")
+APG = ("eta", "norm_threshold", "momentum")
 
-def guidance_methods(options: Options) -> dict:
-    """The methods that are on, as `denoiser` takes them: numbers by their names.
 
-    Raises:
-        TypeError: If an option is not of its type.
-        ValueError: If it is out of its range.
-    """
-    methods = {}
-    phi = _number("guidance_rescale", options.guidance_rescale, 0.0, 1.0)
-    if phi:
-        methods["rescale"] = phi
-    if options.dynamic_thresholding is not None:
-        given = options.dynamic_thresholding
-        methods["thresholding"] = _numbers(
-            "dynamic_thresholding",
-            given,
-            {"mimic_scale": (0.0, math.inf), "percentile": (0.0, 1.0)},
-            {"percentile": 1.0},
-        )
-    if options.apg is not None and options.apg is not False:
-        methods["apg"] = _numbers(
-            "apg",
-            {} if options.apg is True else options.apg,
-            {
-                "eta": (-math.inf, math.inf),
-                "norm_threshold": (0.0, math.inf),
-                "momentum": (-1.0, 1.0),
-            },
-            {"eta": 0.0, "norm_threshold": 7.5, "momentum": -0.75},
-        )
+def guidance_methods(request: Request) -> dict:
+    """The methods that are on, as `denoiser` takes them: numbers by their names."""
+    methods: dict = {}
+    if request.guidance_rescale:
+        methods["rescale"] = np.float32(request.guidance_rescale)
+    if request.dynamic_thresholding is not None:
+        methods["thresholding"] = _named(THRESHOLDING, request.dynamic_thresholding)
+    if request.apg is not None:
+        methods["apg"] = _named(APG, request.apg)
         if not methods["apg"]["norm_threshold"]:
             methods["apg"]["norm_threshold"] = np.float32(np.inf)
-    layers = _layers(options.pag_applied_layers)
     for name in ("pag", "sag"):
-        scale = _number(f"{name}_scale", getattr(options, f"{name}_scale"), 0.0)
+        scale = np.float32(getattr(request, f"{name}_scale"))
         if scale:
             methods[name] = scale
     if "pag" in methods:
-        methods["pag_layers"] = {layer: () for layer in layers}
-    if options.freeu is not None:
-        ranges = dict.fromkeys(("b1", "b2", "s1", "s2"), (-math.inf, math.inf))
-        factors = _numbers("freeu", options.freeu, ranges, {})
-        methods["freeu"] = np.stack(list(factors.values()))
+        layers = as_list(request.pag_applied_layers)
+        methods["pag_layers"] = {layer: () for layer in sorted(set(layers))}
+    if request.freeu is not None:
+        methods["freeu"] = np.array(request.freeu, np.float32)
     return methods
 
 
-def within_interval(table: Table, options: Options) -> Table:
-    """The table, guided only at the noise levels of `guidance_interval`.
-
-    Raises:
-        TypeError: If it is not two numbers.
-        ValueError: If they are no interval.
-    """
-    if options.guidance_interval is None:
+def within_interval(table: Table, request: Request) -> Table:
+    """The table, guided only at the noise levels of `guidance_interval`."""
+    if request.guidance_interval is None:
         return table
-    low, high = _numbers(
-        "guidance_interval",
-        options.guidance_interval,
-        {"low": (0.0, math.inf), "high": (0.0, math.inf)},
-        {"low": 0.0, "high": np.inf},
-    ).values()
-    if low > high:
-        raise ValueError(
-            f"`guidance_interval` must be (low, high) with low <= high. "
-            f"Received: {options.guidance_interval!r}"
-        )
+    low, high = map(np.float32, request.guidance_interval)
     sigmas, before = (
         table.rows[:, column] for column in (COLUMNS.sigma, COLUMNS.guidance)
     )
@@ -138,59 +103,6 @@ def check_layers(methods: Mapping, known: Sequence[str]) -> None:
         )
 
 
-def _layers(given) -> list[str]:
-    """One name or several."""
-    layers = [given] if isinstance(given, str) else given
-    if not isinstance(layers, (list, tuple)) or not all(
-        isinstance(layer, str) for layer in layers
-    ):
-        raise TypeError(
-            f"`pag_applied_layers` must be a string or a list of strings. "
-            f"Received: {given!r}"
-        )
-    if not layers:
-        raise ValueError("`pag_applied_layers` must not be empty. Received: []")
-    return sorted(set(layers))
-
-
-def _numbers(name: str, given, ranges: Mapping, defaults: Mapping) -> dict:
-    """Numbers in their order or by their names, as float32 by their names.
-
-    Args:
-        name: The option's name.
-        given: What the caller passed.
-        ranges: The lowest and the highest value of each number.
-        defaults: Of those that may be left out.
-    """
-    order = f"`{name}` must be ({', '.join(ranges)}), or a dict by these names"
-    if isinstance(given, Mapping):
-        unknown = [key for key in given if key not in ranges]
-        if unknown:
-            raise ValueError(f"{order}. Received: {unknown[0]!r}")
-        found = dict(given)
-    elif isinstance(given, (list, tuple)):
-        if len(given) > len(ranges):
-            raise ValueError(f"{order}. Received: {given!r}")
-        found = dict(zip(ranges, given, strict=False))
-    else:
-        raise TypeError(f"{order}. Received: {given!r}")
-    found = {**defaults, **found}
-    missing = [key for key in ranges if key not in found]
-    if missing:
-        raise ValueError(f"{order}; {missing[0]} is missing. Received: {given!r}")
-    return {
-        key: _number(f"{name}: {key}", found[key], *ranges[key], defaults.get(key))
-        for key in ranges
-    }
-
-
-def _number(name: str, value, low=-math.inf, high=math.inf, default=0.0) -> np.float32:
-    """A finite number within its range; an infinite default is good too."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"`{name}` must be a number. Received: {value!r}")
-    if not math.isfinite(value) and value != default:
-        raise ValueError(f"`{name}` must be finite. Received: {value}")
-    if not low <= value <= high:
-        bounds = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
-        raise ValueError(f"`{name}` must be {bounds}. Received: {value}")
-    return np.float32(value)
+def _named(names: Sequence[str], values: Sequence[float]) -> dict:
+    """Numbers by their names, as float32."""
+    return dict(zip(names, map(np.float32, values), strict=True))

@@ -8,7 +8,6 @@ import numpy as np
 
 from kerasdiffusion.networks.control import told
 from kerasdiffusion.requests.cheaper_steps import (
-    deep_cache,
     kept_features,
     whole_steps,
 )
@@ -49,7 +48,7 @@ def denoise(loop: Loop, pace: Pace, began: Callable[[], None]) -> Iterator[Step]
         fresh = fresh[1:]
     unguided = without_guidance(table, branches, loop.shares, settings.methods)
     if "deep_cache" in settings.methods:
-        table = whole_steps(table, deep_cache(request)[0], unguided)
+        table = whole_steps(table, request.deep_cache[0], unguided)
 
     unet, dtype = model.config.diffusion_model, model.compute_dtype
 

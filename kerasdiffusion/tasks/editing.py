@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from kerasdiffusion.requests.arguments import check_guidance_scale
 from kerasdiffusion.tasks.depth_to_image import check_sees
 from kerasdiffusion.tasks.image_to_image import encode_pictures, read_asked
 from kerasdiffusion.tasks.plan import Loop, Painting, Plan
@@ -18,12 +17,10 @@ from kerasdiffusion.tasks.settings import settle, unit_noise
 
 def plan(model, request) -> Plan:
     """What `edit` does, see `tasks.plan.Plan`."""
-    config, name = model.config, "image_guidance_scale"
+    config = model.config
     channels = config.autoencoder.latent_channels
     check_sees(config, "edit", "a picture's latents", channels)
-    by_image = check_guidance_scale(request.image_guidance_scale, name)
-    if by_image < 0.0:
-        raise ValueError(f"`{name}` must be 0 or more. Received: {by_image}")
+    by_image = request.image_guidance_scale
     asked = read_asked(model, request, name="instruction")
     size = height, width = asked.size
     settings = settle(model, request, asked.count, size=size, seen=size)

@@ -10,9 +10,7 @@ import numpy as np
 
 from kerasdiffusion.pictures.read import pad_to_multiple, read_pictures, to_unit
 from kerasdiffusion.requests.arguments import (
-    check_count,
     check_prompts,
-    check_share,
     check_text_is_enough,
 )
 from kerasdiffusion.sampling.loop import Known
@@ -138,7 +136,7 @@ def read_asked(model, request, name: str = "prompt") -> Asked:
     count = len(check_prompts(getattr(request, name), name))
     pictures = check_pictures(request.image, count)
     prompts = read_prompts(model, request, name, texts=True)
-    batch_size = check_count(request.batch_size, "batch_size")
+    batch_size = request.batch_size
     if request.refiner is not None:
         raise ValueError(
             f"`{request.task}` takes no `refiner`; call it with the refiner as the "
@@ -166,7 +164,7 @@ def begin(
             by default.
         seen: Height and width of what the U-Net sees; the picture's by default.
     """
-    strength = check_share(request.strength, "strength")
+    strength = request.strength
     first, total = _first_step(model.config, request, strength)
     settings = settle(
         model,

@@ -20,7 +20,6 @@ from kerasdiffusion.pictures.regions import (
     laid,
     resize_mask,
 )
-from kerasdiffusion.requests.arguments import check_pixels
 from kerasdiffusion.tasks.image_to_image import (
     Start,
     begin,
@@ -29,9 +28,6 @@ from kerasdiffusion.tasks.image_to_image import (
     read_asked,
 )
 from kerasdiffusion.tasks.plan import Painting, Plan
-
-#: The widest feather, in pixels.
-WIDEST = 512
 
 
 def plan(model, request) -> Plan:
@@ -45,10 +41,8 @@ def plan(model, request) -> Plan:
             f"`mask` must be one mask for all or one for each of the {count} "
             f"prompts. Received: {len(masks)} masks"
         )
-    feather = check_pixels(request.feather, "feather", most=WIDEST)
+    feather = request.feather
     padding = request.padding
-    if padding is not None:
-        padding = check_pixels(padding, "padding")
     check_takes_masks(model.config, "inpaint")
     seen = size if padding is None else (model.img_height, model.img_width)
     start = begin(model, request, asked, seen=seen)

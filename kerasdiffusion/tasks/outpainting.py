@@ -16,10 +16,9 @@ from kerasdiffusion.pictures.regions import (
     laid,
     outward,
 )
-from kerasdiffusion.requests.arguments import check_pixels
+from kerasdiffusion.requests.kinds import Whole
 from kerasdiffusion.tasks.image_to_image import Start, begin, read_asked
 from kerasdiffusion.tasks.inpainting import (
-    WIDEST,
     alike,
     check_takes_masks,
     following,
@@ -49,7 +48,7 @@ def plan(model, request) -> Plan:
     """What `outpaint` does, see `tasks.plan.Plan`."""
     asked = read_asked(model, request)
     names = "left", "right", "top", "bottom"
-    sides = {name: check_pixels(getattr(request, name), name) for name in names}
+    sides = {name: getattr(request, name) for name in names}
     if not any(sides.values()):
         raise ValueError(
             "One of `left`, `right`, `top` and `bottom` must be 1 or more. "
@@ -64,7 +63,7 @@ def plan(model, request) -> Plan:
         )
     window = min(model.img_height, canvas[0]), min(model.img_width, canvas[1])
     step = _outward_step(model, window, request.overlap)
-    feather = check_pixels(request.feather, "feather", most=WIDEST)
+    feather = request.feather
     check_takes_masks(model.config, "outpaint")
     start = begin(model, request, asked, size=wanted.size, seen=window)
     more = [(0, 0), *wanted.margins(canvas), (0, 0)]
@@ -142,7 +141,7 @@ def _outward_step(model, window, overlap) -> tuple[int, int]:
     """Rows and columns that a window adds, whole latents."""
     least = min(model.img_height, model.img_width)
     if overlap is not None:
-        overlap = check_pixels(overlap, "overlap", least=1, most=least - 1)
+        Whole(1, least - 1, "a whole number of pixels").check(overlap, "overlap")
     multiple = model.config.autoencoder.downsampling
     height, width = (
         max(multiple, (side - (overlap or side // 2)) // multiple * multiple)

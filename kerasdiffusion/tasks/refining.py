@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import weakref
+
 from kerasdiffusion.prompts.branches import Prompt
 from kerasdiffusion.requests.arguments import check_refiner
 from kerasdiffusion.requests.guidance import within_interval
 from kerasdiffusion.tasks.conditioning import handover_step
 from kerasdiffusion.tasks.prompting import check_prompting
 from kerasdiffusion.tasks.settings import Settings, methods_of, table_of
+
+#: Refiners that requests have named, by the base that they were made for.
+_MADE = weakref.WeakKeyDictionary()
+
+
+def with_refiner(base, request):
+    """A request whose refiner is a model: one that is named is made once for each base.
+
+    Args:
+        base: The `StableDiffusion` that begins; the refiner is computed as it is.
+        request: A `Request`, whose refiner may be a preset's name, a folder or a file.
+    """
+    name = request.refiner
+    if not isinstance(name, str):
+        return request
+    known = _MADE.setdefault(base, {})
+    if name not in known:
+        known[name] = type(base)(
+            base.img_height,
+            base.img_width,
+            base.compiler,
+            precision=base.precision,
+            low_memory=base.low_memory,
+            weights=name,
+        )
+    return request.replace(refiner=known[name])
 
 
 def share_steps(base, settings: Settings) -> tuple[Settings | None, Settings | None]:

@@ -10,7 +10,6 @@ import numpy as np
 from kerasdiffusion.networks.control import Checked, check_controls
 from kerasdiffusion.networks.room import check_room_of
 from kerasdiffusion.presets.config import GenerationConfig, ScheduleConfig
-from kerasdiffusion.requests.arguments import check_guidance_scale, check_share
 from kerasdiffusion.requests.cheaper_steps import cheaper_methods
 from kerasdiffusion.requests.guidance import (
     check_layers,
@@ -20,7 +19,6 @@ from kerasdiffusion.requests.guidance import (
 )
 from kerasdiffusion.sampling.loop import Known
 from kerasdiffusion.sampling.noise import (
-    check_rng,
     initial_noise,
     program_of,
     resolve_seeds,
@@ -96,6 +94,7 @@ def settle(
     Raises:
         TypeError: If a value is of the wrong type.
         ValueError: If one is out of its range.
+        MemoryError: If no memory here could hold the pictures.
     """
     check_room_of(model, count, size)
     check_prompting(model.config, request.clip_skip, request.prompt_weighting)
@@ -104,7 +103,7 @@ def settle(
     table = table_of(model.config.schedule, request, generation, first_step)
     seed, strength = walk or request.seed, request.variation_strength
     variations = None
-    if check_share(strength, "variation_strength") > 0.0:
+    if strength > 0.0:
         variations = resolve_seeds(request.variation_seed, count)
         if not isinstance(seed, Sequence | np.ndarray):
             seed = resolve_seeds(seed, 1) * count
@@ -115,7 +114,7 @@ def settle(
         request,
         within_interval(table, request),
         resolve_seeds(seed, count),
-        check_guidance_scale(scale),
+        float(scale),
         methods_of(model.config, request),
         size=seen or own,
         original_size=seen and request.target_size or seen or own,
@@ -169,7 +168,7 @@ def table_of(
         s_churn=request.s_churn,
         s_noise=request.s_noise,
         first_step=first_step,
-        program=program_of(check_rng(request.rng)),
+        program=program_of(request.rng),
     )
 
 

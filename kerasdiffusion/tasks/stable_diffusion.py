@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from kerasdiffusion.requests.options import check_keywords
 from kerasdiffusion.requests.request import Request
-from kerasdiffusion.requests.signatures import takes_request
+from kerasdiffusion.requests.signatures import check_arguments, takes_request
 from kerasdiffusion.tasks.pages import PAGES
 from kerasdiffusion.tasks.plan import Plan
+from kerasdiffusion.tasks.refining import with_refiner
 from kerasdiffusion.tasks.run import Run
 from kerasdiffusion.tasks.words import ReadsWords
 from kerasdiffusion.weights.load import Source
@@ -93,7 +93,7 @@ class StableDiffusion(ReadsWords):
             TypeError: If the constructor takes no such argument.
             WeightsError: If the source is no model, or cannot be read.
         """
-        check_keywords(cls, overrides)
+        check_arguments(cls, (), overrides)
         model = cls(weights=source, **overrides)
         if not model.low_memory:
             model.build()
@@ -116,7 +116,7 @@ class StableDiffusion(ReadsWords):
             raise TypeError(
                 f"`request` must be a `Request(task=..., ...)`. Received: {request!r}"
             )
-        return PAGES[request.task](self, request)
+        return PAGES[request.task](self, with_refiner(self, request))
 
     def run(self, request: Request) -> Run:
         """A request as steps to iterate, watch and stop; nothing is computed yet.

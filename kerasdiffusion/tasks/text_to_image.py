@@ -7,7 +7,6 @@ import numpy as np
 from kerasdiffusion.prompts.branches import Ready
 from kerasdiffusion.requests.arguments import (
     check_context,
-    check_count,
     check_noise,
     check_pooled,
     check_text_is_enough,
@@ -26,7 +25,7 @@ from kerasdiffusion.tasks.settings import Settings, settle, unit_noise
 def plan(model, request) -> Plan:
     """What `text_to_image` does, see `tasks.plan.Plan`."""
     prompts = read_prompts(model, request)
-    batch_size = check_count(request.batch_size, "batch_size")
+    batch_size = request.batch_size
     negatives = read_negatives(model, request, len(prompts))
     settings = settle(model, request, len(prompts) * batch_size)
     prompts = [each for each in prompts for _ in range(batch_size)]
@@ -35,7 +34,7 @@ def plan(model, request) -> Plan:
 
 def plan_encoded(model, request) -> Plan:
     """What `generate_image` does: the prompts are encoded already."""
-    batch_size, config = check_count(request.batch_size, "batch_size"), model.config
+    batch_size, config = request.batch_size, model.config
     encoded = check_context(request.encoded_text, config.text_width, batch_size)
     negatives = read_negatives(model, request, len(encoded))
     with_second(config, [], request.prompt_2, "prompt_2")

@@ -5,12 +5,11 @@ The U-Net sees the small picture, with some noise, beside latents of its size.
 
 from __future__ import annotations
 
-import numbers
-
 import numpy as np
 
 from kerasdiffusion.pictures.read import to_unit
 from kerasdiffusion.presets.families import UPSCALER
+from kerasdiffusion.requests.kinds import Whole
 from kerasdiffusion.sampling.noise import picture_noise
 from kerasdiffusion.sampling.schedule import Schedule
 from kerasdiffusion.tasks.depth_to_image import check_sees
@@ -28,7 +27,7 @@ def plan(model, request) -> Plan:
     config = model.config
     check_sees(config, "upscale", "a small picture and its noise level", 3)
     most = min(NOISE_LEVELS, config.diffusion_model.noise_levels) - 1
-    level = check_noise_level(request.noise_level, most)
+    level = Whole(0, most).check(request.noise_level, "noise_level")
     asked = read_asked(model, request)
     size = tuple(4 * side for side in asked.size)
     settings = settle(model, request, asked.count, size=size, seen=asked.size)
@@ -52,12 +51,3 @@ def plan(model, request) -> Plan:
         return model.decode_all(latents)
 
     return Plan(model, request, settings, settings.num_steps, paint)
-
-
-def check_noise_level(level, most: int) -> int:
-    """A whole number from 0 to `most`."""
-    if isinstance(level, bool) or not isinstance(level, numbers.Integral):
-        raise TypeError(f"`noise_level` must be a whole number. Received: {level!r}")
-    if not 0 <= level <= most:
-        raise ValueError(f"`noise_level` must be from 0 to {most}. Received: {level}")
-    return int(level)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasdiffusion.networks.control import check_controls
 from kerasdiffusion.networks.room import check_room_of
-from kerasdiffusion.requests.arguments import check_count, check_text_is_enough
+from kerasdiffusion.requests.arguments import check_text_is_enough
 from kerasdiffusion.sampling.noise import resolve_seeds
 from kerasdiffusion.tasks.between import Between, check_path, positions
 from kerasdiffusion.tasks.plan import Painting, Plan
@@ -49,8 +49,8 @@ def plan_walk(model, request, seeds: list[int], closed: bool, noise_path: str) -
     """
     text_path = check_path(request.text_path, "text_path")
     prompts = read_prompts(model, request)
-    frames = check_count(request.frames, "frames")
-    batch_size = min(check_count(request.batch_size, "batch_size"), frames)
+    frames = request.frames
+    batch_size = min(request.batch_size, frames)
     check_room_of(model, frames, at_once=batch_size)
     if len(prompts) == 1 and len(seeds) == 1:
         raise ValueError(

@@ -37,7 +37,7 @@ def evaluate_weights(
         count: Pictures of each weight: the same objects and seeds.
         seed: Seed of the scenes and of the first picture.
         num_steps: Denoising steps.
-        weighting: `prompt_weighting` of `Options`.
+        weighting: `prompt_weighting` of a `Request`.
         report: Is given a line at a time.
 
     Returns:

@@ -40,7 +40,7 @@ def calls(monkeypatch):
     """What is asked of models: the model, the task, the fields; nothing is painted."""
     seen = []
 
-    def painted(model, request, args):
+    def painted(model, request):
         given = request.given()
         given.pop("progress_bar", None)
         seen.append((model, request.task, given))

@@ -78,7 +78,7 @@ def asked(monkeypatch):
     """What models are asked, and what they are; nothing is painted."""
     seen = []
 
-    def painted(model, request, args):
+    def painted(model, request):
         machine = model.precision, model.compiler, model.img_height, model.img_width
         seen.append((request, machine))
         count = request.batch_size * len(request.prompt or request.instruction)

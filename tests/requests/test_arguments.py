@@ -8,7 +8,6 @@ import pytest
 from kerasdiffusion import StableDiffusion, WeightsError
 from kerasdiffusion.networks.latent_diffusion import LatentDiffusion
 from kerasdiffusion.requests.arguments import (
-    check_count,
     check_negatives,
     check_prompts,
 )
@@ -148,4 +147,3 @@ def test_good_arguments_pass():
     assert check_prompts("a") == check_prompts(("a",)) == ["a"]
     assert check_negatives(None, 3) == [""]
     assert check_negatives(["a", "b"], 2) == ["a", "b"]
-    assert check_count(np.int64(3), "batch_size") == 3

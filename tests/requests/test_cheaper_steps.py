@@ -8,11 +8,10 @@ from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.presets.config import DiffusionModelConfig, ScheduleConfig
 from kerasdiffusion.requests.cheaper_steps import (
     cheaper_methods,
-    deep_cache,
     kept_shape,
     whole_steps,
 )
-from kerasdiffusion.requests.options import Options
+from kerasdiffusion.requests.request import Request
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import COLUMNS
 from tests.tiny import TINY, lively, tiny_model
@@ -21,24 +20,28 @@ UNET = TINY.diffusion_model
 CAT = {"prompt": "two cats", "num_steps": 4, "seed": 3, "progress_bar": False}
 
 
+def asked(**fields):
+    return Request(task="text_to_image", prompt="x", **fields)
+
+
 def whole(table, interval, kinds=None):
     kinds = np.zeros(len(table), bool) if kinds is None else kinds
     return whole_steps(table, interval, kinds).values[:, COLUMNS.whole].tolist()
 
 
 def test_everything_is_off_by_default():
-    assert cheaper_methods(Options(), UNET) == {}
+    assert cheaper_methods(asked(), UNET) == {}
     table = make_table(ScheduleConfig(), "euler", 5)
     assert set(table.values[:, COLUMNS.whole]) == {1.0}
 
 
 def test_what_a_program_is_made_for_is_a_key():
-    options = Options(deep_cache=3, merge_tokens=0.5)
+    options = asked(deep_cache=3, merge_tokens=0.5)
     found = cheaper_methods(options, UNET)
     assert found == {"deep_cache": {"0": ()}, "merge_tokens": {"0.5": ()}}
     same = [3, 3.0, (3,), (3, 0), {"interval": 3}, {"branch": 0, "interval": 3}]
-    assert {deep_cache(Options(deep_cache=each)) for each in same} == {(3, 0)}
-    assert deep_cache(Options(deep_cache=(2, 1))) == (2, 1)
+    assert {asked(deep_cache=each).deep_cache for each in same} == {(3, 0)}
+    assert asked(deep_cache=(2, 1)).deep_cache == (2, 1)
 
 
 def test_every_so_many_steps_are_whole_from_the_first_of_a_run_on():
@@ -93,7 +96,7 @@ def test_errors_state_the_rule_before_anything_is_built(options, error, message)
 def test_tokens_that_do_not_attend_cannot_be_merged():
     config = dataclasses.replace(UNET, transformer_depths=(0, 0))
     with pytest.raises(ValueError, match="whose pixels do not attend.* Received: 0.5"):
-        cheaper_methods(Options(merge_tokens=0.5), config)
+        cheaper_methods(asked(merge_tokens=0.5), config)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from kerasdiffusion.requests.guidance import (
     within_interval,
     without_guidance,
 )
-from kerasdiffusion.requests.options import Options
+from kerasdiffusion.requests.request import Request
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import COLUMNS
 from tests.tiny import TINY, TINY_SDXL, tiny_model
@@ -22,8 +22,12 @@ LAYERS = [
 ]
 
 
-def methods(**options):
-    return guidance_methods(Options(**options))
+def asked(**fields):
+    return Request(task="text_to_image", prompt="x", **fields)
+
+
+def methods(**fields):
+    return guidance_methods(asked(**fields))
 
 
 def table():
@@ -34,7 +38,7 @@ def test_everything_is_off_by_default():
     assert methods() == {}
     assert methods(pag_scale=0, sag_scale=0.0, guidance_rescale=0, apg=False) == {}
     before = table()
-    assert within_interval(before, Options()) is before
+    assert within_interval(before, asked()) is before
     assert set(before.values[:, COLUMNS.guidance]) == {1.0}
 
 
@@ -70,9 +74,9 @@ def test_layers_are_keys_in_one_order():
 def test_the_interval_is_open_below_and_closed_above():
     sigmas = table().values[:, COLUMNS.sigma]
     interval = (sigmas[3], sigmas[1])
-    found = within_interval(table(), Options(guidance_interval=interval))
+    found = within_interval(table(), asked(guidance_interval=interval))
     assert found.values[:, COLUMNS.guidance].tolist() == [0, 1, 1, 0, 0]
-    found = within_interval(table(), Options(guidance_interval={"low": sigmas[0]}))
+    found = within_interval(table(), asked(guidance_interval={"low": sigmas[0]}))
     assert found.values[:, COLUMNS.guidance].tolist() == [0, 0, 0, 0, 0]
 
 
@@ -126,7 +130,7 @@ def test_errors_state_the_rule(options, error, message):
 )
 def test_no_interval(interval, error, message):
     with pytest.raises(error, match=message):
-        within_interval(table(), Options(guidance_interval=interval))
+        within_interval(table(), asked(guidance_interval=interval))
 
 
 def test_layers_that_are_not_there():
@@ -188,7 +192,7 @@ def test_outside_of_the_interval_the_prompt_alone_is_seen(monkeypatch):
 
 
 def test_with_other_methods_all_branches_are_seen():
-    outside = within_interval(table(), Options(guidance_interval=(1.0, 5.0)))
+    outside = within_interval(table(), asked(guidance_interval=(1.0, 5.0)))
     shares, two = np.ones((1, 3)), [{}, {}]
     assert 0 < without_guidance(outside, two, shares, {}).sum() < len(outside)
     assert without_guidance(outside, two, shares, {"freeu": 1}).any()

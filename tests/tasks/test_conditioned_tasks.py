@@ -151,7 +151,7 @@ def wrong(task, error, message, **arguments):
         wrong("edit", ValueError, "`edit` takes no `refiner`", refiner="sdxl-refiner"),
         wrong("edit", TypeError, "`strength`: it is for image_to",
               strength=1.0),
-        wrong("upscale", ValueError, "`noise_level` must be from 0 to 29.*: 30",
+        wrong("upscale", ValueError, "a whole number from 0 to 29. Received: 30",
               noise_level=30),
         wrong("upscale", TypeError, "`noise_level` must be a whole number.*: 2.5",
               noise_level=2.5),

@@ -6,6 +6,8 @@ Against diffusers' refiner: `tests/peers/test_family_pipelines.py`.
 import numpy as np
 import pytest
 
+from kerasdiffusion.requests.request import Request
+from kerasdiffusion.tasks.refining import with_refiner
 from tests.tasks.test_stable_diffusion import (
     assert_close,
     assert_differ,
@@ -74,3 +76,16 @@ def test_a_refiner_reads_texts(tiny):
         paint(tiny, refiner="x")
     with pytest.raises(ValueError, match="with `refiner`, prompts must be text"):
         tiny.generate_image(context, refiner=tiny)
+
+
+def test_a_refiner_may_be_named(tmp_path):
+    """As JSON names it: it is made once, as the base is computed."""
+    base, other = tiny_model(), tiny_model(1)
+    other.save_preset(tmp_path / "other")
+    asked = {"num_steps": 3, "seed": 1, "refiner_start": 0.5, "progress_bar": False}
+    found = base.text_to_image("two cats", refiner=str(tmp_path / "other"), **asked)
+    expected = base.text_to_image("two cats", refiner=other, **asked)
+    assert np.array_equal(found, expected)
+    request = Request(task="text_to_image", prompt="x", refiner=str(tmp_path / "other"))
+    made = with_refiner(base, request).refiner
+    assert with_refiner(base, request).refiner is made

@@ -245,3 +245,14 @@ def test_bad_arguments(tiny, arguments, error, message):
 def test_a_circle_has_two_seeds(tiny):
     with pytest.raises(ValueError, match="Two seeds span a circle.*3 seeds"):
         tiny.circular_walk(APPLE, seed=[1, 2, 3], frames=2)
+
+
+def test_what_fits_in_no_memory_is_said_ahead(monkeypatch):
+    from kerasdiffusion.networks import room
+
+    monkeypatch.setattr(room, "most_bytes", lambda: 2**20)
+    model = tiny_model()
+    with pytest.raises(MemoryError, match="must fit in memory.*Received: 100000 of"):
+        model.circular_walk("a cat", frames=100_000)
+    with pytest.raises(MemoryError, match="must fit in memory.*Received: 4096 of"):
+        model.text_to_image("a cat", batch_size=4096)

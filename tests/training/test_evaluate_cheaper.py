@@ -49,8 +49,11 @@ def test_time_distance_and_objects_of_each_row(monkeypatch):
 def test_the_usual_rows_are_options_of_the_tasks():
     from kerasdiffusion.presets.config import DiffusionModelConfig
     from kerasdiffusion.requests.cheaper_steps import cheaper_methods
-    from kerasdiffusion.requests.options import Options
+    from kerasdiffusion.requests.request import Request
 
     for keywords in cheaper.USUAL.values():
-        found = cheaper_methods(Options(**keywords), DiffusionModelConfig())
+        found = cheaper_methods(
+            Request(task="text_to_image", prompt="x", **keywords),
+            DiffusionModelConfig(),
+        )
         assert found or "guidance_interval" in keywords
