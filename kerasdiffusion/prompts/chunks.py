@@ -156,6 +156,8 @@ class _Filling:
 def _words(text, tokenizer, learned, comma) -> Iterator[tuple[list[int], bool]]:
     """Each token alone, and the vectors of a learned word together."""
     names = list(learned.vectors) if learned else []
+    for name in sorted(names, key=len, reverse=True):  # ComfyUI writes them so
+        text = text.replace(f"embedding:{name}", name)
     bracketed = [name for name in names if re.fullmatch("<.*>", name)]
     if bracketed:
         longest_first = sorted(bracketed, key=len, reverse=True)

@@ -68,3 +68,14 @@ def test_words_in_angle_brackets_are_found_in_the_text(tokenizer):
         tokens = chunks(parse(text), tokenizer, learned)[0].tokens
         assert [token - SIZE for token in tokens if token >= SIZE] == [0, 1]
     assert learned.table().shape == (2, 4)
+
+
+def test_a_learned_word_as_comfyui_writes_it():
+    learned = LearnedWords(SIZE, {"<cat-toy>": np.ones((2, 4))})
+    tokenizer = tiny_tokenizer()
+    plain, prefixed = (
+        chunks([(text, 1.0)], tokenizer, learned)
+        for text in ("two <cat-toy>", "two embedding:<cat-toy>")
+    )
+    assert (plain[0].tokens == prefixed[0].tokens).all()
+    assert (plain[0].tokens >= SIZE).sum() == 2
