@@ -67,7 +67,7 @@ def read_embeddings(
             vectors = np.atleast_2d(np.asarray(file.read(key), "float32"))
             found[path.stem if key in NAMELESS else key] = vectors
         shapes = {key: file.shape(key) for key in file.keys()}
-    if not found or sum(map(len, found.values())) > MAX_VECTORS:
+    if not 0 < sum(map(len, found.values())) <= MAX_VECTORS:
         raise WeightsError(
             f"A textual inversion holds at most {MAX_VECTORS} vectors of the text "
             f"encoder's width, {width}. Received: {dict(list(shapes.items())[:5])} in "

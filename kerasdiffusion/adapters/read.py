@@ -25,6 +25,9 @@ from kerasdiffusion.weights.arrays import is_float
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.files import open_tensors
 
+#: Characters; those of known dialects have some 150.
+LONGEST_NAME = 1000
+
 
 def read_adapter(path: str | os.PathLike, config: ModelConfig) -> Adapter:
     """A LoRA, or one of its kin, for a model.
@@ -85,6 +88,11 @@ def check(file: TensorFile, config: ModelConfig) -> Outline:
     """
     shapes = {key: file.shape(key) for key in file.keys()}
     for key in shapes:
+        if len(key) > LONGEST_NAME:
+            raise WeightsError(
+                f"A tensor's name in an adapter has at most {LONGEST_NAME} characters. "
+                f"Received: {len(key)} in {file.path}"
+            )
         why = suffixes.refused(key)
         if why:
             raise WeightsError(

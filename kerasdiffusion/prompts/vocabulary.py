@@ -14,7 +14,7 @@ from pathlib import Path
 from kerasdiffusion.presets.config import TokenizerConfig
 from kerasdiffusion.prompts.added_tokens import AddedToken, to_json
 from kerasdiffusion.storage import reading
-from kerasdiffusion.storage.bounds import shown
+from kerasdiffusion.storage.bounds import check_bound, shown
 
 START = "<|startoftext|>"
 END = "<|endoftext|>"
@@ -64,6 +64,7 @@ class Vocabulary:
                     "The id of every token must be an integer of at least 0. "
                     f"Received: {index!r} for {token!r}"
                 )
+        check_bound("vocabulary", max(self.ids.values(), default=0), "a vocabulary")
         if len(set(self.ids.values())) != len(self.ids):
             raise ValueError(
                 "Every token must have an id of its own. "
@@ -79,7 +80,7 @@ class Vocabulary:
             if first + second not in self.ids:
                 raise ValueError(
                     "Every merge must make a token of the vocabulary. "
-                    f"Received: {first!r} + {second!r}"
+                    f"Received: {shown(first)} + {shown(second)}"
                 )
 
     @classmethod
@@ -349,7 +350,8 @@ def _parse_merges(lines: Iterable) -> tuple[tuple[str, str], ...]:
             if not line.strip() or line.startswith("#version"):
                 continue
             line = line.split()
-        if len(line) != 2 or not all(isinstance(part, str) for part in line):
+        two = isinstance(line, (list, tuple)) and len(line) == 2
+        if not two or not all(isinstance(part, str) for part in line):
             raise ValueError(
                 f"Every merge must be of two tokens. Received: {shown(line)}"
             )

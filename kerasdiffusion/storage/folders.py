@@ -17,7 +17,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kerasdiffusion.storage.whole import NO_LINKS, clear_leftovers, part_beside, sync
+from kerasdiffusion.storage.whole import (
+    NO_LINKS,
+    clear_leftovers,
+    is_taken,
+    part_beside,
+    sync,
+)
 
 _AT_FDCWD, _EXCHANGE, _SWAP = -100, 2, 2
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
@@ -54,6 +60,7 @@ def whole_folder(
     ...     (folder / "model_index.json").write_text("{}")
     """
     path = Path(path)
+    is_taken(path)  # a name that no folder can have is refused
     if path.is_symlink():
         path = path.resolve()
     if not path.parent.is_dir():

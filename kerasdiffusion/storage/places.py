@@ -38,6 +38,22 @@ def expand_user(path: str | os.PathLike) -> Path:
     return found
 
 
+def refused(path: str | os.PathLike, error: Exception) -> str:
+    """One sentence for a path that a system refused.
+
+    Args:
+        path: The path.
+        error: What it raised.
+    """
+    if "Received: " in str(error):
+        return str(error)
+    reason = getattr(error, "strerror", None) or error
+    return (
+        f"A path must be one that a file can have ({reason}). "
+        f"Received: {shown(os.fspath(path))}"
+    )
+
+
 def user_caches() -> Path | None:
     """The folder for what may be made again; `None` where the user has no home.
 

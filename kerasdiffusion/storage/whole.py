@@ -78,7 +78,7 @@ class whole_file:  # noqa: N801: it is used as the functions of contextlib are
         self._ending, self._part = ending, None
 
     def __enter__(self) -> Path:
-        taken = _is_taken(self.path)
+        taken = is_taken(self.path)
         if taken and not (self.overwrite or self.next_free):
             raise _exists(self.path)
         if not self.path.parent.is_dir():
@@ -228,7 +228,7 @@ def sync(path: str | os.PathLike) -> None:
         os.close(handle)
 
 
-def _is_taken(path: Path) -> bool:
+def is_taken(path: Path) -> bool:
     """Whether a name is; one that no file can have is refused."""
     try:
         os.lstat(path)

@@ -101,10 +101,10 @@ def controlnet_from_json(
     order = fields.take("controlnet_conditioning_channel_order", "rgb")
     if order not in ("rgb", "bgr"):
         fields.refuse("controlnet_conditioning_channel_order", order)
-    widths = fields.take("conditioning_embedding_out_channels", (16, 32, 96, 256))
+    widths = fields.widths("conditioning_embedding_out_channels", (16, 32, 96, 256))
     own = {
-        "picture_channels": fields.take("conditioning_channels", 3),
-        "picture_widths": tuple(widths),
+        "picture_channels": fields.whole("conditioning_channels", 3, "channels"),
+        "picture_widths": widths,
         "bgr": order == "bgr",
         "pooled": bool(fields.take("global_pool_conditions", False)),
     }
@@ -127,14 +127,14 @@ def t2i_adapter_from_json(
     kind = fields.take("adapter_type", "full_adapter")
     if kind not in KINDS:
         fields.refuse("adapter_type", kind)
-    widths = tuple(fields.take("channels", (320, 640, 1280, 1280)))
+    widths = fields.widths("channels", (320, 640, 1280, 1280))
     config = T2IAdapterConfig(
         kind=kind,
-        picture_channels=fields.take("in_channels", 3),
+        picture_channels=fields.whole("in_channels", 3, "channels"),
         # The light one's list leaves out the last, which is as wide as the one before.
         block_widths=widths + widths[-1:] * (kind == "light_adapter"),
-        blocks_per_level=fields.take("num_res_blocks", 2),
-        downsampling=fields.take("downscale_factor", 8),
+        blocks_per_level=fields.whole("num_res_blocks", 2, "layers"),
+        downsampling=fields.whole("downscale_factor", 8, "channels"),
     )
     fields.finish({})
     return config

@@ -25,6 +25,7 @@ from kerasdiffusion.presets.families import (
     UPSCALER,
     family_defaults,
 )
+from kerasdiffusion.storage.bounds import shown_path
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.folders import dataclass_from
 from kerasdiffusion.weights.given import (
@@ -104,7 +105,7 @@ def detect(file: TensorFile, given: Given | None = None) -> ModelConfig:
         raise WeightsError(
             "A single file of Stable Diffusion has tensors "
             f"{PREFIXES['diffusion_model']}*. "
-            f"Received: {first or 'none'} and others in {file.path}"
+            f"Received: {shown_path(first or 'none')} and others in {file.path}"
         )
     refuse_strangers(file, among=STRANGERS[:3])
     if has_network:

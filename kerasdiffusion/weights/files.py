@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasdiffusion.storage.bounds import shown_path
 from kerasdiffusion.weights.base import Bytes, TensorFile, WeightsError, read_json
 from kerasdiffusion.weights.checkpoints import TorchFile
 from kerasdiffusion.weights.formats import HDF5File, SafetensorsFile
@@ -50,7 +51,14 @@ def open_tensors(path: str | Path) -> TensorFile:
     ...     shapes = {name: file.shape(name) for name in file.keys()}
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # a name that no file can have
+        raise WeightsError(
+            f"The weights file cannot be: {error.strerror}. "
+            f"Received: {shown_path(path)}"
+        ) from error
+    if not there:
         what = "is a folder" if path.is_dir() else "does not exist"
         raise WeightsError(f"The weights file {what}. Received: {path}")
     suffix = path.suffix.lower()

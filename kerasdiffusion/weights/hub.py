@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kerasdiffusion.storage.folders import recover
-from kerasdiffusion.storage.places import expand_user
+from kerasdiffusion.storage.places import expand_user, refused
 from kerasdiffusion.weights.base import BLOCK, WeightsError, read_json
 from kerasdiffusion.weights.layout import FOLDERS, KERAS_CV, find_weights
 
@@ -79,6 +79,11 @@ def resolve(
             f"follow), or asset://name. Received: {text!r}"
         )
     repository, file, revision = match.groups()
+    if {"..", "."} & set((file or "").split("/")):
+        raise WeightsError(
+            f"A file of the hub is named from the repository's top, without `..`. "
+            f"Received: {text!r}"
+        )
     return _Fetch(repository, revision, variant, configs_only, parts).run(file)
 
 
@@ -111,7 +116,7 @@ def _local(text: str) -> Path:
         if not path.exists():
             recover(path)
     except (ValueError, OSError) as error:
-        raise WeightsError(f"{error}") from error
+        raise WeightsError(refused(text, error)) from error
     return path
 
 

@@ -1,0 +1,262 @@
+"""Processes that are killed while they write, and what is found after them.
+
+A template process makes the models once; each trial is a fork of it, which works until
+it is killed. PyTorch alone of the backends may be forked, with one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from kerasdiffusion.pictures.animations import save_animation
+from kerasdiffusion.pictures.write import save_png
+from kerasdiffusion.storage.whole import write_whole
+
+PICTURE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), "uint8")
+MADE = {"prompt": "a cat", "steps": 20, "seed": 1}
+
+
+@functools.cache
+def model():
+    from tests.tiny import tiny_model
+
+    return tiny_model()
+
+
+def hidden(folder: Path) -> list[str]:
+    """What is in a folder that a user does not look for."""
+    return [str(path) for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def check_model(path: Path) -> None:
+    """That a model, folder or file, is there and whole."""
+    from kerasdiffusion.weights.files import open_tensors
+    from kerasdiffusion.weights.load import read_config
+
+    read_config(path)
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+    assert len(files) == (1 if path.is_file() else 3), files
+    for each in files:
+        with open_tensors(each) as file:
+            file.check(file.keys())
+
+
+class Job:
+    """Something that writes, over and over."""
+
+    def prepare(self, folder: Path) -> None:
+        """What is there before."""
+
+    def work(self, folder: Path, turn: int) -> None:
+        """One turn."""
+
+    def check(self, folder: Path) -> None:
+        """That what is there after a kill is whole."""
+
+
+class Folder(Job):
+    """A preset in place of another."""
+
+    name, options = "a", {"overwrite": True}
+
+    def prepare(self, folder):
+        model().save_preset(folder / self.name)
+
+    def work(self, folder, turn):
+        model().save_preset(folder / self.name, **self.options)
+
+    def check(self, folder):
+        check_model(folder / self.name)
+
+
+class File(Folder):
+    """The same as a single file."""
+
+    name = "a.safetensors"
+
+
+class New(Job):
+    """Presets where nothing was."""
+
+    def work(self, folder, turn):
+        model().save_preset(folder / f"m{turn}-{os.getpid()}")
+
+    def check(self, folder):
+        for path in folder.iterdir():
+            if not path.name.startswith("."):
+                check_model(path)
+
+
+class Pictures(Job):
+    """Pictures of one name."""
+
+    def work(self, folder, turn):
+        save_png(PICTURE, folder / "a.png", MADE)
+
+    def check(self, folder):
+        from PIL import Image
+
+        for path in folder.iterdir():
+            if not path.name.startswith("."):
+                with Image.open(path) as image:
+                    image.load()
+
+
+class Animations(Pictures):
+    """Animations of one name."""
+
+    def work(self, folder, turn):
+        save_animation(np.stack([PICTURE] * 8), folder / "a.gif", 8)
+
+
+class Cache(Job):
+    """Traces, in place of those of the same name."""
+
+    def work(self, folder, turn):
+        from kerasdiffusion.compute.kept_traces import give_way
+
+        path = folder / f"{turn % 3}.trace"
+        write_whole(path, bytes([turn % 3]) * 10**6, overwrite=True)
+        give_way(path)
+
+    def check(self, folder):
+        for path in folder.glob("*.trace"):
+            if not path.name.startswith("."):
+                assert path.read_bytes() == bytes([int(path.stem)]) * 10**6
+
+
+class Generate(Pictures):
+    """The command that paints."""
+
+    line = ("generate", "a cat", "--output", "{}", "--quiet")
+
+    def prepare(self, folder):
+        model().save_preset(folder.parent / "model")
+
+    def work(self, folder, turn):
+        from kerasdiffusion.apps.cli import main
+
+        line = [each.format(folder) for each in self.line]
+        line += ["--preset", str(folder.parent / "model"), "--steps", "1"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main([*line, "--seed", "1"]) == 0
+
+
+class Walk(Generate):
+    """The command that paints an animation."""
+
+    line = ("walk", "a cat", "a dog", "{}/a.gif", "--frames", "2", "--quiet")
+
+
+class Training(Job):
+    """A run that goes on where it was."""
+
+    def work(self, folder, turn):
+        from kerasdiffusion.training import emoji
+        from kerasdiffusion.training.checkpoints import CHECKPOINT, _progress
+        from kerasdiffusion.training.recipes import Stage
+        from tests.training.test_checkpoints import Line, Numbers
+
+        path = folder / CHECKPOINT
+        done = _progress(path)[0] if path.exists() else 0
+        with contextlib.redirect_stdout(io.StringIO()):
+            emoji._fit(Line(), Stage(done + 2, 1, 4, 1e-3), Numbers(), folder)
+
+    def check(self, folder):
+        from kerasdiffusion.training.checkpoints import CHECKPOINT, LOG, _progress
+
+        done = 0
+        if (folder / CHECKPOINT).exists():
+            done = _progress(folder / CHECKPOINT)[0]
+        if (folder / LOG).exists():
+            with open(folder / LOG, newline="") as file:
+                rows = [int(row["epoch"]) for row in csv.DictReader(file)]
+            # A row more is of an epoch that is trained again, and goes then.
+            assert rows[:done] == list(range(done)), (rows, done)
+            assert len(rows) <= done + 1, (rows, done)
+
+
+JOBS = {
+    kind.__name__: kind()
+    for kind in (
+        Folder,
+        File,
+        New,
+        Pictures,
+        Animations,
+        Cache,
+        Generate,
+        Walk,
+        Training,
+    )
+}
+
+
+def trial(job: Job, folder: Path, delay: float) -> None:
+    """Kills a fork of this process some time after it began to work."""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(ready)
+            os.write(tell, b"1")
+            turn = 0
+            while True:
+                job.work(folder, turn)
+                turn += 1
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        os._exit(9)
+    os.close(tell)
+    os.read(ready, 1)
+    os.close(ready)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), f"it failed by itself: {status}"
+
+
+def main(kills: int, seed: int, names=tuple(JOBS)) -> None:
+    """Kills each job so often; prints what was found."""
+    dice, found = random.Random(seed), {}
+    for name in names:
+        job = JOBS[name]
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place, "out")
+            folder.mkdir()
+            job.prepare(folder)
+            for _ in range(2):  # the second is what it takes when all is warm
+                begun = time.monotonic()
+                job.work(folder, 0)
+                length = time.monotonic() - begun
+                for path in folder.iterdir() if name == "New" else ():
+                    path.rename(folder / f"x{time.monotonic_ns()}")
+            left = 0
+            for _ in range(kills):
+                trial(job, folder, dice.uniform(0, 2 * length))
+                job.check(folder)
+                left += bool(hidden(folder))
+            job.work(folder, -1)
+            job.check(folder)
+            assert not hidden(folder), (name, hidden(folder))
+            found[name] = {"kills": kills, "left a part": left, "s": round(length, 3)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or tuple(JOBS))
