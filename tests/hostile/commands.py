@@ -29,7 +29,11 @@ def run(arguments):
     said = err.getvalue()
     if code == 0:
         return out.getvalue()
-    errors = [line for line in said.splitlines() if "warning" not in line]
+    errors = [
+        line
+        for line in said.replace("\r", "\n").splitlines()
+        if line.strip() and "warning" not in line and "step/s" not in line
+    ]
     assert code in (1, 2), code
     assert all(line.startswith("kerasdiffusion: error: ") for line in errors), errors
     if "--traceback shows" in said:
