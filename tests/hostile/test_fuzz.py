@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 
 from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.weights.configs import (
-    schedule_from_json,
-    schedule_to_json,
     text_encoder_from_json,
     text_encoder_to_json,
     vae_from_json,
     vae_to_json,
 )
+from kerasdiffusion.weights.schedule_json import schedule_from_json, schedule_to_json
 from kerasdiffusion.weights.unet_json import unet_from_json, unet_to_json
 from tests.hostile import pickled, pictures, tensor_files, texts
 from tests.hostile.harness import FITTING, LONGEST
