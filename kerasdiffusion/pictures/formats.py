@@ -115,6 +115,6 @@ def _other_format(start: bytes) -> str | None:
             try:
                 if accepts(start[:16]) is True:
                     return name
-            except Exception:  # noqa: S112: a reader that cannot say is not the one
+            except Exception:  # A reader that cannot say is not the one
                 continue
     return None

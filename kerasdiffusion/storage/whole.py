@@ -40,7 +40,7 @@ NO_LINKS = {
 }
 
 
-class whole_file:  # noqa: N801: it is used as the functions of contextlib are
+class whole_file:  # named as the functions of contextlib, as which it is used
     """A context manager: what is written to the path that it gives takes its name.
 
     On success the part is synced and renamed; on any exception, `KeyboardInterrupt`
