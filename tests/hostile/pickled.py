@@ -207,7 +207,7 @@ for name, of in {
     "a count that is text": storage(count=text("4")),
     "a key of another folder": storage(key=text("../0")),
     "a key that is not": storage(key=text("7")),
-    "a key that doubles": storage(key=doubled),
+    "a storage whose key doubles": storage(key=doubled),
     "a kind that doubles": tuple_of(
         doubled, text("a"), text("0"), text("cpu"), integer(1)
     )

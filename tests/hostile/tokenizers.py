@@ -104,7 +104,7 @@ add(
 for value in (10**9, 10**30, -1, 0, 1, "77", [77], 1.5, True):
     outcome = "any"  # CLIP's is taken: transformers writes 10**30 for no limit
     add(
-        f"model_max_length {str(value)[:9]}",
+        f"model_max_length {str(value)[:9]} x{len(str(value))}",
         outcome,
         tokenizer_config_json={"model_max_length": value},
     )
