@@ -58,7 +58,7 @@ class Checker(doctest.OutputChecker):
 
 @pytest.fixture(scope="module")
 def at_hand():
-    """What a user has: a file of weights, and a model's parts and configuration."""
+    """What a user has: a model's parts and its configuration."""
     parts = make_parts(TINY, TINY.parts, "float32", dict.fromkeys(TINY.parts))
     return {"parts": parts, "config": TINY}
 
@@ -88,6 +88,7 @@ def examples():
 def test_it_runs(module, test, at_hand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_file({"weight": np.ones(3, "float32")}, "model.safetensors")
+    (tmp_path / "config.json").write_text('{"sample_size": 64}', "utf-8")
     up, down = np.ones((320, 4, 1, 1), "float32"), np.ones((4, 4, 3, 3), "float32")
     lora = {"lora_up.weight": up, "lora_down.weight": down}
     lora = {f"lora_unet_conv_in.{name}": values for name, values in lora.items()}

@@ -139,7 +139,7 @@ def as_ours(text: str, program: Program) -> tuple[str, str | None]:
     Example:
 
     >>> as_ours("{a cat} [dog]", program_of("NovelAI"))[0]
-    '(a cat:1.05) (dog:0.952)'
+    '(a cat:1.05) (dog:0.9524)'
     """
     if program.starts == "NovelAI":
         return _braces(text), "numbers::text::" if "::" in text else None

@@ -43,7 +43,7 @@ def least_bytes(
     Example:
 
     >>> least_bytes(ModelConfig(), (512, 512), 1) // 2**20
-    30
+    18
     """
     height, width = (int(side) for side in size)
     at_once = int(pictures) if at_once is None else int(at_once)

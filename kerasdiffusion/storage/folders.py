@@ -56,8 +56,10 @@ def whole_folder(
 
     Example:
 
-    >>> with whole_folder("model", False, is_model, is_of_model) as folder:
-    ...     (folder / "model_index.json").write_text("{}")
+    >>> def has_index(folder):
+    ...     return (folder / "model_index.json").is_file()
+    >>> with whole_folder("model", False, has_index, lambda path: True) as folder:
+    ...     _ = (folder / "model_index.json").write_text("{}")
     """
     path = Path(path)
     is_taken(path)  # a name that no folder can have is refused

@@ -28,6 +28,7 @@ def locked(folder: str | os.PathLike, what: str) -> Iterator[None]:
 
     Example:
 
+    >>> os.makedirs("runs/emoji")
     >>> with locked("runs/emoji", "A training run"):
     ...     pass
     """

@@ -48,6 +48,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
     >>> with open_regular("config.json") as file:
     ...     file.read(1)
+    b'{'
     """
     ways = os.O_RDONLY
     for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"):
@@ -100,6 +101,7 @@ def read_bounded(path: str | os.PathLike, bound: str | Bound) -> bytes:
     Example:
 
     >>> read_bounded("config.json", "json")
+    b'{"sample_size": 64}'
     """
     most, unit, what = BOUNDS[bound] if isinstance(bound, str) else bound
     with open_regular(path) as file:
@@ -161,7 +163,8 @@ def read_text(path: str | os.PathLike, bound: str | Bound) -> str:
 
     Example:
 
-    >>> read_text("merges.txt", "json")
+    >>> read_text("config.json", "json")
+    '{"sample_size": 64}'
     """
     return decode_utf8(read_bounded(path, bound), path)
 
@@ -182,7 +185,7 @@ def read_json(path: str | os.PathLike, bound: str | Bound = "json") -> object:
 
     Example:
 
-    >>> read_json(Path("unet", "config.json"))["sample_size"]
+    >>> read_json("config.json")["sample_size"]
     64
     """
     return parse_json(read_bounded(path, bound), path, bound)

@@ -63,7 +63,7 @@ class whole_file:  # named as the functions of contextlib, as which it is used
     Example:
 
     >>> with whole_file("apple.txt", overwrite=True) as part:
-    ...     part.write_text("red")
+    ...     _ = part.write_text("red")
     """
 
     def __init__(
@@ -136,6 +136,7 @@ def write_whole(
     Example:
 
     >>> write_whole("apple.txt", "red", overwrite=True)
+    PosixPath('apple.txt')
     """
     if isinstance(content, str):
         content = content.encode("utf-8")
@@ -157,7 +158,8 @@ def part_beside(path: str | os.PathLike, ending: str = "") -> Path:
 
     Example:
 
-    >>> part_beside("models/mine")
+    >>> part_beside("models/mine").parent
+    PosixPath('models')
     """
     path = Path(path)
     name = path.name.encode("utf-8", "replace")[-_NAME_BYTES:].decode("utf-8", "ignore")
@@ -206,7 +208,7 @@ def sync(path: str | os.PathLike) -> None:
 
     Example:
 
-    >>> sync("models")
+    >>> sync(".")
     """
     folder = os.path.isdir(path)
     if folder and os.name == "nt":

@@ -31,7 +31,8 @@ def of_file(path: str | os.PathLike) -> str:
 
     Example:
 
-    >>> of_file("photo.png")
+    >>> len(of_file("model.safetensors"))
+    64
     """
     path = os.path.realpath(path)
     name = os.path.basename(path)
