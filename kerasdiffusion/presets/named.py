@@ -168,22 +168,43 @@ _UNETS = (
     ),
 )
 
-PRESETS: dict[str, Preset] = {
-    "emoji": Preset("asset://emoji", "the bundled model: emoji on plain grounds"),
-    **{
-        name: Preset(f"hf://{source}", f"{source.split('/')[1]}: {about}", config)
-        for name, source, about, config in _ROWS
-    },
-    **{
-        name: Preset(
-            "hf://stabilityai/stable-diffusion-xl-base-1.0",
-            f"{file.split('/')[1]}: {about}",
-            config,
-            unet=f"hf://{file}",
+
+class Presets(dict):
+    """Presets by name, which print as a table.
+
+    Example:
+
+    >>> print(Presets(emoji=PRESETS["emoji"]))
+    emoji  asset://emoji  the bundled model: emoji on plain grounds
+    """
+
+    def __repr__(self) -> str:
+        names = max(map(len, self), default=0)
+        sources = max((len(each.source) for each in self.values()), default=0)
+        return "\n".join(
+            f"{name:{names}}  {each.source:{sources}}  {each.about}"
+            for name, each in self.items()
         )
-        for name, file, about, config in _UNETS
-    },
-}
+
+
+PRESETS = Presets(
+    {
+        "emoji": Preset("asset://emoji", "the bundled model: emoji on plain grounds"),
+        **{
+            name: Preset(f"hf://{source}", f"{source.split('/')[1]}: {about}", config)
+            for name, source, about, config in _ROWS
+        },
+        **{
+            name: Preset(
+                "hf://stabilityai/stable-diffusion-xl-base-1.0",
+                f"{file.split('/')[1]}: {about}",
+                config,
+                unet=f"hf://{file}",
+            )
+            for name, file, about, config in _UNETS
+        },
+    }
+)
 
 
 def find_unet(source) -> str | None:

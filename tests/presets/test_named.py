@@ -54,3 +54,10 @@ def test_a_mistyped_name_is_said_before_a_framework_loads():
 def test_a_file_that_is_not_there_is_no_mistyped_name():
     with pytest.raises(FileNotFoundError, match="Received: 'missing.safetensors'"):
         find_preset("missing.safetensors")
+
+
+def test_the_presets_print_as_a_table():
+    lines = str(PRESETS).splitlines()
+    assert len(lines) == len(PRESETS)
+    for line, (name, preset) in zip(lines, PRESETS.items(), strict=True):
+        assert line.split()[:2] == [name, preset.source] and line.endswith(preset.about)
