@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from kerasdiffusion import __version__
+from kerasdiffusion.apps.bench.spans import SPANS as SPANS
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job
 from kerasdiffusion.compute import backend, devices
 from kerasdiffusion.networks.parts import read_tokenizer

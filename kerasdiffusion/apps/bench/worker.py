@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from kerasdiffusion.apps.bench.spans import timed
+
 PROMPT = "a photograph of an astronaut riding a horse"
 GUIDANCE_SCALE = 7.5
 
@@ -121,7 +123,9 @@ def measure(job: Job, started: float) -> dict:
     seconds["build"] = time.perf_counter() - begun
     memory = {"peak": None, "device_peak": None}
     if {"cold", "picture"} & set(job.only):
-        first = _seconds(library.picture)
+        with timed(getattr(module, "SPANS", {})) as spans:
+            first = _seconds(library.picture)
+        seconds |= spans
         seconds["cold_picture"] = time.time() - started
         memory = {"peak": peak_memory(), "device_peak": library.device_memory()}
     if not job.repeats:

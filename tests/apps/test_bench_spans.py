@@ -1,0 +1,31 @@
+"""Where the seconds of a first picture go."""
+
+import time
+
+from kerasdiffusion.apps.bench import worker
+from kerasdiffusion.apps.bench.spans import SPANS, timed
+
+
+def test_functions_are_timed_wherever_they_are_and_given_back():
+    before = worker._seconds
+    with timed({"run": ("kerasdiffusion.apps.bench.worker", "_seconds")}) as seconds:
+        assert worker._seconds is not before
+        worker._seconds(lambda: worker._seconds(lambda: time.sleep(0.05)))
+    assert worker._seconds is before
+    assert 0.05 <= seconds["run"] < 0.5, "a call within a call counts once"
+
+
+def test_methods_and_what_fails_are_timed_too():
+    spans = {"write": ("pathlib", "Path.exists")}
+    import pathlib
+
+    before = pathlib.Path.exists
+    with timed(spans) as seconds:
+        assert pathlib.Path(".").exists()
+    assert seconds["write"] > 0 and pathlib.Path.exists is before
+
+
+def test_what_is_named_is_there():
+    with timed(SPANS) as seconds:
+        pass
+    assert seconds == dict.fromkeys(SPANS, 0.0)
