@@ -11,6 +11,8 @@ from kerasdiffusion.tasks.conditioning import handover_step
 from kerasdiffusion.tasks.prompting import check_prompting
 from kerasdiffusion.tasks.settings import Settings, methods_of, table_of
 
+#: Tasks of which a refiner may take the last steps; the pages of others refuse one.
+TASKS = ("text_to_image", "generate_image", "interpolate", "circular_walk")
 #: Refiners that requests have named, by the base that they were made for.
 _MADE = weakref.WeakKeyDictionary()
 
@@ -23,7 +25,7 @@ def with_refiner(base, request):
         request: A `Request`, whose refiner may be a preset's name, a folder or a file.
     """
     name = request.refiner
-    if not isinstance(name, str):
+    if not isinstance(name, str) or request.task not in TASKS:
         return request
     known = _MADE.setdefault(base, {})
     if name not in known:

@@ -41,7 +41,7 @@ DEEP = {
         "down_block_types": ("DownEncoderBlock2D",) * 3,
         "up_block_types": ("UpDecoderBlock2D",) * 3,
         "layers_per_block": 3,
-        "latent_channels": 3,
+        "latent_channels": 4,
         "norm_num_groups": 4,
         "scaling_factor": 0.3,
     },
@@ -73,6 +73,7 @@ FLAT = {
         "down_block_types": ("DownEncoderBlock2D",) * 2,
         "up_block_types": ("UpDecoderBlock2D",) * 2,
         "layers_per_block": 1,
+        "latent_channels": 3,
         "norm_num_groups": 16,
     },
 }

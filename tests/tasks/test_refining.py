@@ -72,7 +72,9 @@ def test_a_refiner_reads_texts(tiny):
     context = tiny.encode_text("cats")
     with pytest.raises(ValueError, match="with `refiner`, prompts must be text"):
         paint(tiny, context, refiner=tiny)
-    with pytest.raises(TypeError, match="must be a `StableDiffusion`. Received: 'x'"):
+    with pytest.raises(TypeError, match="must be a `StableDiffusion`.*Received: 3"):
+        paint(tiny, refiner=3)
+    with pytest.raises(ValueError, match="A model is a preset .*Received: 'x'"):
         paint(tiny, refiner="x")
     with pytest.raises(ValueError, match="with `refiner`, prompts must be text"):
         tiny.generate_image(context, refiner=tiny)
