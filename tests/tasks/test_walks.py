@@ -222,9 +222,9 @@ def test_a_callback_ends_the_walk(tiny):
     "arguments, error, message",
     [
         ({"prompt": [APPLE]}, ValueError, "two prompts or two seeds.*one prompt and"),
-        ({"frames": 0}, ValueError, "`frames` must be 1 or more. Received: 0"),
+        ({"frames": 0}, ValueError, "`frames` must be.* from 1 to.*: 0"),
         ({"frames": 2.5}, TypeError, "`frames` must be a whole number.*2.5"),
-        ({"batch_size": 0}, ValueError, "`batch_size` must be 1 or more. Received: 0"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be.* from 1 to.*: 0"),
         ({"text_path": "lin"}, ValueError, "Did you mean linear. Received: 'lin'"),
         (
             {"noise_path": 3},
