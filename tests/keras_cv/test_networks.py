@@ -15,7 +15,6 @@ from kerasdiffusion.keras_cv.models.stable_diffusion import (
 from kerasdiffusion.weights import WeightsError
 from tests.tiny import TINY, tiny_model
 
-pytestmark = pytest.mark.every_backend
 LENGTH = TINY.text_encoder.context_length
 TOKENS = np.arange(2 * LENGTH).reshape(2, LENGTH).astype("int32")
 POSITIONS = np.arange(LENGTH)[None]

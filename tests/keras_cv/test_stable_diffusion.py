@@ -12,7 +12,6 @@ from kerasdiffusion.keras_cv.models.stable_diffusion import TextEncoder
 from kerasdiffusion.keras_cv.models.stable_diffusion.stable_diffusion import _rounded
 from tests.tiny import TINY, TINY_SDXL, tiny_model
 
-pytestmark = pytest.mark.every_backend
 LENGTH = TINY.text_encoder.context_length
 CATS = "two cats"
 

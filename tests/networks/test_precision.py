@@ -90,7 +90,6 @@ def test_what_overflows_is_computed_again(tiling):
 LOUD_HALF = "mixed_float16"
 
 
-@pytest.mark.every_backend
 def test_tasks_and_low_memory_too(tmp_path, recwarn):
     whole = overflowing("float32")
     whole.save_preset(tmp_path / "model")
