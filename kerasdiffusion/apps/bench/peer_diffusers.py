@@ -72,6 +72,9 @@ class Library:
         )
         length = self.config.text_encoder.context_length
         self.tokens = torch.arange(length, device=self.device)[None]
+        # A prompt ends with the token at which the pooled text is taken.
+        last = parts.get("text_encoder_2", parts["text_encoder"]).config
+        self.tokens[0, -1] = last.eos_token_id
         self.texts = self._encoded()
         self.facts = {
             "version": diffusers.__version__,
