@@ -19,15 +19,18 @@ only_from_tensorflow = [
 ]
 
 
-def run_every_backend(backend: str, **environment: str) -> None:
+def run_every_backend(backend: str, at_length: bool, **environment: str) -> None:
     """The marked tests in a process of their own; its output where one fails."""
+    marked = (
+        "every_backend or every_backend_at_length" if at_length else "every_backend"
+    )
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     tests = Path(__file__).parents[1]
     child = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", str(tests), "-q", "-x", "-n", "0"),
-            *("-m", "every_backend and not full_size", "-p", "no:cacheprovider"),
+            *("-m", f"({marked}) and not full_size", "-p", "no:cacheprovider"),
         ],
         env={**os.environ, "KERAS_BACKEND": backend, **environment},
         cwd=tests.parent,

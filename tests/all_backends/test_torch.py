@@ -5,5 +5,5 @@ from tests.all_backends.children import only_from_tensorflow, run_every_backend
 pytestmark = only_from_tensorflow
 
 
-def test_every_backend():
-    run_every_backend("torch")
+def test_every_backend(pytestconfig):
+    run_every_backend("torch", pytestconfig.getoption("--full-size"))

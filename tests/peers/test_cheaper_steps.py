@@ -15,7 +15,7 @@ pytest.importorskip("diffusers", minversion="0.36")
 pytest.importorskip("torch")
 
 pytestmark = [
-    pytest.mark.every_backend,
+    pytest.mark.every_backend_at_length,
     pytest.mark.filterwarnings("ignore:__array__ implementation"),
 ]
 

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from tests.peers.networks import channels_first, channels_last  # noqa: E402
 
 pytestmark = [
-    pytest.mark.every_backend,
+    pytest.mark.every_backend_at_length,
     pytest.mark.filterwarnings("ignore:__array__ implementation"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]

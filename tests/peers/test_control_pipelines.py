@@ -141,7 +141,7 @@ def plain(pair):
     return {sampler: pair.follow(nothing, sampler) for sampler in SAMPLERS}
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_one_controlnet(pair, plain, sampler):
     found = pair.follow(pair.control(scale=0.7, start=0.2, end=0.7), sampler)
@@ -227,7 +227,7 @@ def sdxl(tmp_path_factory):
     return Pair(TINY_SDXL, tmp_path_factory.mktemp("sdxl"), xla=False)
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_sdxl(sdxl):
     found = sdxl.follow(sdxl.control(scale=0.7, end=0.5), "euler")
     expected = sdxl.expected(

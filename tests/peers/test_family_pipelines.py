@@ -74,7 +74,7 @@ def assert_close(found, expected):
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-3
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_sdxl(sdxl):
     scheduler = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading")
     found = sdxl.latents(
@@ -100,7 +100,7 @@ def test_sdxl(sdxl):
     assert np.abs(sdxl.latents(num_steps=6) - found).max() > 0.05
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_sdxl_without_a_negative_prompt(sdxl):
     """Vectors of zeros, which are not those of the empty prompt."""
     scheduler = diffusers.EulerDiscreteScheduler(**BETAS, timestep_spacing="leading")
@@ -247,7 +247,7 @@ def test_another_size_and_second_prompt_compile_nothing(sdxl):
     assert sdxl.ours.traces == traces
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_encoded_text_comes_with_pooled_text(sdxl):
     options = {"seed": 1, "num_steps": 2, "progress_bar": False}
     model = sdxl.ours

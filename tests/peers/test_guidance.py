@@ -23,7 +23,7 @@ diffusers = pytest.importorskip("diffusers", minversion="0.36")
 torch = pytest.importorskip("torch")
 
 pytestmark = [
-    pytest.mark.every_backend,
+    pytest.mark.every_backend_at_length,
     pytest.mark.filterwarnings("ignore:__array__ implementation"),
 ]
 

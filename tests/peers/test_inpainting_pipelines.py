@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 SEEDS = [3, 4]
 EDGES = PICTURE[::-1, ::-1].copy()
 NINE = TINY.replace(diffusion_model=replace(TINY.diffusion_model, in_channels=9))
-pytestmark = pytest.mark.every_backend
+pytestmark = pytest.mark.every_backend_at_length
 
 
 class Pair:

@@ -10,7 +10,7 @@ from tests.tiny import TINY, tiny_model
 diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
 
-pytestmark = pytest.mark.every_backend
+pytestmark = pytest.mark.every_backend_at_length
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
-pytestmark = pytest.mark.every_backend
+pytestmark = pytest.mark.every_backend_at_length
 GEOMETRIES = {"wide": WIDE, "narrow": NARROW}
 
 
