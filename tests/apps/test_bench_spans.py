@@ -10,9 +10,11 @@ def test_functions_are_timed_wherever_they_are_and_given_back():
     before = worker._seconds
     with timed({"run": ("kerasdiffusion.apps.bench.worker", "_seconds")}) as seconds:
         assert worker._seconds is not before
+        begun = time.perf_counter()
         worker._seconds(lambda: worker._seconds(lambda: time.sleep(0.05)))
+        whole = time.perf_counter() - begun
     assert worker._seconds is before
-    assert 0.05 <= seconds["run"] < 0.5, "a call within a call counts once"
+    assert 0.05 <= seconds["run"] <= whole, "a call within a call counts once"
 
 
 def test_methods_and_what_fails_are_timed_too():
