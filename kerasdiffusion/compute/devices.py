@@ -8,6 +8,7 @@ a strategy's scope divides its batches among the replicas.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 
 import keras
@@ -105,3 +106,19 @@ def peak_device_memory() -> int | None:
     import torch
 
     return torch.cuda.max_memory_allocated()
+
+
+def peak_memory() -> int | None:
+    """The most bytes at once so far: the first accelerator's, or this process's.
+
+    `None` where the system does not say.
+    """
+    device = peak_device_memory()
+    if device is not None:
+        return device
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -21,6 +21,7 @@ class Progress:
         unit: One of them.
         show: Whether there is a bar at all.
         ahead: What is done first, in a word or two.
+        first: How many are done when it begins, which count for no time.
 
     Example:
 
@@ -29,9 +30,17 @@ class Progress:
     ...     bar.to(1)
     """
 
-    def __init__(self, total: int, unit: str, show: bool = True, ahead: str = ""):
+    def __init__(
+        self,
+        total: int,
+        unit: str,
+        show: bool = True,
+        ahead: str = "",
+        first: int = 0,
+    ):
         self._total, self._unit, self._said = total, unit, ahead
-        self._done, self._began, self._bar = 0, time.time(), None
+        self._first, self._told = first, ""
+        self._done, self._began, self._bar = first, time.time(), None
         self._due, self._lock, self._timer = None, threading.RLock(), None
         if show:
             self._due = time.monotonic() + PATIENCE
@@ -60,10 +69,10 @@ class Progress:
                 self._bar.start_t = self._bar.last_print_t = self._began
                 self._bar.set_description_str(None)
 
-    def to(self, done: int) -> None:
-        """So many are done."""
+    def to(self, done: int, told: str = "") -> None:
+        """So many are done, and what is told of the last."""
         with self._lock:
-            self._done = done
+            self._done, self._told = done, told
             self._draw()
 
     def _draw(self) -> None:
@@ -78,6 +87,9 @@ class Progress:
                     unit=self._unit,
                     desc=self._said or None,
                     leave=None,
+                    initial=self._first,
                 )
                 self._bar.start_t = self._began
+            if self._told:
+                self._bar.set_postfix_str(self._told, refresh=False)
             self._bar.update(self._done - self._bar.n)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from kerasdiffusion.datasets.captioned import EXTENSIONS, read_captions
 from kerasdiffusion.storage.places import expand_user
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-METADATA = ("metadata.jsonl", "metadata.csv")
-_COLUMNS = ("text", "caption")
 # What Pillow raises on files that are none, cut short, malformed or huge.
 _UNREADABLE = (
     UnidentifiedImageError,
@@ -30,9 +26,9 @@ _UNREADABLE = (
 class FolderDataset:
     """Pictures of a folder, cropped to squares, with their captions, without end.
 
-    Captions come from `metadata.jsonl` or `metadata.csv` (Hugging Face's imagefolder:
-    the columns `file_name` and `text`, or `caption`), else from text files of the
-    pictures' names: `cat.jpg` and `cat.txt`. Subfolders are looked through.
+    Captions are in one of the forms of `datasets.captioned`; where a table
+    (`metadata.jsonl` for example) names pictures, there are no others. Subfolders are
+    looked through.
 
     Args:
         path: The folder.
@@ -75,9 +71,7 @@ class FolderDataset:
             )
         self.image_size = image_size
         self.seed = seed
-        captions = _read_metadata(self.path)
-        if captions is None:
-            captions = _read_text_files(self.path)
+        captions = _captions(self.path)
         if caption is not None:
             captions = {file: text or caption for file, text in captions.items()}
         if not captions:
@@ -180,57 +174,16 @@ def read_square(file: str | Path, image_size: int) -> np.ndarray:
     return np.asarray(square)
 
 
-def _read_text_files(folder: Path) -> dict[Path, str]:
-    """Each picture below the folder, with the text beside it ("" for none)."""
-    captions = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in EXTENSIONS or file.name.startswith("."):
-            continue
-        text = file.with_suffix(".txt")
-        captions[file] = ""
-        if text.is_file():
-            captions[file] = text.read_text(encoding="utf-8-sig").strip()
-    return captions
-
-
-def _read_metadata(folder: Path) -> dict[Path, str] | None:
-    """What `metadata.jsonl` or `metadata.csv` says, or `None` without them."""
-    found = next(
-        (folder / name for name in METADATA if (folder / name).is_file()), None
-    )
-    if found is None:
-        return None
-    captions = {}
-    for number, row in enumerate(_rows(found), 1):
-        if not isinstance(row, dict) or not row.get("file_name"):
-            raise ValueError(
-                "Each line of the metadata needs a `file_name`. "
-                f"Received: line {number} of {found}: {row}"
-            )
-        file = folder / row["file_name"]
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(
-                "The metadata may name files of its folder alone. "
-                f"Received: {row['file_name']!r} in {found}"
-            )
-        if not file.is_file():
-            raise FileNotFoundError(
-                "Each picture that the metadata names must be there. "
-                f"Received: {row['file_name']!r} in {found}"
-            )
-        text = next((row[name] for name in _COLUMNS if row.get(name)), "")
-        captions[file] = str(text).strip()
-    return captions
-
-
-def _rows(file: Path) -> list:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        if file.suffix == ".csv":
-            return list(csv.DictReader(lines))
-        try:
-            return [json.loads(line) for line in lines if line.strip()]
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"metadata.jsonl holds one JSON object a line ({error}). "
-                f"Received: {file}"
-            ) from error
+def _captions(folder: Path) -> dict[Path, str]:
+    """Each picture, or those that a table names, with what is said of it or ""."""
+    found = read_captions(folder)
+    for name, table in found.missing:
+        raise FileNotFoundError(
+            "Each picture that the metadata names must be there. "
+            f"Received: {name!r} in {table}"
+        )
+    return {
+        each.file: each.caption or each.name
+        for each in found.pictures
+        if not found.tabled or each.file in found.tabled
+    }

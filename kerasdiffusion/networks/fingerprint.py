@@ -35,10 +35,16 @@ def fingerprint(model) -> dict[str, str]:
         model.build()
     with model._turn():  # so that nobody changes them meanwhile
         for part in model.config.parts:
-            network = model._network(part)
-            model._up_to_date(part)
-            found[part] = of_network(network)
+            found[part] = of_part(model, part)
     return found
+
+
+def of_part(model, part: str) -> str:
+    """The hash of the weights of one part of a model, as it computes with them."""
+    with model._turn():
+        network = model._network(part)
+        model._up_to_date(part)
+        return of_network(network)
 
 
 def of_tags(tags: Iterable[Tag]) -> str:

@@ -145,11 +145,18 @@ def save_png(
     save_png(image, "apple.png", {"prompt": "an apple", "steps": 20, "seed": 1})
     ```
     """
-    from PIL import Image, PngImagePlugin
-
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"The file's name must end in .png. Received: {path}")
+    content = png_of(image, parameters)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_new(path, content)
+
+
+def png_of(image: np.ndarray, parameters: dict | None = None) -> memoryview:
+    """A picture as the bytes of a PNG file; arguments and errors as `save_png`."""
+    from PIL import Image, PngImagePlugin
+
     chunks = PngImagePlugin.PngInfo()
     if parameters is not None:
         text = format_parameters(**parameters)
@@ -158,8 +165,7 @@ def save_png(
         chunks.add_text("parameters", text.replace("\0", " "))
     encoded = io.BytesIO()
     Image.fromarray(_check_picture(image)).save(encoded, format="PNG", pnginfo=chunks)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write_new(path, encoded.getbuffer())
+    return encoded.getbuffer()
 
 
 def _check_picture(image: np.ndarray) -> np.ndarray:

@@ -29,6 +29,8 @@ BOUNDS: dict[str, Bound] = {
     "json": Bound(16 * 2**20, "bytes", "A JSON text"),
     "json_depth": Bound(100, "levels of nesting", "A JSON text"),
     "json_values": Bound(2**20, "lists and objects", "A JSON text"),
+    "captions": Bound(2**28, "bytes", "A table of captions"),
+    "caption": Bound(2**16, "bytes", "A picture's caption"),
     "log": Bound(2**26, "bytes", "A training log"),
     "trace": Bound(2**30, "bytes", "A kept trace"),
     "request": Bound(256 * 2**20, "bytes", "A request"),

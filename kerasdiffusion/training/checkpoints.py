@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import keras
@@ -46,7 +47,7 @@ class Checkpoint(keras.callbacks.Callback):
             "epoch": epoch + 1,
             "random": [
                 backend.to_numpy(generator.state).tolist()
-                for generator in _generators(self.model)
+                for generator in generators(self.model)
             ],
             "time": time.time(),
             **{name: float(value) for name, value in (logs or {}).items()},
@@ -80,7 +81,7 @@ def resume(trainer: keras.Model, folder: Path) -> int:
         done, random = _progress(path)
         try:
             trainer.load_weights(path)
-            for generator, drawn in zip(_generators(trainer), random, strict=True):
+            for generator, drawn in zip(generators(trainer), random, strict=True):
                 generator.state.assign(drawn)
         except (ValueError, KeyError, OSError, RuntimeError) as error:
             raise ValueError(
@@ -88,41 +89,47 @@ def resume(trainer: keras.Model, folder: Path) -> int:
                 f"({shown(str(error))}). Received: {path}; another folder, or this one "
                 "without it, begins anew."
             ) from error
-    _cut_log(folder / LOG, done)
+    cut_log(folder / LOG, done)
     return done
 
 
-def claim(folder: Path, made: dict) -> None:
+def claim(
+    folder: Path,
+    made: dict,
+    name: str = RUN,
+    may_change: Collection[str] = ("epochs", "precision"),
+) -> None:
     """Refuses a folder in which another recipe was trained; else notes this one's.
 
     Args:
         folder: The run's.
-        made: What the run is made from, as JSON has it. How many epochs there are, and
-            the dtype, may change on the way.
+        made: What the run is made from, as JSON has it.
+        name: The file that says it.
+        may_change: What may be another when the run goes on, at any depth.
 
     Raises:
         ValueError: If the folder is another run's.
     """
-    path, made = folder / RUN, _lasting(json.loads(json.dumps(made)))
-    if path.exists():
-        earlier = read_json(path)
-        if earlier != made:
-            names = set(made) | set(earlier if isinstance(earlier, dict) else ())
-            other = sorted(n for n in names if dict(earlier).get(n) != made.get(n))
-            raise ValueError(
-                "A folder belongs to one run: this one was begun with another "
-                f"{', '.join(other)}; choose another folder. Received: {folder}"
-            )
-        return
-    write_whole(path, json.dumps(made, indent=1) + "\n")
+    path, made = folder / name, json.loads(json.dumps(made))
+    earlier = read_json(path) if path.exists() else made
+    before, now = (_lasting(each, may_change) for each in (earlier, made))
+    if before != now:
+        names = set(now) | set(before if isinstance(before, dict) else ())
+        other = sorted(n for n in names if dict(before).get(n) != now.get(n))
+        raise ValueError(
+            "A folder belongs to one run: this one was begun with another "
+            f"{', '.join(other)}; choose another folder. Received: {folder}"
+        )
+    if not path.exists() or earlier != made:
+        write_whole(path, json.dumps(made, indent=1) + "\n", overwrite=True)
 
 
-def _lasting(made):
+def _lasting(made, may_change: Collection[str]):
     if isinstance(made, dict):
         return {
-            name: _lasting(value)
+            name: _lasting(value, may_change)
             for name, value in made.items()
-            if name not in ("epochs", "precision")
+            if name not in may_change
         }
     return made
 
@@ -152,8 +159,14 @@ def _progress(path: Path) -> tuple[int, list]:
         ) from error
 
 
-def _cut_log(path: Path, done: int) -> None:
-    """Leaves the whole rows of epochs that are done."""
+def cut_log(path: Path, done: int, first: str = "epoch") -> None:
+    """Leaves the whole rows of what is done.
+
+    Args:
+        path: A CSV file, if there is one.
+        done: How many epochs or steps are; a row's first number is under it.
+        first: What the header calls that number.
+    """
     if not path.exists():
         return
     lines = read_text(path, "log").splitlines(keepends=True)
@@ -161,7 +174,7 @@ def _cut_log(path: Path, done: int) -> None:
     kept = [
         line
         for line, row in zip(lines, rows, strict=True)
-        if line.endswith("\n") and (row[:1] == ["epoch"] or _is_done(row, done))
+        if line.endswith("\n") and (row[:1] == [first] or _is_done(row, done))
     ]
     # Keras writes a header where the file is empty.
     text = "".join(kept) if len(kept) > 1 else ""
@@ -172,6 +185,6 @@ def _is_done(row: list[str], done: int) -> bool:
     return bool(row) and row[0].isdigit() and int(row[0]) < done
 
 
-def _generators(trainer) -> list[keras.random.SeedGenerator]:
-    """Its own seed generator, where it draws anything."""
+def generators(trainer) -> list[keras.random.SeedGenerator]:
+    """A trainer's own seed generator, where it draws anything."""
     return [trainer.seed_generator] if hasattr(trainer, "seed_generator") else []

@@ -102,6 +102,12 @@ def test_errors(folder, tmp_path_factory):
         FolderDataset(folder, 16, caption="green").batch(0, 3)
 
 
+def test_where_a_table_says_nothing_the_text_beside_counts(folder):
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png"}')
+    data = FolderDataset(folder)
+    assert (data.files, data.captions) == ([folder / "a.png"], ["all red"])
+
+
 @pytest.mark.parametrize(
     "line, error, message",
     [
@@ -109,7 +115,6 @@ def test_errors(folder, tmp_path_factory):
         ('{"file_name": "../z.png", "text": "z"}', ValueError, "its folder alone"),
         ('{"text": "z"}', ValueError, "`file_name`.*line 1"),
         ("not json", ValueError, "one JSON object a line"),
-        ('{"file_name": "a.png"}', ValueError, "needs a caption"),
     ],
 )
 def test_metadata_that_does_not_fit_is_told(folder, line, error, message):
