@@ -28,6 +28,7 @@ COMMANDS = (
     "kerasdiffusion.apps.bench.command",
     "kerasdiffusion.apps.train",
     "kerasdiffusion.apps.evaluate",
+    "kerasdiffusion.apps.serve",
 )
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130

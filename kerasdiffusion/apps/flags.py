@@ -107,7 +107,7 @@ def add_paint_flags(
     )
     parser.add_argument(
         "--adapters",
-        type=_folder_of_adapters,
+        type=folder_of_adapters,
         metavar="DIR",
         help="the folder of the adapters that --adapter and <lora:NAME:WEIGHT> in "
         f"prompts name (default: what {VARIABLE} says)",
@@ -127,7 +127,7 @@ def add_paint_flags(
     options.add_memory_option(parser)
 
 
-def _folder_of_adapters(text: str) -> Path:
+def folder_of_adapters(text: str) -> Path:
     """The folder, which is looked in from now on."""
     path = Path(text).expanduser()
     if not path.is_dir():

@@ -54,6 +54,9 @@ BOUNDS: dict[str, Bound] = {
     "hdf5_depth": Bound(64, "groups within groups", "An HDF5 file"),
     "hdf5_items": Bound(200_000, "groups and arrays", "An HDF5 file"),
     "yaml": Bound(2**18, "bytes", "A YAML text"),
+    "server_body": Bound(64 * 2**20, "bytes", "What a server is sent at once"),
+    "server_pixels": Bound(2**22, "pixels", "A picture of a server"),
+    "server_pictures": Bound(64, "pictures", "A request to a server"),
     # CLIP's files are about 1 MB.
     "tokenizer": Bound(2**26, "bytes", "A file of a tokenizer"),
     "added_tokens": Bound(2**16, "added tokens", "A tokenizer"),

@@ -1,0 +1,1 @@
+"""The server: faces that translate to a `Request` and back, before one queue."""

@@ -1,0 +1,176 @@
+"""The one thread that has the device: takes batches from the queue and paints them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from kerasdiffusion.apps.server.errors import Refused
+from kerasdiffusion.apps.server.models import Models
+from kerasdiffusion.apps.server.queue import Queue
+from kerasdiffusion.apps.server.work import DONE, FAILED, Piece
+from kerasdiffusion.networks import room
+from kerasdiffusion.tasks.batches import together
+from kerasdiffusion.tasks.previews import preview
+from kerasdiffusion.tasks.sized import Sized
+
+log = logging.getLogger("kerasdiffusion.server")
+
+#: Activations take some times the least that `room` knows of.
+_TIMES = 8
+#: What a client is told of an error that is not of its making.
+_FAILED = "Painting has failed; the server's log says why."
+_NO_ROOM = "There must be enough memory for what is asked: ask for smaller pictures."
+
+
+class Painter(threading.Thread):
+    """Paints what the queue gives, one batch after the other.
+
+    Args:
+        queue: The `Queue`.
+        models: The `Models`.
+        most: Pictures of a batch at most.
+        finished: Called with each batch that is done: its pieces and its seconds.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        models: Models,
+        most: int = 8,
+        finished: Callable[[Sequence[Piece], float], None] = lambda *_: None,
+    ):
+        super().__init__(name="painter", daemon=True)
+        self.queue, self.models, self.most = queue, models, most
+        self._finished, self._fits = finished, {}
+
+    def run(self) -> None:
+        """Until the queue is closed and empty."""
+        while (pieces := self.queue.take(self._most)) is not None:
+            began = time.monotonic()
+            try:
+                self._paint([each for each in pieces if not each.job.has_ended])
+            finally:
+                seconds = time.monotonic() - began
+                self.queue.done(seconds)
+                self._finished(pieces, seconds)
+
+    def _most(self, piece: Piece) -> int:
+        """How many like a piece fit in memory together."""
+        known = self._fits.get(piece.likeness, self.most)
+        size = piece.job.size or (0, 0)
+        model = self.models.loaded().get(piece.job.model)
+        if model is None or not any(size):
+            return known
+        config = self.models.get(piece.job.model).config
+        each = _TIMES * room.least_bytes(config, size, 1)
+        return max(1, min(known, int(free_bytes() // max(each, 1))))
+
+    def _paint(self, pieces: list[Piece]) -> None:
+        """Paints pieces together; those that fail together are tried by halves."""
+        if not pieces:
+            return
+        try:
+            self._paint_together(pieces)
+        except Exception as error:
+            left = [each for each in pieces if not each.job.has_ended]
+            short = isinstance(error, MemoryError) or "OOM" in str(error)[:2000]
+            if len(left) > 1:
+                half = len(left) // 2
+                if short:
+                    self._fits[left[0].likeness] = max(1, half)
+                self._paint(left[:half])
+                self._paint(left[half:])
+                return
+            for piece in left:
+                self._fail(piece, error, short)
+
+    def _fail(self, piece: Piece, error: Exception, short: bool) -> None:
+        """Ends a job whose picture cannot be painted; the log has no prompt."""
+        if isinstance(error, Refused):
+            told = error.status, error.message
+        elif short:
+            told = 507, _NO_ROOM
+        elif isinstance(error, (ValueError, TypeError)):
+            told = 422, self.models.without_places(str(error))
+        else:
+            told = 500, _FAILED
+            # (The message of an error may quote what was asked.)
+            log.error("A %s job failed: %s", piece.job.api, type(error).__name__)
+            log.debug("It was this", exc_info=error)
+        self.queue.cancel_pieces(piece.job)
+        piece.job.end(FAILED, told)
+
+    def _paint_together(self, pieces: list[Piece]) -> None:
+        job = pieces[0].job
+        model = self._model(job.model)
+        view = Sized(model, *job.size) if job.size else model
+        run = view.run(together([each.request for each in pieces]))
+        for i, piece in enumerate(pieces):
+            piece.job._look = _looker(view, run, i)
+        before = {piece.job: piece.job.step for piece in pieces}
+        for _ in run:
+            for own in before:
+                share = sum(piece.job is own for piece in pieces)
+                own.step = before[own] + run.done * share
+                own.tell()
+            for i, piece in enumerate(pieces):
+                if piece.job.interrupted and piece.pictures is None:
+                    piece.pictures = view.decode_all(run.latents[i : i + 1])
+                    self._end_interrupted(piece.job)
+            if all(piece.job.has_ended for piece in pieces):
+                run.stop()
+        self.models.used(job.model)
+        if run.stopped:
+            return
+        pictures = run.pictures()
+        each = len(pictures) // len(pieces)
+        for i, piece in enumerate(pieces):
+            if piece.pictures is None:
+                piece.pictures = pictures[i * each : (i + 1) * each]
+        for own in before:
+            own._look = None
+            if all(piece.pictures is not None for piece in own.pieces):
+                own.end(DONE)
+
+    def _model(self, name: str):
+        """A model with its weights in memory."""
+        model = self.models.use(name)
+        if not model.low_memory:
+            try:
+                model.build()
+            except (ValueError, OSError) as error:
+                log.error("The model %r cannot be read: %s", name, error)
+                self.models.unload(name)
+                raise Refused(500, f"The model {name!r} cannot be read.") from None
+        return model
+
+    def _end_interrupted(self, job) -> None:
+        self.queue.cancel_pieces(job)
+        job.end(DONE)
+
+
+def _looker(view, run, i: int) -> Callable[[], np.ndarray | None]:
+    """What shows one picture of a run."""
+
+    def look():
+        step = run.step
+        return None if step is None else preview(view, step.denoised[i : i + 1])[0]
+
+    return look
+
+
+def free_bytes() -> int:
+    """What could still be had of this machine's memory; a lot where nobody says."""
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 2**62
