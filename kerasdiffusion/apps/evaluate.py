@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kerasdiffusion.apps import options
+from kerasdiffusion._version import __version__
+from kerasdiffusion.apps import options, outputs
 
 
 def register(commands) -> None:
@@ -154,9 +155,13 @@ def run(args: argparse.Namespace) -> int:
     if args.inpainting:
         evaluate_inpainting(model, classifier, scenes, args.count or 50)
         return 0
-    judged = evaluate(model, classifier, scenes, args.count or 340)
+    count = args.count or 340
+    judged = evaluate(model, classifier, scenes, count)
     if args.sheet is not None:
-        print(f"Wrote {write.save_png(contact_sheet(judged), args.sheet)}")
+        command = f"kerasdiffusion evaluate --preset {args.preset} --count {count}"
+        told = {"prompt": "", "version": f"kerasdiffusion {__version__}"}
+        told |= {"model": outputs.name_of(args.preset), "Made by": command}
+        print(f"Wrote {write.save_png(contact_sheet(judged), args.sheet, told)}")
     return 0
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from kerasdiffusion.apps import fetching, flags, tasks
 from kerasdiffusion.presets.named import PRESETS
+from kerasdiffusion.requests.fields import WALKS
+from kerasdiffusion.requests.kinds import Number
 from kerasdiffusion.requests.subject import IN
 
 #: What every text has, or what is followed beside the fields of a request.
@@ -18,6 +20,8 @@ _KNOWN = {
     *("guidance_scale", "height", "width", "size", "model", "version", "model_hash"),
     tasks.WINDOW,
 }
+#: What a walk's text calls its pictures a second.
+FPS = "FPS"
 #: What is named by a hint of its own.
 _NAMED = {"model"}
 #: Fields that say how many steps there are, and where.
@@ -67,9 +71,15 @@ def read(args: argparse.Namespace) -> Followed:
     from kerasdiffusion.apps import reproduce
     from kerasdiffusion.pictures.metadata import read_parameters
     from kerasdiffusion.presets.config import ScheduleConfig
-    from kerasdiffusion.requests.text import batch_in, is_ours
+    from kerasdiffusion.requests.batches import batch_in
+    from kerasdiffusion.requests.text import is_ours
 
     parameters = read_parameters(args.source)
+    if is_ours(parameters) and parameters.get("Task") in WALKS:
+        raise ValueError(
+            "An animation must be painted again by `kerasdiffusion walk --from`. "
+            f"Received: --from {args.source}"
+        )
     given = frozenset(flags.given(args))
     before, own_words = fetching.named(args), bool(args.prompts)
     prompt, negative, remarks = reproduce.prompts(parameters)
@@ -89,6 +99,7 @@ def read(args: argparse.Namespace) -> Followed:
         if batch is not None:
             args.prompts = list(batch[0].pop("prompt"))
             _set(args, **batch[0])
+            args.grid = args.grid or batch[1] is None
         _follow(args, parameters, given)
         fetching.check(args, before)
         return Followed({}, given, batch and batch[1])
@@ -114,6 +125,49 @@ def read(args: argparse.Namespace) -> Followed:
     return Followed(parameters, given)
 
 
+def read_walk(args: argparse.Namespace) -> None:
+    """Reads `walk --from`; what no flag says is set from the animation.
+
+    Raises:
+        ValueError: If it is no walk of this library, or a value is none.
+    """
+    from kerasdiffusion.pictures.metadata import read_parameters
+    from kerasdiffusion.requests import batches
+    from kerasdiffusion.requests.text import fields_in, is_ours, labels
+
+    parameters = read_parameters(args.source)
+    task = parameters.get("Task")
+    if not is_ours(parameters) or task not in WALKS:
+        raise ValueError(
+            "`walk --from` must be given an animation that `walk` wrote; a picture is "
+            f"for `generate --from`. Received: {args.source}"
+        )
+    before = fetching.named(args)
+    found = batches.walk_in(parameters) | fields_in(parameters, str(args.source))
+    passed = found.pop("prompt")
+    if set(_STEPS) & set(flags.given(args)):
+        found = {name: each for name, each in found.items() if name not in _STEPS}
+    args.prompts = args.prompts or list(passed)
+    args.circle = args.circle or task == "circular_walk"
+    _set(args, **found, **flags.parts_in(parameters))
+    if FPS in parameters:
+        _set(args, fps=Number().read(str(parameters[FPS])))
+    name = parameters.get("model")
+    if args.preset is None and name in PRESETS:
+        args.preset = name
+    elif args.preset is None and name:
+        _warn(f"the model {name!r}", args, "name it by --preset")
+    if args.size is None and {"width", "height"} <= set(parameters):
+        args.size = parameters["height"], parameters["width"]
+    known = _KNOWN | labels() | batches.labels() | {"Task", FPS}
+    known |= flags.follow_machine(args, parameters)
+    known |= {part.label for part in flags.PARTS}
+    for name in parameters:
+        if name not in known:
+            _warn(repr(name), args)
+    fetching.check(args, before)
+
+
 def _without(parameters: Mapping, given: frozenset) -> dict:
     """The parameters but those that flags stand in place of."""
     left_out = {"sampler": ("sampler", "schedule_type"), "num_steps": ("steps",)}
@@ -123,6 +177,7 @@ def _without(parameters: Mapping, given: frozenset) -> dict:
 
 def _follow(args: argparse.Namespace, parameters: Mapping, given: frozenset) -> None:
     """Sets what a text of this library says, if no flag does."""
+    from kerasdiffusion.requests import batches
     from kerasdiffusion.requests.text import fields_in, labels
 
     found = fields_in(parameters, str(args.source))
@@ -146,7 +201,13 @@ def _follow(args: argparse.Namespace, parameters: Mapping, given: frozenset) -> 
     _set(args, **flags.parts_in(parameters))
     if args.image is None or tasks.WINDOW in parameters:
         _set_size(args, parameters)
-    known = _KNOWN | labels() | followed | {part.label for part in flags.PARTS}
+    known = (
+        _KNOWN
+        | labels()
+        | batches.labels()
+        | followed
+        | {part.label for part in flags.PARTS}
+    )
     for name in parameters:
         if name not in known:
             _warn(repr(name), args)

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from kerasdiffusion.apps import flags, follow, load, options, outputs, tasks
-from kerasdiffusion.presets.named import PRESETS, find_preset
-from kerasdiffusion.storage.places import expand_user
+from kerasdiffusion.presets.named import find_preset
 
 
 def register(commands) -> None:
@@ -63,6 +62,7 @@ def register(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Paints, writes and says where."""
+    from kerasdiffusion.requests.batches import of_grid
     from kerasdiffusion.requests.text import described, seeded
 
     followed = follow.read(args) if args.source is not None else None
@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if followed is not None:
         request = request.replace(**followed.sampling(args, model.config.schedule))
     size = model.img_height, model.img_width
-    texts = described(request, model.config.generation, size, name_of(args.preset))
+    name = outputs.name_of(args.preset)
+    texts = described(request, model.config.generation, size, name)
     pictures = load.paint(model, request)
     beside = flags.described(args) | tasks.described(args, size)
     size = pictures.shape[1:3]
@@ -91,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
         only = slice(followed.position, followed.position + 1)
         pictures, texts = pictures[only], texts[only]
     if args.grid:
-        pictures, texts = [write.grid(pictures)], texts[:1]
+        sheet = write.grid(pictures)
+        texts = [of_grid(texts, sheet.shape[1] // size[1])]
+        pictures = [sheet]
     for picture, text in zip(pictures, texts, strict=True):
         text |= {"height": size[0], "width": size[1], **beside}
         path, seed = args.output, text["seed"]
@@ -102,11 +105,3 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         load.say_what_painted(args, "generate")
     return 0
-
-
-def name_of(preset: str) -> str:
-    """A preset's or a hub model's name; of a path, what it ends in."""
-    if preset in PRESETS or "://" in preset:
-        return preset.partition("://")[2] or preset
-    path = expand_user(preset).resolve()
-    return path.name if path.is_dir() else path.stem

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from kerasdiffusion.presets.named import PRESETS
+from kerasdiffusion.storage.places import expand_user
 from kerasdiffusion.storage.whole import part_beside
 
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -75,3 +77,11 @@ def check_name(path: Path) -> None:
             f"--output must be a name that a file can have ({reason}). "
             f"Received: {str(path)[:200]}"
         ) from error
+
+
+def name_of(preset: str) -> str:
+    """A preset's or a hub model's name; of a path, what it ends in."""
+    if preset in PRESETS or "://" in preset:
+        return preset.partition("://")[2] or preset
+    path = expand_user(preset).resolve()
+    return path.name if path.is_dir() else path.stem

@@ -12,18 +12,22 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasdiffusion.pictures.write import write_new
+from kerasdiffusion.pictures.write import text_of, write_new
+from kerasdiffusion.storage.bounds import check_bound
 
 #: What a file's name may end in.
 ENDINGS = (".gif", ".mp4")
 # Browsers slow down what is faster: a GIF counts hundredths of seconds, 2 or more.
 _FASTEST_GIF = 50.0
+# Systems bound an argument of a program: Linux at 128 KiB.
+_LONGEST_ARGUMENT = 100_000
 
 
 def save_animation(
     frames: Sequence[np.ndarray] | np.ndarray,
     path: str | os.PathLike,
     fps: float = 12.0,
+    parameters: dict | None = None,
 ) -> Path:
     """Writes frames as an animation, never over a file that exists.
 
@@ -36,14 +40,17 @@ def save_animation(
             `-2`, `-3` and so on are put behind its name until one is free.
         fps: Frames a second, over 0 and up to 120. A GIF shows 50 at most, and each for
             whole hundredths of a second.
+        parameters: How it was made: the arguments of `format_parameters`, kept as the
+            file's comment.
 
     Returns:
         The path of the file that was written.
 
     Raises:
         TypeError: If the frames are not uint8, or `fps` is no number.
-        ValueError: If there are no frames, they have another shape, or the path another
-            ending.
+        ValueError: If there are no frames, they have another shape, the path has
+            another ending, or the parameters are more than a comment holds: 1 MiB, of
+            an MP4 100 kB.
         ImportError: If an MP4 is asked for and the extra is not installed.
 
     Example:
@@ -55,7 +62,9 @@ def save_animation(
     """
     path = check_animation(path, fps)
     frames = _check_frames(frames)
-    content = (_gif if path.suffix.lower() == ".gif" else _mp4)(frames, float(fps))
+    comment = comment_for(path, parameters)
+    encode = _gif if path.suffix.lower() == ".gif" else _mp4
+    content = encode(frames, float(fps), comment)
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_new(path, content)
 
@@ -85,6 +94,29 @@ def check_animation(path: str | os.PathLike, fps: float) -> Path:
     return path
 
 
+def comment_for(path: str | os.PathLike, parameters: dict | None) -> str:
+    """The text that an animation carries, if its format holds as much.
+
+    Args:
+        path: As in `save_animation`.
+        parameters: As there.
+
+    Raises:
+        ValueError: If not.
+    """
+    if parameters is None:
+        return ""
+    text = text_of(parameters)
+    length = len(text.encode())
+    check_bound("comment", length, "the parameters")
+    if Path(path).suffix.lower() == ".mp4" and length > _LONGEST_ARGUMENT:
+        raise ValueError(
+            f"An MP4's comment has at most {_LONGEST_ARGUMENT} bytes; a GIF's may have "
+            f"more. Received: {length}"
+        )
+    return text
+
+
 def _check_frames(frames) -> np.ndarray:
     frames = [np.asarray(frame) for frame in frames]
     kinds = sorted({frame.dtype.name for frame in frames} - {"uint8"})
@@ -99,9 +131,10 @@ def _check_frames(frames) -> np.ndarray:
     return np.stack(frames)
 
 
-def _gif(frames: np.ndarray, fps: float) -> memoryview:
+def _gif(frames: np.ndarray, fps: float, comment: str) -> memoryview:
     from PIL import Image
 
+    told = {"comment": comment.encode()} if comment else {}
     pictures = [
         Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE)
         for frame in frames
@@ -117,13 +150,15 @@ def _gif(frames: np.ndarray, fps: float) -> memoryview:
         append_images=pictures[1:],
         duration=durations,
         loop=0,
+        **told,
     )
     return encoded.getbuffer()
 
 
-def _mp4(frames: np.ndarray, fps: float) -> memoryview:
+def _mp4(frames: np.ndarray, fps: float, comment: str) -> memoryview:
     import imageio_ffmpeg
 
+    told = ["-metadata", f"comment={comment}"] if comment else []
     # Colours are stored for two pixels by two.
     height, width = frames.shape[1:3]
     odd = [(0, 0), (0, height % 2), (0, width % 2), (0, 0)]
@@ -136,7 +171,7 @@ def _mp4(frames: np.ndarray, fps: float) -> memoryview:
             fps=fps,
             codec="libx264",
             macro_block_size=1,
-            output_params=["-crf", "17", "-movflags", "+faststart"],
+            output_params=["-crf", "17", "-movflags", "+faststart", *told],
             ffmpeg_log_level="error",
         )
         writer.send(None)

@@ -6,10 +6,12 @@ nobody has looked at for years. What is not in the table is refused by its name.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from typing import Any
 
+from kerasdiffusion.pictures.comments import gif_comment
 from kerasdiffusion.storage.bounds import shown_path
 from kerasdiffusion.storage.reading import open_regular
 
@@ -82,6 +84,12 @@ def open_image(path: str | os.PathLike, read: Callable) -> Any:
     known = [name for name in FORMATS if name in Image.OPEN]
     with open_regular(path) as file:
         start = file.read(64)
+        if start.startswith(b"GIF8"):
+            ahead = io.BufferedReader(file)
+            try:
+                gif_comment(ahead, path)  # Pillow's time grows with its square
+            finally:
+                ahead.detach()
         file.seek(0)
         try:
             with Image.open(file, formats=known) as image:

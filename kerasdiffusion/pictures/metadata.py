@@ -11,6 +11,7 @@
 | NovelAI | PNG | `Comment`, with `Software` |
 | Draw Things | PNG | XMP, `exif:UserComment` |
 | Easy Diffusion | PNG, JPEG | a chunk each; JSON in `UserComment` |
+| this library's walks, the web UI's AnimateDiff | GIF, MP4 | the file's comment |
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from kerasdiffusion.pictures.comfy_parameters import parse_graph
+from kerasdiffusion.pictures.comments import read_comment
 from kerasdiffusion.pictures.formats import open_image
 from kerasdiffusion.pictures.generation_parameters import parse_parameters
 from kerasdiffusion.pictures.other_programs import (
@@ -57,8 +59,8 @@ def read_parameters(path: str | os.PathLike) -> dict:
     """Reads how a picture was made.
 
     Args:
-        path: A PNG, JPEG or WebP file of this library or of a program in this module's
-            table.
+        path: A PNG, JPEG, WebP, GIF or MP4 file of this library or of a program in this
+            module's table.
 
     Returns:
         The arguments of `format_parameters` as far as they are known, and all else
@@ -76,7 +78,12 @@ def read_parameters(path: str | os.PathLike) -> dict:
     read_parameters(path)["seed"]  # 1
     ```
     """
-    texts, size = open_image(path, lambda image: (texts_of(image), image.size))
+    comment = read_comment(path) if os.path.isfile(path) else None
+    if comment is None:
+        texts, size = open_image(path, lambda image: (texts_of(image), image.size))
+    else:
+        # What other programs say there is mostly their own name.
+        texts = {"parameters": comment} if "Steps: " in comment else {}
     try:
         found = read_texts(texts)
     except ValueError as error:
@@ -88,7 +95,8 @@ def read_parameters(path: str | os.PathLike) -> dict:
             f"programs writes: {', '.join(PROGRAMS)}. Received: {path}, which has "
             f"{names}"
         )
-    if "NovelAI" in str(found.get("version")) and "width" not in found:
+    is_novel = comment is None and "NovelAI" in str(found.get("version"))
+    if is_novel and "width" not in found:
         found["width"], found["height"] = size
     return found
 

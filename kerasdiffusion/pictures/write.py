@@ -159,13 +159,21 @@ def png_of(image: np.ndarray, parameters: dict | None = None) -> memoryview:
 
     chunks = PngImagePlugin.PngInfo()
     if parameters is not None:
-        text = format_parameters(**parameters)
-        # Half of a surrogate pair is no text; a PNG cannot hold it, nor a NUL.
-        text = text.encode("utf-8", errors="replace").decode("utf-8")
-        chunks.add_text("parameters", text.replace("\0", " "))
+        chunks.add_text("parameters", text_of(parameters))
     encoded = io.BytesIO()
     Image.fromarray(_check_picture(image)).save(encoded, format="PNG", pnginfo=chunks)
     return encoded.getbuffer()
+
+
+def text_of(parameters: dict) -> str:
+    """What a file says of how it was made, as every format can hold it.
+
+    Args:
+        parameters: The arguments of `format_parameters`.
+    """
+    text = format_parameters(**parameters)
+    # Half of a surrogate pair is no text; a PNG cannot hold it, nor a NUL.
+    return text.encode("utf-8", errors="replace").decode("utf-8").replace("\0", " ")
 
 
 def _check_picture(image: np.ndarray) -> np.ndarray:

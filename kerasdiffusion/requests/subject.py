@@ -303,6 +303,7 @@ class Subject:
         tasks=WALKS,
         defaults={"interpolate": 24, "circular_walk": 60},
         texts={"circular_walk": "How many pictures, 1 or more."},
+        label="Frames",
         flag=Flag(metavar="N"),
         group=WAY,
     )
@@ -312,6 +313,7 @@ class Subject:
         help="leads back to the first prompt and seed, for a film without end",
         text="Whether the way leads back to where it began. The last frame is then the "
         "one before the first.",
+        label="Closed",
         tasks=("interpolate",),
         group=WAY,
     )
@@ -321,6 +323,7 @@ class Subject:
         help="how text is mixed (default: linear)",
         text='How texts are mixed: `"linear"` or `"spherical"` (each token\'s vector '
         "along a circle).",
+        label="Text path",
         tasks=WALKS,
         group=WAY,
     )
@@ -330,6 +333,7 @@ class Subject:
         help="how noise is mixed (default: spherical)",
         text='How noise is mixed: `"spherical"` keeps it as strong as noise must be, '
         '`"linear"` does not and gives flat pictures half way.',
+        label="Noise path",
         tasks=("interpolate",),
         group=WAY,
     )

@@ -5,7 +5,6 @@ The labels are those of the fields; what AUTOMATIC1111's web UI knows has its wo
 
 from __future__ import annotations
 
-import json
 import random
 import warnings
 from collections.abc import Mapping
@@ -13,13 +12,13 @@ from pathlib import Path
 
 from kerasdiffusion._version import __version__
 from kerasdiffusion.adapters.tags import lora_hashes
+from kerasdiffusion.requests import batches
 from kerasdiffusion.requests.control import TOLD
-from kerasdiffusion.requests.kinds import Whole, as_list
+from kerasdiffusion.requests.kinds import as_list
 from kerasdiffusion.requests.request import FIELDS, Request
 from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
 from kerasdiffusion.sampling.names import find_sampler
 from kerasdiffusion.sampling.noise import resolve_seeds
-from kerasdiffusion.storage.reading import parse_json
 from kerasdiffusion.weights.fingerprint import of_file
 
 OURS = "kerasdiffusion"
@@ -32,8 +31,6 @@ WORDS = {
     "clip_skip": "clip_skip",
     "sampler": "sampler",
 }
-#: Where in a batch a picture was, by the web UI's words: rounding is the batch's own.
-BATCH, POSITION, PROMPTS = "Batch size", "Batch pos", "Batch prompts"
 #: The web UI's word for the files that adapters were in.
 LORA_HASHES = "Lora hashes"
 #: What an empty negative prompt is written as.
@@ -86,9 +83,7 @@ def described(
             variations = resolve_seeds(request.variation_seed, count)
             own[FIELDS["variation_seed"].asked.label] = variations[i]
         if count > 1:
-            own |= {BATCH: request.batch_size, POSITION: i}
-        if len(texts) > 1:
-            own[PROMPTS] = json.dumps(texts, ensure_ascii=False)
+            own |= batches.told(request, texts, i)
         found.append(
             {
                 "prompt": texts[of],
@@ -105,6 +100,33 @@ def described(
             }
         )
     return found
+
+
+def described_walk(
+    request: Request, generation, size: tuple[int, int], model: str
+) -> dict:
+    """What the text of a walk's animation says: its whole request.
+
+    Args:
+        request: As in `described`, of a walk.
+        generation: As there.
+        size: Height and width of the frames.
+        model: What the model is called.
+    """
+    texts = as_list(request.prompt)
+    return {
+        "prompt": texts[0],
+        "negative_prompt": _pick(request.negative_prompt, 0),
+        "seed": FIELDS["seed"].asked.kind.write(request.seed),
+        "height": size[0],
+        "width": size[1],
+        "model": model,
+        "version": f"{OURS} {__version__}",
+        **_empty_negative(request, 0),
+        **_shared(request, generation),
+        **batches.of_walk(request),
+        **_hashes(request, " ".join(map(str, texts))),
+    }
 
 
 def _hashes(request: Request, prompt) -> dict:
@@ -250,41 +272,7 @@ def _check_hashes(parameters: Mapping, adapters, where: str) -> None:
         )
 
 
-def batch_in(parameters: Mapping) -> tuple[dict, int] | None:
-    """The batch that a picture was painted in, and where in it.
-
-    Args:
-        parameters: As in `fields_in`; with a seed.
-
-    Returns:
-        Fields of the request of the whole batch, and the picture's number among its
-        pictures; `None` where it was alone.
-
-    Raises:
-        ValueError: If the text does not say so rightly.
-    """
-    if POSITION not in parameters or "seed" not in parameters:
-        return None
-    position = Whole(0).read(str(parameters[POSITION]))
-    prompts = [parameters["prompt"]]
-    if PROMPTS in parameters:
-        prompts = parse_json(str(parameters[PROMPTS]), PROMPTS)
-    fields = {
-        "prompt": FIELDS["prompt"].check(prompts, PROMPTS),
-        "batch_size": FIELDS["batch_size"].asked.kind.read(str(parameters[BATCH])),
-    }
-    name = "variation_seed" if "Variation seed" in parameters else "seed"
-    word = WORDS.get(name, FIELDS[name].asked.label)
-    first = FIELDS[name].asked.kind.read(str(parameters[word]))
-    if not isinstance(first, int) or first < position:
-        raise ValueError(f"{POSITION!r} must be less than the seed. Received: {first}")
-    if position >= len(prompts) * fields["batch_size"]:
-        raise ValueError(f"{POSITION!r} must be in the batch. Received: {position}")
-    fields[name] = first - position
-    return fields, position
-
-
 def labels() -> set[str]:
     """What `fields_in` reads of a text."""
     words = {WORDS.get(name, each.asked.label) for name, each in FIELDS.items()}
-    return words - {None} | {EMPTY_NEGATIVE, BATCH, POSITION, PROMPTS, LORA_HASHES}
+    return words - {None} | {EMPTY_NEGATIVE, LORA_HASHES}

@@ -35,6 +35,8 @@ BOUNDS: dict[str, Bound] = {
     "trace": Bound(2**30, "bytes", "A kept trace"),
     "request": Bound(256 * 2**20, "bytes", "A request"),
     "picture_text": Bound(16 * 2**20, "characters", "The text in a picture"),
+    "comment": Bound(2**20, "bytes", "The comment in a GIF or an MP4"),
+    "video_boxes": Bound(10_000, "boxes in one", "An MP4"),
     "graph_nodes": Bound(10_000, "nodes", "ComfyUI's graph"),
     "json_digits": Bound(300, "digits", "A number of a JSON text"),
     "picture_lists": Bound(9, "lists in each other", "Pictures"),

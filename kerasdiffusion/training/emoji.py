@@ -18,6 +18,7 @@ from kerasdiffusion.prompts.tokenizer import Tokenizer
 from kerasdiffusion.storage.locks import locked
 from kerasdiffusion.storage.whole import clear_leftovers, whole_file
 from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
+from kerasdiffusion.training import model_card
 from kerasdiffusion.training.autoencoder import AutoencoderTrainer
 from kerasdiffusion.training.checkpoints import LOG, Checkpoint, claim, resume
 from kerasdiffusion.training.data import (
@@ -27,7 +28,6 @@ from kerasdiffusion.training.data import (
     encode_dataset,
 )
 from kerasdiffusion.training.diffusion import DiffusionTrainer
-from kerasdiffusion.training.model_card import write_card
 from kerasdiffusion.training.recipes import EMOJI, Recipe, Stage
 from kerasdiffusion.training.sheets import Sheets
 from kerasdiffusion.training.text import TextTrainer
@@ -113,8 +113,13 @@ def save(
     config = recipe.config.replace(
         text_encoder=parts["text_encoder"].config, autoencoder=parts["decoder"].config
     )
-    save_folder(path, parts, config, tokenizer, dtype="float16", overwrite=True)
-    write_card(path, recipe, parts, start)
+    texts = model_card.texts(recipe, parts, start)
+    save_folder(
+        *(path, parts, config, tokenizer),
+        dtype="float16",
+        overwrite=True,
+        texts=texts,
+    )
 
 
 def train_autoencoder(

@@ -14,7 +14,6 @@ from kerasdiffusion.datasets import SceneConfig
 from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.storage.bounds import shown
 from kerasdiffusion.storage.reading import read_json
-from kerasdiffusion.storage.whole import write_whole
 from kerasdiffusion.training.recipes import Recipe
 from kerasdiffusion.weights import hub
 
@@ -44,13 +43,12 @@ CLDR (Unicode License v3). The recipe, seeds included, is in `{recipe}`.
 """
 
 
-def write_card(
-    folder: Path, recipe: Recipe, parts: dict, start: str | Path | None = None
-) -> None:
-    """Adds a recipe and a card to a preset's folder.
+def texts(
+    recipe: Recipe, parts: dict, start: str | Path | None = None
+) -> dict[str, str]:
+    """The recipe and the card of a preset, by the names of their files.
 
     Args:
-        folder: Where the preset is.
         recipe: What made it.
         parts: Its networks by name.
         start: The preset that it began with: that one's runs are its earlier ones.
@@ -60,7 +58,6 @@ def write_card(
         before = _read_recipe(start)
         made["earlier"] = [*before.pop("earlier", []), before]
     text = json.dumps(made, indent=1, ensure_ascii=False)
-    write_whole(folder / RECIPE, text + "\n", overwrite=True)
     counts = ", ".join(
         f"{name.replace('_', ' ')} {part.count_params():,}"
         for name, part in parts.items()
@@ -78,7 +75,7 @@ def write_card(
         backend=keras.backend.backend(),
         python=platform.python_version(),
     )
-    write_whole(folder / "README.md", card, overwrite=True)
+    return {RECIPE: text + "\n", "README.md": card}
 
 
 def _samples(recipe: dict) -> int:

@@ -12,6 +12,9 @@ import numpy as np
 from kerasdiffusion.compute import backend
 from kerasdiffusion.pictures import write
 from kerasdiffusion.pictures.read import read_pictures
+from kerasdiffusion.requests.batches import of_grid
+from kerasdiffusion.requests.request import Request
+from kerasdiffusion.requests.text import described
 from kerasdiffusion.storage.whole import write_whole
 from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 
@@ -104,5 +107,10 @@ class Sheets(keras.callbacks.Callback):
         model = StableDiffusion.from_preset(
             self.folder / "so_far", precision=self.model.dtype_policy.name
         )
-        pictures = model.text_to_image(self.captions, seed=0, progress_bar=False)
-        write.save_png(write.grid(pictures), self.folder / f"sheet-{epoch + 1:04d}.png")
+        request = Request(task="text_to_image", prompt=self.captions, seed=0)
+        pictures = model.run(request).pictures()
+        size, sheet = pictures.shape[1:3], write.grid(pictures)
+        texts = described(request, model.config.generation, size, "so_far")
+        told = of_grid(texts, sheet.shape[1] // size[1])
+        told["Precision"] = model.precision
+        write.save_png(sheet, self.folder / f"sheet-{epoch + 1:04d}.png", told)

@@ -67,6 +67,7 @@ def save_folder(
     dtype: str | None = None,
     max_shard_size: int = 10 * 10**9,
     overwrite: bool = False,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model folder that this library and diffusers read.
 
@@ -82,6 +83,8 @@ def save_folder(
         max_shard_size: Bytes of a file above which a part is split into several.
         overwrite: Whether a model that is there may be replaced. Files beside it in
             the folder stay, and a folder that holds no model is never touched.
+        texts: What other files say, by their names; they come with the model, whole or
+            not at all.
 
     Raises:
         FileExistsError: If something is there, and `overwrite` is off or it is no
@@ -100,7 +103,12 @@ def save_folder(
             config.tokenizer_2, tokenizer.vocabulary
         )
     config, tokenizers, rows = with_words(config, tokenizers, learned or {})
-    with whole_folder(folder, overwrite, is_model_folder, OWN.fullmatch) as temporary:
+    texts = texts or {}
+
+    def is_replaced(name):
+        return name in texts or bool(OWN.fullmatch(name))
+
+    with whole_folder(folder, overwrite, is_model_folder, is_replaced) as temporary:
         write_configs(temporary, config, tokenizers)
         files = dict(FILES)
         for part, number in text_folders(config).items():
@@ -121,6 +129,8 @@ def save_folder(
                 size = getattr(config, members[0]).vocabulary_size
                 entries = [_with_rows(each, rows[members[0]], size) for each in entries]
             _write_shards(temporary / stem, entries, max_shard_size)
+        for name, text in texts.items():
+            (temporary / name).write_text(text, "utf-8")
 
 
 def _with_rows(entry: Entry, rows: np.ndarray, size: int) -> Entry:

@@ -164,6 +164,17 @@ def test_a_picture_of_a_batch_is_painted_among_the_others(paint, asked):
     assert (asked[2][0].prompt, asked[2][0].seed) == ((TEXTS[1],), 3)
 
 
+def test_a_grid_is_painted_again_as_a_whole(paint, asked):
+    line = "--steps 2 --batch-size 2 --seed 5 --grid --output"
+    paint(*TEXTS[:2], *line.split(), "one.png")
+    paint("--from", "one.png", "--output", "two.png")
+    (first, _), (second, _) = asked
+    assert (second.prompt, second.batch_size, second.seed) == (TEXTS[:2], 2, 5)
+    assert first.prompt == second.prompt
+    assert Image.open("two.png").size == Image.open("one.png").size == (64, 64)
+    assert read_parameters("two.png") == read_parameters("one.png")
+
+
 def test_what_is_given_nowhere_is_not_written(paint, asked):
     paint(TEXTS[0], "--seed", "1", "--steps", "2", "--output", "one.png")
     assert set(read_parameters("one.png")) == {

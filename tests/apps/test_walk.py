@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from kerasdiffusion.apps import load
+from kerasdiffusion.pictures.metadata import read_parameters
+from kerasdiffusion.requests.request import is_same
 from tests.tiny import TEXTS
 
 APPLE, CATS = TEXTS[:2]
@@ -55,7 +58,8 @@ def test_the_way_and_the_task_are_chosen(walk, calls):
     [
         ([APPLE, "a.gif"], "between two prompts, two seeds, or --circle"),
         ([APPLE, "a.gif", "--circle", "--closed"], "--circle goes without --closed"),
-        (["a.gif"], "the following arguments are required: FILE"),
+        ([], "the following arguments are required: FILE"),
+        (["a.gif"], "the following arguments are required: PROMPT, or --from"),
         ([APPLE, CATS, "a.gif", "--seed", "1,x"], "from 0 to 2**64 - 1. Received: 1,x"),
         ([APPLE, CATS, "a.gif", "--no-such"], "unrecognized arguments: --no-such"),
     ],
@@ -64,6 +68,62 @@ def test_wrong_arguments_are_one_line_and_exit_with_2(walk, capsys, arguments, m
     with pytest.raises(SystemExit) as exit:
         walk(*arguments)
     assert exit.value.code == 2 and message in capsys.readouterr().err
+
+
+LINES = (
+    (APPLE, CATS, "--seed", "3", "--frames", "5", "--eta", "0.5"),
+    (APPLE, "--seed", "4,5", "--closed", "--noise-path", "linear", "--fps", "7.5"),
+    (APPLE, CATS, "--circle", "--batch-size", "2", "--apg", "1", "--size", "48x32"),
+    (CATS, "--circle", "--precision", "float16", "--negative-prompt", "dark"),
+)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_animation_asks_for_the_same_again(walk, monkeypatch, line):
+    """Every field, and how it is computed."""
+    asked = []
+
+    def painted(model, request):
+        asked.append((request, model.precision, model.img_height, model.img_width))
+        return np.zeros((request.frames, model.img_height, model.img_width, 3), "uint8")
+
+    monkeypatch.setattr(load, "paint", painted)
+    assert walk(*line, "one.gif", "--steps", "2", "--quiet") == 0
+    assert walk("two.gif", "--from", "one.gif", "--quiet") == 0
+    (first, *machine), (second, *same) = asked
+    assert first.task == second.task and machine == same
+    for name in set(second.given()) - {"sampler", "unconditional_guidance_scale"}:
+        assert is_same(getattr(first, name), getattr(second, name)), name
+    assert set(first.given()) <= set(second.given())
+    assert read_parameters("one.gif") == read_parameters("two.gif")
+
+
+def test_an_animation_is_painted_again_to_the_bit(walk):
+    line = (APPLE, CATS, "--steps", "1", "--frames", "3", "--sampler", "euler_a")
+    walk(*line, "one.gif", "--quiet")
+    walk("--from", "one.gif", "two.gif", "--quiet")
+    np.testing.assert_array_equal(frames("one.gif"), frames("two.gif"))
+
+
+def test_flags_and_prompts_count_more_than_the_animation(walk, calls):
+    walk(APPLE, CATS, "one.gif", "--seed", "1", "--frames", "4", "--fps", "9")
+    walk(CATS, APPLE, "--from", "one.gif", "--frames", "6", "two.gif")
+    fields = calls[1][-1]
+    assert (fields["prompt"], fields["frames"], fields["seed"]) == ((CATS, APPLE), 6, 1)
+    assert read_parameters("two.gif")["FPS"] == "9"
+
+
+def test_pictures_and_animations_are_followed_by_their_own_command(
+    walk, generate, calls, capsys
+):
+    walk(APPLE, CATS, "one.gif")
+    generate(APPLE, "--output", "one.png")
+    assert generate("--from", "one.gif") == 1
+    assert "`kerasdiffusion walk --from`. Received: --from one.gif" in (
+        capsys.readouterr().err
+    )
+    assert walk("--from", "one.png", "two.gif") == 1
+    assert "for `generate --from`. Received: one.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -264,3 +264,66 @@ add(
     "any",
     reader=TEXT,
 )
+
+
+def gif(*comments: bytes, flags=0, end=b",") -> bytes:
+    """A GIF's head, of extensions, up to its first frame."""
+    parts = [b"GIF89a\x20\0\x20\0", bytes([flags]), b"\0\0"]
+    for comment in comments:
+        parts.append(b"\x21\xfe")
+        for start in range(0, len(comment), 255):
+            block = comment[start : start + 255]
+            parts.append(bytes([len(block)]) + block)
+        parts.append(b"\0")
+    return b"".join([*parts, end])
+
+
+def box(kind: bytes, content: bytes, size: int | None = None) -> bytes:
+    """A box of an MP4, however wrong its size."""
+    size = len(content) + 8 if size is None else size
+    return size.to_bytes(4, "big") + kind + content
+
+
+def mp4(text: bytes, kind=1, size=None) -> bytes:
+    content = box(b"data", kind.to_bytes(4, "big") + bytes(4) + text, size)
+    for name in (b"\xa9cmt", b"ilst"):
+        content = box(name, content)
+    for name in (b"meta", b"udta", b"moov"):
+        content = box(name, bytes(4) * (name == b"meta") + content)
+    return HEAD + content
+
+
+HEAD = box(b"ftyp", b"isom" + bytes(4))
+SAID = b"a cat\nSteps: 20, Sampler: Euler a, Seed: 1"
+for name, content in {"GIF": gif(SAID), "MP4": mp4(SAID)}.items():
+    add(f"a good text in a {name}", content, "taken", f"a.{name}", TEXT)
+for name, content in {
+    "no text": gif(),
+    "another program's name": gif(b"Created with GIMP"),
+    "two megabytes": gif(b"x" * 2**21),
+    "two megabytes in a thousand": gif(*[b"Steps: " * 300] * 1000),
+    "a text without end": gif(SAID, end=b"\x21\xfe\xff" + SAID)[:-60],
+    "a palette beyond its end": gif(SAID, flags=0xF7)[:40],
+    "its name alone": b"GIF89a",
+}.items():
+    add(f"a GIF of {name}", content, file="a.gif", reader=TEXT)
+    add(f"a GIF of {name}, as a picture", content, file="a.gif")
+deep = b""
+for _ in range(5000):
+    deep = box(b"moov", deep)
+for name, content in {
+    "no text": HEAD,
+    "another kind of text": mp4(SAID, kind=21),
+    "two megabytes": mp4(b"x" * 2**21),
+    "a million boxes": HEAD + box(b"free", b"") * 10**6,
+    "a box without a size": HEAD + box(b"moov", bytes(99), 0),
+    "a box smaller than its head": HEAD + box(b"moov", bytes(99), 7),
+    "a box larger than the file": HEAD + box(b"moov", bytes(99), 2**32 - 1),
+    "a box of 2**64": HEAD + box(b"moov", b"\xff" * 99, 1),
+    "a text larger than its box": mp4(SAID, size=2**31),
+    "boxes in boxes": HEAD + deep,
+    "its name alone": b"\0\0\0\x08ftyp",
+    "a number of text": mp4(b"Steps: x, Sampler: \xff\xfe, Seed: -, a: NovelAI"),
+}.items():
+    outcome = "taken" if name == "a number of text" else "refused"
+    add(f"an MP4 of {name}", content, outcome, "a.mp4", TEXT)

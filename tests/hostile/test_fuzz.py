@@ -109,6 +109,9 @@ test_png_files = file_reader("a.png", pictures.png(), pictures.read_pictures)
 MADE = pictures.itxt(b"a cat\nSteps: 20, Sampler: Euler a, Seed: 1, Size: 64x64")
 MADE = pictures.png(32, 32, None, MADE)
 test_png_texts = file_reader("a.png", MADE, pictures.read_parameters)
+GIF, MP4 = pictures.gif(pictures.SAID), pictures.mp4(pictures.SAID)
+test_gif_comments = file_reader("a.gif", GIF, pictures.read_parameters)
+test_mp4_comments = file_reader("a.mp4", MP4, pictures.read_parameters)
 
 
 @few
@@ -169,9 +172,14 @@ def test_prompts(prompt):
 LABELS = st.sampled_from(
     ["Steps", "Sampler", "CFG scale", "Seed", "Size", "Eta", "Schedule type", "Version"]
     + ["Denoising strength", "Clip skip", "RNG", "Model", "Hires upscale", "Spacing"]
+    + ["Batch size", "Batch pos", "Batch prompts", "Batch seeds", "Grid", "Prompts"]
+    + ["Frames", "Closed", "Sigmas", "Timesteps", "FreeU", "Adapters", "PAG layers"]
 )
 SAID = st.one_of(
-    st.sampled_from(["20", "Euler a", "DPM2", "Karras", "64x64", '"', "{", "CPU"]),
+    st.sampled_from(
+        ["20", "Euler a", "DPM2", "Karras", "64x64", '"', "{", "CPU"]
+        + ["kerasdiffusion 1", '"[\\"a\\", \\"b\\"]"', '"1,2"']
+    ),
     st.text(alphabet=string.printable, max_size=12),
     numbers.map(str),
 )

@@ -11,6 +11,8 @@ from kerasdiffusion.prompts.chunks import chunks
 from kerasdiffusion.prompts.schedule import schedule
 from kerasdiffusion.prompts.syntax import compose, parse
 from kerasdiffusion.prompts.tags import split_tags
+from kerasdiffusion.requests.batches import batch_in, walk_in
+from kerasdiffusion.requests.text import fields_in, is_ours
 from kerasdiffusion.storage.reading import parse_json
 from tests.hostile.harness import Collection
 from tests.tiny import TINY, tiny_tokenizer
@@ -23,6 +25,10 @@ def follow(found: dict) -> dict:
     sampling_options(found, TINY.schedule)
     keywords(found)
     prompts(found)
+    if is_ours(found):
+        fields_in(found)
+        batch_in(found)
+        walk_in(found)
     return found
 
 

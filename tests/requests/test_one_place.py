@@ -27,7 +27,7 @@ from kerasdiffusion.pictures.generation_parameters import (
 )
 from kerasdiffusion.presets.config import GenerationConfig
 from kerasdiffusion.requests.signatures import takes_request
-from kerasdiffusion.requests.text import described, fields_in
+from kerasdiffusion.requests.text import described, described_walk, fields_in
 
 class Face:
     @takes_request("inpaint")
@@ -41,6 +41,8 @@ with contextlib.suppress(SystemExit), contextlib.redirect_stdout(help):
 request = Request(task="text_to_image", prompt="x", seed=1, glow=1.5)
 (text,) = described(request, GenerationConfig(), (64, 64), "emoji")
 text = format_parameters(**text)
+walk = Request(task="interpolate", prompt=["x", "y"], seed=1, glow=1.5)
+walk = format_parameters(**described_walk(walk, GenerationConfig(), (64, 64), "emoji"))
 plain = request.replace(glow=0.0)
 try:
     request.replace(glow=3)
@@ -55,6 +57,7 @@ print(json.dumps({
     "json": Request.from_json(request.to_json()).glow,
     "schema": Request.schema("inpaint")["properties"]["glow"],
     "text": text,
+    "walk": fields_in(parse_parameters(walk))["glow"],
     "read": fields_in(parse_parameters(text))["glow"],
     "keys": request.key({}) != plain.key({}),
 }))
@@ -92,7 +95,7 @@ def test_a_field_that_is_added_once_is_in_every_face(tmp_path):
     assert "    glow: How much the picture glows." in found["docstring"]
     assert "--glow X" in found["help"] and "how much it glows" in found["help"]
     assert found["refused"] == "`glow` must be from 0 to 2. Received: 3"
-    assert found["json"] == found["read"] == 1.5 and found["keys"]
+    assert found["json"] == found["read"] == found["walk"] == 1.5 and found["keys"]
     assert found["schema"] == {
         "type": "number",
         "minimum": 0.0,

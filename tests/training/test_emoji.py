@@ -9,6 +9,8 @@ from PIL import Image
 
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.datasets import STARTER, caption_corpus
+from kerasdiffusion.pictures.metadata import read_parameters
+from kerasdiffusion.requests.batches import batch_in
 from kerasdiffusion.training import emoji
 from kerasdiffusion.training.model_card import read_scenes
 from kerasdiffusion.training.recipes import RECIPES, TOY
@@ -56,6 +58,8 @@ def test_the_preset_paints(folder):
 def test_it_shows_what_it_paints_on_the_way(folder):
     sheets = [Image.open(folder / f"sheet-000{epoch}.png") for epoch in (1, 2)]
     assert [sheet.size for sheet in sheets] == [(6 * 64, 6 * 64)] * 2
+    made = read_parameters(folder / "sheet-0002.png")
+    assert made["Grid"] == "6x6" and len(batch_in(made)[0]["prompt"]) == 36
     so_far = StableDiffusion.from_preset(str(folder / "so_far"))
     last = StableDiffusion.from_preset(str(folder / "preset"))
     for now, then in zip(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,3 +159,26 @@ def test_refuses_what_is_no_whole_model(tmp_path, parts):
     with pytest.raises(FileNotFoundError, match="folder to write to must"):
         save_file(tmp_path / "absent" / "m.safetensors", parts, NARROW)
     assert os.listdir(tmp_path) == []
+
+
+def test_texts_come_with_the_model_or_not_at_all(tmp_path, parts, monkeypatch):
+    folder, texts = tmp_path / "model", {"README.md": "one", "recipe.json": "{}"}
+    save_folder(folder, parts, NARROW, TOKENIZER, texts=texts)
+    (folder / "notes.txt").write_text("mine")
+    write = Path.write_text
+
+    def full(path, text, *how, **more):
+        if path.name == "README.md":
+            raise OSError(28, "No space left on device")
+        return write(path, text, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="The disk is full: nothing was saved"):
+            save_folder(folder, parts, NARROW, TOKENIZER, overwrite=True, texts=texts)
+    assert (folder / "README.md").read_text() == "one"
+    texts = {"README.md": "two"}
+    save_folder(folder, parts, NARROW, TOKENIZER, overwrite=True, texts=texts)
+    assert (folder / "README.md").read_text() == "two"
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
