@@ -68,13 +68,13 @@ def gif_comment(file: BinaryIO, where: object) -> bytes:
     found, length = [], 0
     while (block := file.read(1)) and block[0] == _EXTENSION:
         kept, label = [], file.read(1)
-        while size := file.read(1)[:1].ljust(1, b"\0")[0]:
-            data = file.read(size)
+        while (size := file.read(1)) > b"\0":
+            data = file.read(size[0])
             if label == bytes([_COMMENT]):
                 length += len(data)
                 check_bound("comment", length, where)
                 kept.append(data)
-        if label == bytes([_COMMENT]):
+        if size and label == bytes([_COMMENT]):  # not of a file that is cut short
             found.append(b"".join(kept))
     return b"\n".join(found)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import heapq
-import html
 import os
 import warnings
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ import regex
 
 from kerasdiffusion.presets.config import TokenizerConfig
 from kerasdiffusion.prompts.added_tokens import Splitter, read_added_tokens
+from kerasdiffusion.prompts.cleaning import clean
 from kerasdiffusion.prompts.vocabulary import (
     END,
     START,
@@ -36,17 +36,6 @@ _WORDS = regex.compile(
 )
 _CACHED_WORDS = 2**16
 _SHOWN_CHARACTERS = 1000
-
-
-def _clean(text: str) -> str:
-    """Mended, unescaped, single-spaced, lower case."""
-    # Most prompts are plain ASCII, on which the costly mending does nothing.
-    if "&" in text or not (text.isascii() and text.isprintable()):
-        import ftfy
-
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    # `regex` counts other characters as space than `str.split` does.
-    return regex.sub(r"\s+", " ", text.strip()).strip().lower()
 
 
 class Tokenizer:
@@ -235,11 +224,11 @@ class Tokenizer:
 
     def _pieces(self, text: str) -> Iterable[str | tuple[int, ...]]:
         """Cleaned pieces of a text, and ids where added tokens stand."""
-        return self._splitter(text) if self.vocabulary.added else (_clean(text),)
+        return self._splitter(text) if self.vocabulary.added else (clean(text),)
 
     @functools.cached_property
     def _splitter(self) -> Splitter:
-        return Splitter(self.vocabulary.added, _clean)
+        return Splitter(self.vocabulary.added, clean)
 
     def count(self, text: str) -> int:
         """The number of tokens of a text; `context_length - 2` of them have room."""

@@ -45,6 +45,7 @@ BOUNDS: dict[str, Bound] = {
     "prompt_branches": Bound(64, "parts that AND joins", "A prompt"),
     "prompt_chunks": Bound(100, "chunks of tokens", "A prompt"),
     "prompt_stages": Bound(2**12, "chunks of tokens", "A prompt with all its stages"),
+    "prompt_entities": Bound(64, "HTML entities within each other", "A prompt"),
     "prompt_weight": Bound(10**6, "times", "A weight or a share in a prompt"),
     "train_steps": Bound(10**5, "training steps", "A noise schedule"),
     "levels": Bound(16, "levels", "A network"),
