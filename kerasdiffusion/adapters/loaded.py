@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 
 from kerasdiffusion.adapters.adapter import Adapter, Entry
+from kerasdiffusion.adapters.algorithms import Change
 from kerasdiffusion.adapters.namespaces import PARTS, UNET, namespace
 from kerasdiffusion.presets.config import ModelConfig
 
@@ -49,6 +50,43 @@ class Loaded:
         if self.text_encoder_weight != self.weight:
             line += f", text encoders {self.text_encoder_weight:g}"
         return line
+
+
+def changes_of(
+    part: str, adapters: Sequence[Loaded]
+) -> dict[str, list[tuple[Change, float]]]:
+    """What adapters change of one network, as `networks.merging.Merging` takes it.
+
+    Args:
+        part: The network's name.
+        adapters: Those that are used.
+
+    Returns:
+        The changes of each tensor and how much of each, by its canonical name.
+    """
+    found: dict[str, list[tuple[Change, float]]] = {}
+    for loaded in adapters:
+        for entry in loaded.adapter.entries:
+            strength = loaded.strength(entry) if entry.part == part else 0.0
+            if strength:
+                found.setdefault(entry.tensor, []).append((entry.change, strength))
+    return found
+
+
+def told_unused(loaded: Loaded) -> str | None:
+    """A sentence about the tensors of an adapter that were not used, if there are."""
+    unused = loaded.adapter.unused
+    if not unused:
+        return None
+    told = [
+        key if near is None else f"{key} (nearest: {near})"
+        for key, near in list(unused.items())[:3]
+    ]
+    more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+    return (
+        f"{len(unused)} of {loaded.adapter.keys} tensors of the adapter "
+        f"{loaded.name} were not used: {', '.join(told)}{more}"
+    )
 
 
 def _begins(entry: Entry, start: str) -> bool:

@@ -11,6 +11,7 @@ these, key by key.
 | PEFT | `base_model.model.` |
 | ComfyUI | `diffusion_model.`, `text_encoders.clip_l.transformer.` |
 | LyCORIS by itself, SimpleTuner | `lycoris_` |
+| of a ControlNet | `controlnet.`, `lora_controlnet_` |
 | none | the module's name |
 
 Behind it stands the module's name in diffusers or in the original files (SGM's
@@ -24,22 +25,23 @@ import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kerasdiffusion.presets.config import ModelConfig
+from kerasdiffusion.presets.config import ControlNetConfig, ModelConfig
 from kerasdiffusion.weights.modules import PREFIXES, Module
 from kerasdiffusion.weights.names import MODULES
 
 UNET, FIRST, SECOND = "diffusion_model", "text_encoder", "text_encoder_2"
+CONTROL = "controlnet"
 #: What names begin with, flat, and the parts that it may mean, the likeliest first.
 BEGINNINGS = {
     "lora_unet_": (UNET,),
     "oft_unet_": (UNET,),
     "lycoris_unet_": (UNET,),
-    "lycoris_": (UNET, FIRST, SECOND),
+    "lycoris_": (UNET, FIRST, SECOND, CONTROL),
     "unet_": (UNET,),
     "unet_base_model_model_": (UNET,),
     "diffusion_model_": (UNET,),
     "model_diffusion_model_": (UNET,),
-    "base_model_model_": (UNET, FIRST, SECOND),
+    "base_model_model_": (UNET, FIRST, SECOND, CONTROL),
     "base_model_model_unet_": (UNET,),
     "lora_te_": (FIRST,),
     "oft_te_": (FIRST,),
@@ -64,9 +66,13 @@ BEGINNINGS = {
     "cond_stage_model_": (FIRST,),
     "conditioner_embedders_0_transformer_": (FIRST,),
     "conditioner_embedders_1_": (SECOND,),
-    "": (UNET, FIRST, SECOND),
+    "controlnet_": (CONTROL,),
+    "lora_controlnet_": (CONTROL,),
+    "base_model_model_controlnet_": (CONTROL,),
+    "control_model_": (CONTROL,),
+    "": (UNET, FIRST, SECOND, CONTROL),
 }
-#: Parts that adapters change.
+#: Parts of a model that adapters change; ControlNets are networks of their own.
 PARTS = (UNET, FIRST, SECOND)
 #: The attentions of OpenCLIP's files are one matrix of these.
 THIRDS = ("q_proj", "k_proj", "v_proj")
@@ -84,7 +90,7 @@ class Namespace:
     """The names of every module of a model.
 
     Args:
-        config: What the model is made of.
+        config: What the model is made of, or a ControlNet.
 
     Example:
 
@@ -93,11 +99,12 @@ class Namespace:
     'conv_in'
     """
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig | ControlNetConfig):
         self.modules: dict[str, dict[str, Module]] = {}
         self._names: dict[str, dict[str, tuple[Target, ...]]] = {}
-        for part in PARTS:
-            own = getattr(config, part)
+        is_control = isinstance(config, ControlNetConfig)
+        for part in (CONTROL,) if is_control else PARTS:
+            own = config if is_control else getattr(config, part)
             if own is None:
                 continue
             table = self._names[part] = {}
@@ -105,7 +112,7 @@ class Namespace:
             for module in modules.values():
                 for name in _spellings(part, module):
                     table.setdefault(flat(name), (Target(part, module),))
-            if part != UNET:
+            if part in (FIRST, SECOND):
                 table.update(_fused(part, modules))
 
     def find(self, name: str) -> tuple[Target, ...]:
@@ -154,7 +161,7 @@ def _spellings(part: str, module: Module) -> Iterator[str]:
     yield name
     original = module.original.removeprefix(PREFIXES[part])
     yield original
-    if part == UNET:
+    if part in (UNET, CONTROL):
         if name.endswith(".to_out.0"):
             yield name.removesuffix(".0")
         for attention in (".attn1.", ".attn2."):
@@ -191,6 +198,6 @@ def _fused(part: str, modules) -> dict[str, tuple[Target, ...]]:
 
 
 @functools.lru_cache(maxsize=16)
-def namespace(config: ModelConfig) -> Namespace:
+def namespace(config: ModelConfig | ControlNetConfig) -> Namespace:
     """The `Namespace` of a configuration, made once."""
     return Namespace(config)

@@ -20,7 +20,7 @@ from kerasdiffusion.adapters.namespaces import namespace
 from kerasdiffusion.adapters.outline import COMPARED, Group, Outline, outline
 from kerasdiffusion.adapters.partial import Fitted, Third, without_initial
 from kerasdiffusion.adapters.settings import Settings, read_settings
-from kerasdiffusion.presets.config import ModelConfig
+from kerasdiffusion.presets.config import ControlNetConfig, ModelConfig
 from kerasdiffusion.weights.arrays import is_float
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.files import open_tensors
@@ -29,12 +29,14 @@ from kerasdiffusion.weights.files import open_tensors
 LONGEST_NAME = 1000
 
 
-def read_adapter(path: str | os.PathLike, config: ModelConfig) -> Adapter:
+def read_adapter(
+    path: str | os.PathLike, config: ModelConfig | ControlNetConfig
+) -> Adapter:
     """A LoRA, or one of its kin, for a model.
 
     Args:
         path: A file (`.safetensors`, `.pt`, `.bin`), whose settings may lie beside it.
-        config: What the model is made of.
+        config: What the model is made of, or a ControlNet.
 
     Returns:
         An `Adapter`.
@@ -86,6 +88,11 @@ def check(file: TensorFile, config: ModelConfig) -> Outline:
     Raises:
         WeightsError: If it is none.
     """
+    if file.strangers:
+        raise WeightsError(
+            "An adapter's pickle must have tensors and nothing else. Received: "
+            f"{file.strangers[0]} in {file.path}, which was not run"
+        )
     shapes = {key: file.shape(key) for key in file.keys()}
     for key in shapes:
         if len(key) > LONGEST_NAME:
@@ -98,13 +105,20 @@ def check(file: TensorFile, config: ModelConfig) -> Outline:
             raise WeightsError(
                 f"The adapter is {why}. Received: {file.path} (with {key})"
             )
-        if suffixes.split(key) and not _is_number(file.dtype(key)):
+        slot = (suffixes.split(key) or ("", None))[1]
+        if slot not in (None, "scaled_oft") and not _is_number(file.dtype(key)):
             raise WeightsError(
                 f"An adapter's tensors must be floats. Received: {key} of "
                 f"{file.dtype(key)} in {file.path}"
             )
     found = outline(shapes, namespace(config))
-    # Half of it may fit by chance: then the rest tells.
+    # Half of it may fit by chance, a text encoder that others have too: the rest tells.
+    strange = stranger(found.unused, not (found.groups or found.misfits))
+    if strange:
+        raise WeightsError(
+            f"The adapter is for {strange}, and the model is {family_of(config)}. "
+            f"Received: {file.path}"
+        )
     if found.misfits or not (found.groups or found.broken):
         _refuse_family(file, shapes, found, config)
     if found.broken:
@@ -135,12 +149,6 @@ def _refuse_family(file, shapes, found: Outline, config) -> None:
         raise WeightsError(
             f"The adapter does not fit {own}: {found.misfits[0]}"
             f"{_and_more(found.misfits)}. Received: {file.path}"
-        )
-    strange = stranger(shapes)
-    if strange:
-        raise WeightsError(
-            f"The adapter is for {strange}, and the model is {own}. "
-            f"Received: {file.path}"
         )
     if found.words:
         return
@@ -177,6 +185,7 @@ def _entries(group: Group, file: TensorFile, settings: Settings):
         stabilized,
         settings.of(first.part),
         module.name,
+        settings.is_peft or any("base_model." in key for key in group.keys.values()),
     )
     try:
         made = changes(group.rows, given)

@@ -13,6 +13,19 @@ CONFIG = "adapter_config.json"
 METADATA_KEY = "lora_adapter_metadata"
 #: PEFT's kinds that are read.
 KINDS = ("LORA", "LOHA", "LOKR", "OFT", "BOFT", "IA3", "GLORA")
+#: Settings of PEFT's LoRA under which its tensors are no plain LoRA's, and what they
+#: are instead.
+OTHERS = {
+    "use_qalora": "QALoRA, whose inputs are averaged in groups",
+    "use_bdlora": "BD-LoRA, whose factors are blocks of a diagonal",
+    "alora_invocation_tokens": "an activated LoRA, which begins behind some tokens",
+    "arrow_config": "Arrow, which chooses among several for each token",
+    "monteclora_config": "MonteCLoRA, which is drawn by chance",
+    "kasa_config": "KaSA, which takes a part of the base away",
+    "layer_replication": "made for a network whose layers are repeated",
+    "target_parameters": "of parameters, and not of layers",
+    "modules_to_save": "beside whole layers that were trained (`modules_to_save`)",
+}
 #: What the settings of diffusers' parts begin with.
 PREFIXES = {
     "diffusion_model": "unet",
@@ -38,6 +51,11 @@ class Settings:
         self.own, self.parts, self.path = own, parts, path
         for settings in (own, *parts.values()):
             _check(settings, path)
+
+    @property
+    def is_peft(self) -> bool:
+        """Whether PEFT's own settings lie beside the file."""
+        return "peft_type" in self.own
 
     def of(self, part: str) -> Mapping:
         """Those of a part; empty where nothing is said."""
@@ -96,6 +114,14 @@ def _check(settings: Mapping, path: Path) -> None:
         raise WeightsError(
             f"Of PEFT's kinds these are read: {', '.join(KINDS)}. Received: "
             f"{str(kind)[:40]!r} in {path}"
+        )
+    others = [what for name, what in OTHERS.items() if settings.get(name)]
+    if settings.get("bias") not in (None, "none"):
+        others.append("beside biases that were trained")
+    if others:
+        raise WeightsError(
+            f"The adapter is {others[0]}: merge it with PEFT (`merge_and_unload`) and "
+            f"load the model. Received: {path}"
         )
     for name in ("alpha_pattern", "rank_pattern"):
         if not isinstance(settings.get(name) or {}, Mapping):

@@ -61,31 +61,40 @@ ENDINGS = {
     "oft_blocks": (r"\.oft_blocks",),
     "rescale": (r"\.rescale",),
     "oft_R": (rf"\.oft_R{_NAMED}\.weight",),
+    "scaled_oft": (r"\.oft_R\.scaled_oft",),
     **{
         f"{letter}{end.lower()}": (rf"\.glora_{letter}{_NAMED}\.{tail}",)
         for letter in "ABCDE"
         for end, tail in (("D", "Xd"), ("U", "Xu"), ("X", "(X|zeros)"))
     },
 }
+#: What PEFT's keys have of kinds that are not read.
+_STRANGE_KINDS = (
+    *("adamss", "beft", "c3a", "deft", "delora", "fourierft", "frod", "gralora"),
+    *("hira", "hra", "lily", "ln_tuning", "miss", "osf", "peanut", "poly", "psoft"),
+    *("pvera", "randlora", "road", "shadow", "shira", "supertuning", "tinylora"),
+    *("trainable_tokens", "unilora", "vblora", "vera", "waveft"),
+)
 #: Endings of what is known and cannot be merged, and why.
 REFUSED = {
     r"\.(q_layer|p_layer)\.weight|\.lambda_layer": (
         "T-LoRA, whose rank follows the timestep: no one weight stands for it, and "
         "this library merges adapters into weights"
     ),
-    r"\.oft_R\.scaled_oft": "OneTrainer's scaled OFT, whose scale is not in the file",
     r"\.(reshape_weight|set_weight)": (
         "ComfyUI's difference that gives a weight another shape or value"
     ),
-    r"\.(lora_E|vera_lambda_[bd]|hra_u|miss_block|fourierft_spectrum|randlora_\w+)"
-    r"(\.default)?": "of a kind of PEFT's that is not read",
+    rf"\.(lora_E|({'|'.join(_STRANGE_KINDS)})_\w+)(\.[\w-]+)*": (
+        "of a kind of PEFT's that is not read: merge it with PEFT (`merge_and_unload`) "
+        "and load the model"
+    ),
 }
 
 _NAMES = {f"s{i}": slot for i, slot in enumerate(ENDINGS)}
 _ANY = re.compile(
     "|".join(f"(?P<{name}>{'|'.join(ENDINGS[slot])})$" for name, slot in _NAMES.items())
 )
-_REFUSED = re.compile("|".join(f"({ending})$" for ending in REFUSED))
+_REFUSED = [(re.compile(f"({ending})$"), why) for ending, why in REFUSED.items()]
 
 
 def split(key: str) -> tuple[str, str] | None:
@@ -108,5 +117,4 @@ def split(key: str) -> tuple[str, str] | None:
 
 def refused(key: str) -> str | None:
     """Why a key belongs to an adapter that is not read, if it does."""
-    match = _REFUSED.search(key)
-    return match and tuple(REFUSED.values())[match.lastindex - 1]
+    return next((why for ending, why in _REFUSED if ending.search(key)), None)

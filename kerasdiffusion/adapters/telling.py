@@ -81,8 +81,9 @@ def _adapter(shapes) -> dict[str, str] | None:
     if why:
         return {"kind": f"an adapter that is not read: {why}"}
     found = guess(shapes)
-    if found is None:
-        return {"kind": "adapter", "for": stranger(shapes) or "no known family"}
+    strange = stranger(shapes if found is None else found[2].unused)
+    if found is None or strange:
+        return {"kind": "adapter", "for": strange or "no known family"}
     name, _, own = found
     kinds: dict[str, int] = {}
     ranks = set()

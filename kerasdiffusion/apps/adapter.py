@@ -31,15 +31,23 @@ def register(commands) -> None:
             verb.add_argument("--format", choices=_FORMATS, default="kohya")
         return verb
 
+    def of_model(verb):
+        verb.add_argument(
+            "--model", help="what it is for, where that is none of the usual families"
+        )
+
     verb = add("convert", _convert, "write an adapter in another dialect")
     verb.add_argument("file")
+    of_model(verb)
     verb = add("resize", _resize, "cut an adapter to a rank, by singular values")
     verb.add_argument("file")
     verb.add_argument("--rank", type=int, required=True)
     verb.add_argument("--share", type=float, help="of the norm that is enough, to 1")
+    of_model(verb)
     verb = add("merge", _merge, "join adapters into one, each at its weight")
     verb.add_argument("files", nargs="+", metavar="FILE[:WEIGHT]")
     verb.add_argument("--rank", type=int, help="cut the result to a rank")
+    of_model(verb)
     verb = add("extract", _extract, "the difference of two checkpoints as a LoRA")
     verb.add_argument("base")
     verb.add_argument("other")
@@ -65,18 +73,24 @@ def split_weight(text: str) -> tuple[str, float]:
     return text, 1.0
 
 
-def _read(text: str):
+def _read(text: str, model: str | None):
     """An adapter, and whether its model has two text encoders."""
     from kerasdiffusion.adapters.read import read_adapter
     from kerasdiffusion.adapters.sources import find_adapter
     from kerasdiffusion.adapters.telling import guess
     from kerasdiffusion.presets.families import SD1
+    from kerasdiffusion.presets.named import find_preset
     from kerasdiffusion.weights.files import open_tensors
+    from kerasdiffusion.weights.load import read_config
 
     path = find_adapter(text)
-    with open_tensors(path) as file:
-        found = guess({key: file.shape(key) for key in file.keys()})
-    config = SD1 if found is None else found[1]  # which then says what is wrong
+    if model is not None:
+        source, known = find_preset(model)
+        config = known or read_config(source)
+    else:
+        with open_tensors(path) as file:
+            found = guess({key: file.shape(key) for key in file.keys()})
+        config = SD1 if found is None else found[1]  # which then says what is wrong
     return read_adapter(path, config), config.text_encoder_2 is not None
 
 
@@ -99,7 +113,7 @@ def _write(args, changes, two_encoders: bool, metadata=None) -> int:
 def _convert(args: argparse.Namespace) -> int:
     from kerasdiffusion.adapters.combine import joined
 
-    adapter, two = _read(args.file)
+    adapter, two = _read(args.file, args.model)
     metadata = {k: v for k, v in adapter.metadata.items() if k.startswith("modelspec.")}
     return _write(args, joined([(adapter, lambda entry: 1.0)]), two, metadata)
 
@@ -110,7 +124,7 @@ def _resize(args: argparse.Namespace) -> int:
     _check_rank(args.rank)
     if args.share is not None and not 0.0 < args.share <= 1.0:
         raise ValueError(f"--share must be from 0 to 1. Received: {args.share}")
-    adapter, two = _read(args.file)
+    adapter, two = _read(args.file, args.model)
     changes = joined([(adapter, lambda entry: 1.0)])
     return _write(args, resized(changes, args.rank, args.share), two)
 
@@ -121,7 +135,7 @@ def _merge(args: argparse.Namespace) -> int:
     read, kinds = [], set()
     for text in args.files:
         path, weight = split_weight(text)
-        adapter, two = _read(path)
+        adapter, two = _read(path, args.model)
         kinds.add(adapter.family)
         read.append((adapter, lambda entry, weight=weight: weight))
     if len(kinds) > 1:

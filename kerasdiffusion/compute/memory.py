@@ -168,6 +168,24 @@ def keep(backend: str, variable) -> object:
     return value.data if backend == "torch" else value
 
 
+def view(backend: str, value) -> np.ndarray:
+    """A value that `keep` kept as an array, of the same memory where that can be.
+
+    Args:
+        backend: `"tensorflow"`, `"jax"` or `"torch"`.
+        value: A tensor of `keep`'s.
+
+    Returns:
+        An array that must not be written to; bfloat16 of PyTorch's as float32.
+    """
+    if backend != "torch":
+        return np.asarray(value)
+    import torch
+
+    value = value.detach()
+    return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
+
+
 def put(backend: str, variable, value) -> None:
     """Gives a Keras variable a value that `keep` kept, to the bit, or an array.
 

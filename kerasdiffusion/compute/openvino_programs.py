@@ -9,8 +9,10 @@ import contextlib
 import contextvars
 import ctypes
 import importlib.util
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,9 @@ def compiled(function: Callable, layers: Sequence) -> Callable:
         import keras
 
         values = [_read(v) for layer in layers for v in layer.variables]
+        anew = False
         if list(map(_address, values)) != list(map(_address, held)):
+            anew = bool(known)
             known.clear()
             held[:] = values
         key = repr(
@@ -141,10 +145,22 @@ def compiled(function: Callable, layers: Sequence) -> Callable:
         program = known.pop(key, None)
         while len(known) >= KEPT:
             del known[next(iter(known))]  # ahead of compiling, which takes memory
+        begun = time.perf_counter()
         known[key] = program or _Compiled(function, layers, held, args)
+        if anew:
+            _tell_of_new_weights(time.perf_counter() - begun)
         return known[key](args)
 
     return run
+
+
+def _tell_of_new_weights(seconds: float) -> None:
+    """A line: this is what a change of adapters takes here."""
+    print(
+        f"OpenVINO compiled a program anew, which took {seconds:.1f} s: it has a copy "
+        "of the weights, and these have changed",
+        file=sys.stderr,
+    )
 
 
 def _read(variable):

@@ -11,7 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from kerasdiffusion.adapters.combine import joined
-from kerasdiffusion.adapters.loaded import Loaded, check_weights
+from kerasdiffusion.adapters.loaded import (
+    Loaded,
+    changes_of,
+    check_weights,
+    told_unused,
+)
 from kerasdiffusion.adapters.read import read_adapter
 from kerasdiffusion.adapters.sources import find_adapter
 from kerasdiffusion.adapters.write import write_adapter
@@ -30,7 +35,7 @@ class Adapted(Asked):
         self._adapters: dict[str, Loaded] = {}
         self._merged: dict[str, Merging] = {}
         self._remembered: dict = {}
-        self._guests_wear: tuple[Loaded, ...] = ()
+        self._guests_wear: tuple[Loaded, ...] | None = ()
 
     @property
     def adapters(self) -> Mapping[str, Loaded]:
@@ -267,29 +272,20 @@ class Adapted(Asked):
         wanted = tuple(wanted)
         merging = self._merged.get(part)
         if merging is None or merging.network is not network:
-            merging = self._merged[part] = Merging(network)
+            merging = self._merged[part] = Merging(network, self.low_memory)
         if merging.worn == wanted:
             return
-        changes: dict[str, list] = {}
-        for loaded in wanted:
-            for entry in loaded.adapter.entries:
-                if entry.part != part:
-                    continue
-                strength = loaded.strength(entry)
-                if strength:
-                    changes.setdefault(entry.tensor, []).append(
-                        (entry.change, strength)
-                    )
-        merging.merge(changes)
+        merging.merge(changes_of(part, wanted))
         merging.worn = wanted
 
     def _dress(self, part: str, network) -> None:
-        """A network that was just read again, with the changes of the adapters."""
-        self._merged.pop(part, None)
-        self._guests_wear = self._wanted()
-        if self._guests_wear:
-            self._merge(part, network, self._guests_wear)
-            self._merged.pop(part, None)  # its originals are in the file
+        """A network that was just read again, with the changes of the adapters.
+
+        Its originals are in the file.
+        """
+        wanted, self._guests_wear = self._wanted(), None
+        Merging(network, self.low_memory).merge(changes_of(part, wanted))
+        self._guests_wear = wanted
 
     def _undress_guests(self) -> None:
         """What is in memory for others' adapters is given up, to be read again."""
@@ -322,17 +318,6 @@ class Adapted(Asked):
         """The words of a bundle that is gone."""
 
     def _warn_of_unused(self, loaded: Loaded) -> None:
-        unused = loaded.adapter.unused
-        if not unused:
-            return
-        told = [
-            key if near is None else f"{key} (nearest: {near})"
-            for key, near in list(unused.items())[:3]
-        ]
-        more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
-        warnings.warn(
-            f"{len(unused)} of {loaded.adapter.keys} tensors of the adapter "
-            f"{loaded.name} were not used: {', '.join(told)}{more}",
-            UserWarning,
-            stacklevel=3,
-        )
+        told = told_unused(loaded)
+        if told:
+            warnings.warn(told, UserWarning, stacklevel=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +13,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasdiffusion.adapters.loaded import Loaded, changes_of, told_unused
+from kerasdiffusion.adapters.namespaces import CONTROL
+from kerasdiffusion.adapters.read import read_adapter
+from kerasdiffusion.adapters.sources import find_adapter
 from kerasdiffusion.compute import backend
 from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.models.t2i_adapter import T2IAdapter
+from kerasdiffusion.networks.merging import Merging
 from kerasdiffusion.pictures.control_pictures import check_lines
 from kerasdiffusion.pictures.read import pad_to_multiple, read_pictures
 from kerasdiffusion.presets.config import (
@@ -23,6 +29,7 @@ from kerasdiffusion.presets.config import (
     T2IAdapterConfig,
 )
 from kerasdiffusion.presets.controls import find_control, kind_of
+from kerasdiffusion.requests.adapters import Adapters
 from kerasdiffusion.requests.control import Control
 from kerasdiffusion.requests.kinds import SHARE
 from kerasdiffusion.sampling.table import COLUMNS, Table
@@ -54,23 +61,41 @@ class Checked(NamedTuple):
     end: float
 
 
-def control_network(source, precision: str = "auto") -> ControlNet | T2IAdapter:
+def control_network(
+    source, precision: str = "auto", adapters=None
+) -> ControlNet | T2IAdapter:
     """A network that follows pictures, with its weights: for several models at once.
 
     Args:
         source: As in `Control`; what is followed has to be said with the family, as
             in `"sd-controlnet-canny"`.
         precision: As in `StableDiffusion`.
+        adapters: LoRA files of a ControlNet, as a task's `adapters`; they stay in it.
 
     Returns:
         A `ControlNet` or a `T2IAdapter`.
 
     Raises:
-        ValueError: If there is no such name.
-        WeightsError: If the source is no such network.
+        ValueError: If there is no such name, or adapters are asked of a T2I-Adapter.
+        WeightsError: If the source is no such network, or a file no adapter of it.
     """
     source = find_control(source)
-    return _build(source, read_control_config(source), precision)
+    config, loaded = read_control_config(source), []
+    for path, weight, *_ in Adapters().check(adapters or [], "adapters") or ():
+        if not isinstance(config, ControlNetConfig):
+            raise ValueError(
+                f"Adapters are of a ControlNet. Received: adapters={path!r} of a "
+                "T2I-Adapter"
+            )
+        found = read_adapter(find_adapter(path), config)
+        loaded.append(Loaded(path, found, weight, weight))
+    network = _build(source, config, precision)
+    if loaded:
+        Merging(network).merge(changes_of(CONTROL, loaded))
+        network.has_adapters = False  # for good: nobody takes them off
+        for unused in filter(None, map(told_unused, loaded)):
+            warnings.warn(unused, UserWarning, stacklevel=2)
+    return network
 
 
 def _build(source, config, precision: str):

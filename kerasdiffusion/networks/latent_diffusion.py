@@ -234,14 +234,19 @@ class LatentDiffusion(
                 f"`format` must be 'diffusers' or 'original'. Received: {format!r}"
             )
         self.build()
-        options = {"dtype": dtype, "overwrite": overwrite}
+        with self._turn():  # the adapters of a call that is under way are not written
+            for part in self._parts:
+                self._up_to_date(part)
+            self._write(path, format, {"dtype": dtype, "overwrite": overwrite})
+
+    def _write(self, path, format: str, options) -> None:
         if format == "original":
             if self._learned:
                 warnings.warn(
                     "A single file has no place for words that were learned: they are "
                     f"in a folder's. Received: {os.fspath(path)}",
                     UserWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
             more = vocabularies.as_metadata(self.tokenizer.vocabulary)
             save.save_file(path, self._parts, self.config, metadata=more, **options)

@@ -144,7 +144,8 @@ class LazyNetworks:
         elif part in self.config.parts and part not in self._parts:
             with self._turn():
                 if part not in self._parts:
-                    self._parts[part] = self._guests.leave(part)
+                    network = self._parts[part] = self._guests.leave(part)
+                    network.has_adapters = False  # it was read anew
                     self._up_to_date(part)
         return self._parts.get(part)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from kerasdiffusion.adapters.algorithms import Change
 from kerasdiffusion.compute import memory
+from kerasdiffusion.compute.backend import has_accelerator
 from kerasdiffusion.weights.arrays import EightBit, stored_variables
 from kerasdiffusion.weights.names import canonical_name
 
@@ -31,10 +32,13 @@ class Merging:
 
     Args:
         network: A built network with its weights.
+        low_memory: Whether what is freed goes back to the system.
     """
 
-    def __init__(self, network):
+    def __init__(self, network, low_memory: bool = False):
         self.network = network
+        if not (low_memory or has_accelerator()):
+            memory.keep_freed_pages()  # each tensor has one as large as it on its way
         self._variables = {
             canonical_name(variable.path, network.name): variable
             for variable in stored_variables(network)
@@ -112,8 +116,7 @@ class Merging:
             part = change.difference(stored, strength)
             part = part.transpose(np.argsort(_stored_axes(part, leaf, variable)))
             if total is None:
-                writable = part.flags.c_contiguous and part.flags.owndata
-                total = part if writable else np.array(part, "float32", order="C")
+                total = np.require(part, "float32", "CW")
             else:
                 total += part
         total += originals[leaf]
@@ -149,7 +152,8 @@ def _keep(variable) -> tuple:
 
 def _array(variable, kept: tuple) -> np.ndarray:
     """The kept values as float32, in Keras's order."""
-    values, *scale = (keras.ops.convert_to_numpy(each) for each in kept)
+    backend = keras.backend.backend()
+    values, *scale = (memory.view(backend, each) for each in kept)
     values = np.asarray(values, "float32")
     return values / np.asarray(scale[0], "float32") if scale else values
 
@@ -172,9 +176,24 @@ def _as_stored(values: np.ndarray, variable, name: str) -> tuple[np.ndarray, ...
     dtype = np.dtype(variable.dtype)
     with np.errstate(over="ignore"):
         values = values.astype(dtype, copy=False)
-    if not np.isfinite(values.astype("float32", copy=False)).all():
+    if not _is_finite(values):
         raise ValueError(
             f"Weights with adapters must fit {dtype.name}: use a smaller weight. "
             f"Received: a change of {name} that does not"
         )
     return (values,)
+
+
+#: The bits of an exponent, which are all set in what is not finite.
+_EXPONENT = {"float16": np.uint16(0x7C00), "bfloat16": np.uint16(0x7F80)}
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Whether all numbers are finite, without a second array where that can be."""
+    exponent = _EXPONENT.get(values.dtype.name)
+    if exponent is not None:
+        return not ((values.view("uint16") & exponent) == exponent).any()
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One that is not finite makes the sum so; a large sum alone proves nothing.
+        return bool(np.isfinite(flat @ flat) or np.isfinite(flat).all())

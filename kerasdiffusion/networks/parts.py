@@ -225,9 +225,13 @@ class Guests:
         else:
             memory.take_back(keras.backend.backend(), network.variables)
             load.load_weights({part: network}, self._sources[part])
-        self._present = part
         if dressed:
-            self._dress(part, network)
+            try:
+                self._dress(part, network)
+            except BaseException:  # it is not what it should be
+                memory.give_up(keras.backend.backend(), network.variables)
+                raise
+        self._present = part
         return network
 
     def present(self, part: str):

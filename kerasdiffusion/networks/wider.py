@@ -16,7 +16,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasdiffusion.adapters.loaded import changes_of
 from kerasdiffusion.compute import memory
+from kerasdiffusion.networks.merging import Merging
 from kerasdiffusion.networks.parts import make_networks
 from kerasdiffusion.weights import load
 from kerasdiffusion.weights.names import canonical_name
@@ -43,7 +45,7 @@ class Wider:
             As `found`, which it is where the part does not compute in float16.
         """
         with self._turn():
-            network = self._network(part)
+            network, _ = self._ready_to_run(part)  # others' adapters are taken off
             if network.compute_dtype != "float16":
                 self._warn_of_lost(part)
                 return found
@@ -75,6 +77,7 @@ class Wider:
             memory.take_back(name, twin.variables)
         if source is not None and first_lost(network) is not None:
             load.load_weights({part: twin}, source)  # what they were ahead of the cast
+            Merging(twin, self.low_memory).merge(changes_of(part, self._wanted()))
         else:
             for variable, own in zip(twin.weights, network.weights, strict=True):
                 variable.assign(ops.cast(own.value, "float32"))

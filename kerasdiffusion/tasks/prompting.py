@@ -196,8 +196,9 @@ def _without_tags(model, prompts: Sequence) -> list:
         return texts
     if len({tuple(sorted(each)) for each in tags}) > 1:
         raise ValueError(
-            "Prompts that are painted together must ask for the same adapters: "
-            "weights are a model's. Received: "
+            "Prompts that are painted together must ask for the same adapters, for "
+            "weights are a model's (the web UI would follow the first prompt's alone): "
+            "paint the others in calls of their own. Received: "
             f"{', '.join(dict.fromkeys(map(str, known)))}"
         )
     warn_of_tags(tag for tag in tags[0] if tag.kind not in ("lora", "lyco"))

@@ -38,11 +38,15 @@ class TensorFile:
 
     Args:
         path: The file, for messages.
+
+    Attributes:
+        strangers: Classes and functions that a pickle names and that make no tensors.
     """
 
     def __init__(self, path: Path):
         self.path = Path(path)
         self.metadata: dict[str, str] = {}
+        self.strangers: list[str] = []
 
     def keys(self) -> list[str]:
         """Names of all tensors."""

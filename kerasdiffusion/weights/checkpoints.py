@@ -101,7 +101,9 @@ class TorchFile(SpannedFile):
             for name, span in entries.items()
             if name.startswith(prefix)
         }
-        return Interpreter(stream, self.path).run(), storages
+        interpreter = Interpreter(stream, self.path)
+        value, self.strangers = interpreter.run(), interpreter.strangers
+        return value, storages
 
     def _zip_entries(self) -> dict[str, tuple[int, int]]:
         """Start and length of each entry; all must be stored as they are."""
@@ -178,7 +180,7 @@ class TorchFile(SpannedFile):
                 f"little. Received: protocol {shown(protocol)} in {self.path}"
             )
         interpreter = Interpreter(stream, self.path)
-        value = interpreter.run()
+        value, self.strangers = interpreter.run(), interpreter.strangers
         keys = Interpreter(stream, self.path).run()
         known = interpreter.storages
         storages, position = {}, stream.tell()

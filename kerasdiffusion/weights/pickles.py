@@ -58,6 +58,8 @@ DANGEROUS_MODULES = frozenset(
     "bdb code codeop commands ctypes importlib marshal nt os pdb pickle pip posix "
     "pty runpy shutil socket subprocess sys timeit webbrowser".split()
 )
+#: Packages whose names tensors and dicts of them are made with.
+TENSORS_OWN = ("torch", "collections", "numpy", "_codecs")
 DANGEROUS_BUILTINS = frozenset(
     "__import__ breakpoint compile delattr eval exec execfile exit globals input "
     "locals open quit setattr vars".split()
@@ -115,6 +117,8 @@ class Interpreter:
         self.stack: list = []
         self.memo: dict = {}
         self.storages: dict[str, Storage] = {}
+        #: Classes and functions of others that it names: it holds more than tensors.
+        self.strangers: list[str] = []
 
     def run(self):
         """The pickle's value."""
@@ -256,6 +260,8 @@ class Interpreter:
                 f"who opens it with pickle; it is refused, and nothing was run. "
                 f"Received: {self.path}"
             )
+        if top not in TENSORS_OWN:
+            self.strangers.append(shown(f"{module}.{name}"))
         return Name(module, name)
 
     def _call(self, function, arguments):

@@ -10,6 +10,7 @@ from kerasdiffusion.adapters.namespaces import namespace
 from kerasdiffusion.adapters.outline import outline
 from kerasdiffusion.adapters.read import read_adapter
 from kerasdiffusion.adapters.settings import METADATA_KEY
+from kerasdiffusion.adapters.telling import describe_file
 from kerasdiffusion.presets import families
 from kerasdiffusion.weights.base import WeightsError
 from tests.adapters import files
@@ -297,6 +298,14 @@ def test_files_for_another_family_say_for_which(theirs, name, tmp_path):
         ("transformer.transformer_blocks.0.attn.to_q.lora_A.weight", "Diffusion 3"),
         ("model.layers.0.self_attn.q_proj.lora_A.weight", "a language model"),
         ("lora_unet_conv_in.q_layer.weight", "T-LoRA"),
+        ("lora_unet_conv_in.set_weight", "another shape or value"),
+        ("base_model.model.conv_in.hra_u", "of a kind of PEFT's"),
+        ("base_model.model.conv_in.lora_E.default", "of a kind of PEFT's"),
+        ("base_model.model.conv_in.vera_lambda_b.default", "of a kind of PEFT's"),
+        ("base_model.model.conv_norm_out.ln_tuning_layers.weight", "kind of PEFT's"),
+        ("lora_controlnet", "is for Control-LoRA"),
+        ("lllite_unet_input_blocks_1_1.down.0.weight", "ControlNet-LLLite"),
+        ("controlnet_down_blocks.0.lora_A.weight", "control_network"),
         ("nothing.that.means.anything", "none of its 1 names means one"),
     ],
 )
@@ -304,6 +313,25 @@ def test_strangers_are_named(key, match, tmp_path):
     path = files.save(tmp_path, "x", {key: np.zeros((4, 4), "float32")})
     with pytest.raises(WeightsError, match=match):
         read_adapter(path, TINY)
+
+
+FLUX = "lora_unet_double_blocks_0_img_attn_proj"
+
+
+@pytest.mark.parametrize("config", [families.SD1, families.SDXL])
+def test_a_text_encoder_that_others_have_too_is_not_taken_for_a_half(config, tmp_path):
+    """Flux and Stable Diffusion 3 have CLIP's, whose layers fit by name and size."""
+    stem = f"lora_te1_{flat(TEXT_Q)}"
+    tensors = {
+        f"{FLUX}.lora_up.weight": np.zeros((3072, 4), "float32"),
+        f"{FLUX}.lora_down.weight": np.zeros((4, 3072), "float32"),
+        f"{stem}.lora_up.weight": np.zeros((768, 4), "float32"),
+        f"{stem}.lora_down.weight": np.zeros((4, 768), "float32"),
+    }
+    path = files.save(tmp_path, "x", tensors)
+    with pytest.raises(WeightsError, match="is for Flux, and the model is"):
+        read_adapter(path, config)
+    assert describe_file(path)["for"] == "Flux"
 
 
 def broken(**changed):
@@ -352,7 +380,13 @@ def test_one_tensor_twice_and_broken_settings(tmp_path):
     twice[f"unet.{Q}.lora.up.weight"] = pair()["up"]
     with pytest.raises(WeightsError, match="one tensor twice"):
         read_adapter(files.save(tmp_path, "x", twice), TINY)
-    for text, match in (("[" * 10**4, "JSON text"), ('{"r": "x"}', "a number as rank")):
+    for text, match in (
+        ("[" * 10**4, "JSON text"),
+        ('{"r": "x"}', "a number as rank"),
+        ('{"r": 4, "use_qalora": true}', "QALoRA.*merge_and_unload"),
+        ('{"r": 4, "modules_to_save": ["conv_in"]}', "whole layers"),
+        ('{"r": 4, "bias": "all"}', "biases that were trained"),
+    ):
         path = files.save(tmp_path, "y", broken(alpha=None), {METADATA_KEY: text})
         with pytest.raises(WeightsError, match=match):
             read_adapter(path, TINY)
@@ -373,5 +407,5 @@ def test_pickles_of_tensors_are_read_and_those_of_more_refused(tmp_path):
     torch.save(tensors, tmp_path / "x.pt")
     assert len(read_adapter(tmp_path / "x.pt", TINY).entries) == 1
     torch.save({**tensors, "x": print}, tmp_path / "y.pt")
-    adapter = read_adapter(tmp_path / "y.pt", TINY)  # a name is no tensor, and not run
-    assert len(adapter.entries) == 1
+    with pytest.raises(WeightsError, match="tensors and nothing else.*print.*not run"):
+        read_adapter(tmp_path / "y.pt", TINY)

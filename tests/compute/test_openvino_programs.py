@@ -142,6 +142,20 @@ def test_the_latest_programs_are_kept():
 
 
 @tensorflow
+def test_what_new_weights_take_is_told(capfd):
+    """Once, as it compiles: not at the first call, and not where nothing changed."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    dense, x = keras.layers.Dense(2), np.ones((1, 3), "float32")
+    dense.build((None, 3))
+    program = backend.Program(dense, [dense], "openvino")
+    for change, told in ((False, 0), (False, 0), (True, 1), (False, 0)):
+        if change:
+            dense.kernel.assign(2 * dense.kernel.value)
+        program(x)
+        assert capfd.readouterr().err.count("OpenVINO compiled a program anew") == told
+
+
+@tensorflow
 class TestNewWeights:
     """They are copied into the program, so that it has to see that they changed."""
 

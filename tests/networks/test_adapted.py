@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kerasdiffusion import Request, StableDiffusion
 from kerasdiffusion.adapters.read import read_adapter
+from kerasdiffusion.networks import wider
 from kerasdiffusion.networks.quantization import check_learns
 from kerasdiffusion.weights.arrays import stored_variables, to_stored
 from kerasdiffusion.weights.names import canonical_name
 from tests.adapters import files
 from tests.tiny import TINY, TINY_SDXL, tiny_model
 
+TEXT_Q = "text_model.encoder.layers.1.self_attn.q_proj"
 CAT = {"prompt": "two cats", "num_steps": 1, "seed": 3, "progress_bar": False}
 
 
@@ -155,6 +158,32 @@ def test_half_precision_is_rounded_once(two):
     assert bits(model) == before
 
 
+def test_broken_files_are_one_error_and_leave_the_model_as_it_was(two, tmp_path):
+    model = tiny_model()
+    model.load_adapter(two[0], 0.5)
+    before = bits(model)
+    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    up, down = files.lora(np.random.default_rng(0), (32, 32))
+    good = {f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": down}
+    alpha = {f"{stem}.alpha": np.array(1e30, "float32")}
+    deep = {"lora_adapter_metadata": "[" * 10**5}
+    for i, (tensors, metadata, match) in enumerate((
+        ({k: v[:, :0] if "up" in k else v[:0] for k, v in good.items()}, None, "rank"),
+        ({k: v * np.float32(np.nan) for k, v in good.items()}, None, "must be finite"),
+        ({k: v[:5] for k, v in good.items()}, None, "rank|does not fit"),
+        (dict(list(good.items())[:1]), None, "has up without down"),
+        (good | alpha, None, "alpha over rank"),
+        (good, deep, "JSON text"),
+    )):  # fmt: skip
+        path = files.save(tmp_path, f"broken {i}", tensors, metadata)
+        with pytest.raises(ValueError, match=match):
+            model.load_adapter(path)
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ValueError, match="truncated"):
+        model.load_adapter(path)
+    assert list(model.adapters) == ["detail"] and bits(model) == before
+
+
 def test_what_overflows_is_refused_and_nothing_is_changed(two):
     model = tiny_model(precision="float16")
     before = bits(model)
@@ -194,8 +223,6 @@ def test_with_low_memory_what_is_read_again_is_changed_again(two, tmp_path):
     plain = whole.text_to_image(**CAT)
     whole.load_adapter(two[0], 0.8)
     changed = whole.text_to_image(**CAT)
-    from kerasdiffusion import StableDiffusion
-
     model = StableDiffusion.from_preset(tmp_path / "model", low_memory=True)
     before = bits(StableDiffusion.from_preset(tmp_path / "model"))
     assert (model.text_to_image(**CAT) == plain).all()
@@ -206,6 +233,79 @@ def test_with_low_memory_what_is_read_again_is_changed_again(two, tmp_path):
     model.remove_adapter()
     assert (model.text_to_image(**CAT) == plain).all()
     assert kept is model.diffusion_model and bits(model) == before
+
+
+def test_with_low_memory_what_could_not_be_changed_is_not_painted_with(two, tmp_path):
+    """The weights of a part that failed half way are given up, not taken for plain."""
+    tiny_model(precision="float16").save_preset(tmp_path / "model")
+    options = {"low_memory": True, "precision": "float16"}
+    model = StableDiffusion.from_preset(tmp_path / "model", **options)
+    plain = model.text_to_image(**CAT)
+    loud = files.save(tmp_path, "loud", files.kohya(alpha=4e5))
+    model.load_adapter(loud, 1000.0)  # it changes what is read again
+    for _ in range(2):
+        with pytest.raises(ValueError, match="must fit float16"):
+            model.text_to_image(**CAT)
+    model.remove_adapter()
+    assert (model.text_to_image(**CAT) == plain).all()
+
+
+def test_with_low_memory_a_part_that_stays_is_plain(two, tmp_path):
+    tiny_model().save_preset(tmp_path / "model")
+    model = StableDiffusion.from_preset(tmp_path / "model", low_memory=True)
+    model.text_to_image(**CAT, adapters=(two[0], 0.8))
+    check_learns(model.diffusion_model)
+    assert not model.diffusion_model.has_adapters
+
+
+@pytest.mark.parametrize(
+    "low_memory", [False, pytest.param(True, marks=pytest.mark.heavy)]
+)
+def test_other_calls_adapters_are_in_nothing_that_is_kept(low_memory, two, tmp_path):
+    """While a call is between two steps, with its own adapters in the weights."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    tiny_model().save_preset(first)
+    model = StableDiffusion.from_preset(first, low_memory=low_memory)
+    before = model.fingerprint()
+    asked = {"task": "text_to_image", "prompt": CAT["prompt"], "num_steps": 2}
+    run = model.run(Request(**asked, adapters=[(two[0], 0.8)]))
+    next(run)  # the window: its changes are in the weights
+    assert model.fingerprint() == before
+    next(run)
+    model.save_preset(second)
+    for path in first.rglob("*.safetensors"):
+        assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
+
+
+@pytest.mark.parametrize("low_memory, is_read_anew", [(False, True), (True, False)])
+def test_the_float32_twin_of_a_part_has_the_calls_own_adapters(
+    low_memory, is_read_anew, two, tmp_path, monkeypatch
+):
+    """Another call comes between a part and its twin, which computes once more."""
+    tiny_model(precision="float16").save_preset(tmp_path / "model")
+    options = {"precision": "float16", "low_memory": low_memory}
+    model = StableDiffusion.from_preset(tmp_path / "model", **options)
+    if is_read_anew:  # as where the weights did not fit float16
+        monkeypatch.setattr(wider, "first_lost", lambda network: "one")
+    found = {}
+
+    def look(twin):
+        for each in twin.weights:
+            name = canonical_name(each.path, twin.name)
+            found[name] = ops.convert_to_numpy(each)
+        return np.zeros(1)
+
+    with model._asking([(str(two[0]), 0.8)]):
+        model.program("encode")(np.zeros((1, 12), "int32"), {})
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(model.text_to_image, **CAT).result()
+        model._in_float32("text_encoder", look, np.zeros(1))
+    adapters = [(read_adapter(two[0], TINY), 0.8)]
+    wanted = expected(tiny_model(), "text_encoder", adapters)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, atol=5e-3)
+    plain = expected(tiny_model(), "text_encoder", [])
+    assert max(np.abs(found[name] - plain[name]).max() for name in plain) > 0.1
 
 
 def test_networks_with_adapters_are_not_trained(two):

@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from kerasdiffusion import Control, StableDiffusion
+from kerasdiffusion.adapters.read import read_adapter
 from kerasdiffusion.compute import backend
 from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.models.t2i_adapter import T2IAdapter
@@ -28,6 +29,8 @@ from kerasdiffusion.presets.config import (
 )
 from kerasdiffusion.presets.controls import CONTROLS, find_control
 from kerasdiffusion.sampling.samplers import make_table
+from kerasdiffusion.weights import names
+from kerasdiffusion.weights.arrays import to_stored
 from tests.tiny import TINY, enliven
 from tests.weights.test_controls import tensors_of
 
@@ -282,6 +285,41 @@ def test_control_network_reads_what_a_file_says(tmp_path):
     assert isinstance(again, T2IAdapter) and again.config == ADAPTER
     with pytest.raises(ValueError, match="no family"):
         control_network("canny")
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    "start", ["base_model.model.", "controlnet.", "lora_controlnet_"]
+)
+def test_adapters_of_a_controlnet(start, network, tmp_path):
+    """Merged as it is read; a model refuses the file, and says where it belongs."""
+    table = {each.name: each for each in names.tensors("controlnet", CONFIG)}
+    own = {
+        names.canonical_name(each.path, network.name): to_stored(each)
+        for each in network.weights
+    }
+    assert own.keys() == table.keys()
+    save_file(own, tmp_path / "control.safetensors")
+    random, tensors, wanted = np.random.default_rng(0), {}, {}
+    q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    for name in ("controlnet_down_blocks.0", "controlnet_cond_embedding.conv_in", q):
+        outs, ins, *sides = own[f"{name}.weight"].shape
+        up = random.normal(size=(outs, 2, *(1 for _ in sides))).astype("float32")
+        down = random.normal(size=(2, ins, *sides)).astype("float32")
+        factors = up.reshape(outs, 2), down.reshape(2, -1)
+        wanted[f"{name}.weight"] = (factors[0] @ factors[1]).reshape(outs, ins, *sides)
+        stem = start + (name.replace(".", "_") if start.endswith("_") else name)
+        tensors |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    asked = [(tmp_path / "lora.safetensors", 0.5)]
+    changed = control_network(tmp_path / "control.safetensors", adapters=asked)
+    for variable in changed.weights:
+        name = names.canonical_name(variable.path, changed.name)
+        expected = own[name] + 0.5 * wanted.get(name, 0.0)
+        np.testing.assert_allclose(to_stored(variable), expected, atol=1e-5)
+    where = "is for a ControlNet: `control_network"
+    with pytest.raises(ValueError, match=where):
+        read_adapter(tmp_path / "lora.safetensors", TINY)
 
 
 def test_published_layouts_fit_their_models():

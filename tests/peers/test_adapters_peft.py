@@ -5,7 +5,10 @@ import json
 import peft
 import pytest
 import torch
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.tuners.oft.layer import OFTRotationModule
 
+from kerasdiffusion.weights.base import WeightsError
 from tests.peers.one_layer import assert_same, make, merged, read_layer
 
 LORA, DORA = {"r": 4, "lora_alpha": 2}, {"use_dora": True}
@@ -35,6 +38,7 @@ CASES = [
             {"use_cayley_neumann": False},
             {"num_cayley_neumann_terms": 3},
             {"block_share": True},
+            {"coft": True, "eps": 0.1},
         )
     ),
     *(
@@ -129,6 +133,106 @@ def test_adapters_that_changed_the_base_otherwise_are_refused(tmp_path, monkeypa
         (tmp_path / "adapter_config.json").write_text(text, "utf-8")
         with pytest.raises(ValueError, match=match):
             read_layer(layer, tensors, tmp_path, monkeypatch)
+
+
+def test_a_constraint_counts_before_the_first_pass_too(tmp_path, monkeypatch):
+    """PEFT's forward pass writes the constrained numbers back; a file may be older."""
+    options = {"oft_block_size": 8, "r": 0, "coft": True, "eps": 0.1}
+    layer, x, model = adapted("OFTConfig", "dense", options)
+    tensors = saved(model, tmp_path)
+    base, theirs = layer(x), model(x)
+    adapter = read_layer(layer, tensors, tmp_path, monkeypatch)
+    assert_same(merged(layer, adapter)(x), theirs, base)
+
+
+def test_oft_of_a_large_convolution_is_refused(tmp_path, monkeypatch):
+    """Its forward pass adds up patches that overlap; its own merge gives another."""
+    options = {"oft_block_size": 6, "r": 0}
+    layer, x, model = adapted("OFTConfig", "3x3", options)
+    theirs = model(x)
+    tensors = saved(model, tmp_path)
+    assert (model.merge_and_unload()(x) - theirs).abs().max() > 0.1
+    with pytest.raises(ValueError, match="overlapping patches, which no weight does"):
+        read_layer(layer, tensors, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("is_scaled", [False, True])
+@pytest.mark.parametrize("name", ["dense", "1x1", "3x3"])
+def test_oft_of_onetrainer(name, is_scaled, tmp_path, monkeypatch):
+    """Its dense layers turn inputs; its convolutions turn weights, the other way."""
+    layer, x = make(name)
+    base, size = layer(x), 4
+    columns = layer.weight[0].numel()
+    torch.manual_seed(1)
+    numbers = 0.3 * torch.randn(columns // size, size * (size - 1) // 2)
+    scaled = numbers / (2 * (size - 1) ** 0.5) if is_scaled else numbers
+    module = OFTRotationModule(columns // size, numbers.shape[1], size, columns)
+    turns = torch.block_diag(*module._cayley_batch(scaled, size))
+    flat = layer.weight.reshape(len(layer.weight), -1)
+    flat = flat @ (turns.T if name == "dense" else turns)
+    theirs, _ = make(name)
+    with torch.no_grad():
+        theirs.weight.copy_(flat.reshape(layer.weight.shape))
+    tensors = {"lora_unet_layer.oft_R.weight": numbers}
+    if is_scaled:
+        tensors["lora_unet_layer.oft_R.scaled_oft"] = torch.tensor(True)
+    adapter = read_layer(layer, tensors, tmp_path, monkeypatch, name="x")
+    assert not adapter.unused and adapter.kinds == ("OFT of OneTrainer",)
+    assert_same(merged(layer, adapter)(x), theirs(x), base)
+
+
+READ = {"LORA", "LOHA", "LOKR", "OFT", "BOFT", "IA3", "GLORA"}
+#: What some kinds need beside the layer's name.
+NEEDED = {
+    "OFT": {"r": 0, "oft_block_size": 8},
+    "BOFT": {"boft_block_size": 8},
+    "IA3": {"feedforward_modules": []},
+    "ADALORA": {"total_step": 10},
+    "C3A": {"block_size": 8},
+    "FOURIERFT": {"n_frequency": 10},
+    "WAVEFT": {"n_frequency": 10},
+    "VBLORA": {"num_vectors": 4, "vector_length": 8, "topk": 2},
+    "SHIRA": {"r": 2},
+    "MISS": {"r": 8},
+    "PSOFT": {"r": 4},
+    "ROAD": {"group_size": 8},
+    "UNILORA": {"theta_d_length": 16},
+}
+#: Of language models and of lists of tokens: a U-Net has neither.
+ELSEWHERE = {
+    *("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT"),
+    *("ADAPTION_PROMPT", "CARTRIDGE", "TRAINABLE_TOKENS", "XLORA", "SHADOW"),
+    "ADAMSS",  # PEFT makes it where scikit-learn is
+}
+
+
+KINDS = [each.value for each in peft.PeftType if each.value not in ELSEWHERE]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_read_right_or_refused(kind, tmp_path, monkeypatch):
+    config = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
+    torch.manual_seed(0)
+    layer, x = make("square")
+    net = Net(make("square")[0])
+    options = {"target_modules": ["layer"], **NEEDED.get(kind, {})}
+    model = peft.get_peft_model(net, config(**options))
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "base_layer" not in key and parameter.is_floating_point():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    tensors = saved(model.eval(), tmp_path)
+    if kind in READ:
+        theirs = model(x)
+        adapter = read_layer(layer, tensors, tmp_path, monkeypatch)
+        assert not adapter.unused
+        base = layer(x)
+        assert_same(merged(layer, adapter)(x), theirs, base)
+        return
+    with pytest.raises(WeightsError, match="Of PEFT's kinds these are read: LORA"):
+        read_layer(layer, tensors, tmp_path, monkeypatch)
+    with pytest.raises(WeightsError):  # by its names too, where the settings are gone
+        read_layer(layer, tensors, tmp_path, monkeypatch, name="x")
 
 
 def test_several_stages_of_a_butterfly(tmp_path, monkeypatch):

@@ -57,7 +57,7 @@ ALGORITHMS = (
     Algorithm("IA3", ("ia3", "on_input"), (), ia3.sizes, ia3.make),
     Algorithm("IA3", ("ia3_l",), (), ia3.sizes, ia3.make_peft),
     Algorithm("OFT", ("oft_blocks",), ("rescale",), oft.sizes, oft.make),
-    Algorithm("OFT", ("oft_R",), (), oft.input_sizes, oft.make_input),
+    Algorithm("OFT", ("oft_R",), ("scaled_oft",), oft.input_sizes, oft.make_input),
     Algorithm(
         "BOFT", ("boft_R",), ("boft_s",), oft.butterfly_sizes, oft.make_butterfly
     ),

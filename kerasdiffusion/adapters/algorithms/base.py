@@ -44,7 +44,7 @@ class Change:
             strength: The weight at which the change is used; 0 is none of it.
 
         Returns:
-            float32 array of the tensor's shape.
+            float32 array of the tensor's shape, which the caller may write to.
         """
         raise NotImplementedError
 
@@ -61,6 +61,7 @@ class Given:
         rank_stabilized: Whether the scale is alpha over the root of the rank.
         settings: Of PEFT's `adapter_config.json`.
         module: The module's canonical name.
+        is_peft: Whether PEFT wrote it, where others use the same names.
     """
 
     tensors: Mapping[str, np.ndarray]
@@ -70,6 +71,7 @@ class Given:
     rank_stabilized: bool = False
     settings: Mapping = field(default_factory=dict)
     module: str = ""
+    is_peft: bool = False
 
     @property
     def shape(self) -> Shape:

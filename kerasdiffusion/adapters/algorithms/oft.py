@@ -16,6 +16,8 @@ import numpy as np
 from kerasdiffusion.adapters.algorithms.base import Change, Given, columns, need
 
 NEUMANN_TERMS = 5
+#: How far PEFT's constrained OFT turns where nothing is said.
+MOST_TURN = 6e-5
 
 
 class Rotated(Change):
@@ -156,24 +158,42 @@ def input_sizes(shapes):
 
 
 def make_input(given: Given):
-    """The change of a group of PEFT (`oft_R`), or of OneTrainer."""
-    values = given.tensors["oft_R"]
-    size = _size_of(values.shape[1])
+    """The change of a group of PEFT (`oft_R`), or of OneTrainer.
+
+    Reference:
+        PEFT `tuners/oft/layer.py`; OneTrainer `modules/module/oft_utils.py` and
+        `LoRAModule.py`, which turns convolutions the other way.
+    """
+    values, told = given.tensors["oft_R"], given.settings
+    size, is_convolution = _size_of(values.shape[1]), len(given.shape) > 2
     need(
         columns(given.shape) % size == 0,
         f"the inputs must be a multiple of OFT's blocks, {size}",
+    )
+    need(
+        not given.is_peft or math.prod(given.shape[2:]) == 1,
+        "PEFT's OFT of a convolution larger than 1x1 adds up pictures' overlapping "
+        "patches, which no weight does",
     )
     rows, cols = np.triu_indices(size, 1)
     skew = np.zeros((len(values), size, size), "float32")
     skew[:, rows, cols] = values
     skew = skew - np.swapaxes(skew, 1, 2)
-    need(not given.settings.get("coft"), "constrained OFT (coft) is not read")
-    if given.settings.get("use_cayley_neumann", True):
-        terms = int(given.settings.get("num_cayley_neumann_terms", NEUMANN_TERMS))
+    if told.get("coft"):
+        most = float(told.get("eps", MOST_TURN)) / math.sqrt(len(values))
+        norm = np.sqrt(np.sum(np.square(skew), axis=(1, 2), keepdims=True))
+        skew = skew * np.minimum(1.0, most / np.maximum(norm, 1e-30))
+    if "scaled_oft" in given.tensors and given.tensors["scaled_oft"].any():
+        skew = skew / np.float32(2.0 * math.sqrt(size - 1))
+    if told.get("use_cayley_neumann", True):
+        terms = int(told.get("num_cayley_neumann_terms", NEUMANN_TERMS))
         blocks = _neumann(skew, terms)
     else:
         blocks = _cayley(-skew)
-    yield InputRotated(np.swapaxes(blocks, 1, 2)[None])
+    if given.is_peft or not is_convolution:  # it is the inputs that are turned
+        blocks = np.swapaxes(blocks, 1, 2)
+    name = "OFT of PEFT" if given.is_peft else "OFT of OneTrainer"
+    yield InputRotated(blocks[None], kind=name)
 
 
 def _neumann(skew, terms: int):
