@@ -31,7 +31,7 @@ class Adapter:
 
     Args:
         entries: The changes.
-        path: Where it was read.
+        path: Where it was read; `None` of one that was made here.
         family: What models it is for, in words.
         embeddings: Words with their vectors, by the text encoders' parts: those of a
             bundle.
@@ -41,7 +41,7 @@ class Adapter:
     """
 
     entries: tuple[Entry, ...]
-    path: Path
+    path: Path | None
     family: str = ""
     embeddings: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     unused: Mapping[str, str | None] = field(default_factory=dict)

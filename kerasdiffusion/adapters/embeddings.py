@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from kerasdiffusion.adapters import suffixes
+from kerasdiffusion.storage.whole import whole_file
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.files import open_tensors
 
@@ -34,6 +36,8 @@ NAMELESS = {
     "text_encoders_0": "text_encoder",
     "text_encoders_1": "text_encoder_2",
 }
+#: What files call the text encoders.
+CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 MAX_VECTORS = 1000
 #: What a tensor of a layer is called, in adapters and networks.
 _LAYER = re.compile(r".*[._](weight|bias|alpha|running_(mean|var)|num_batches_tracked)")
@@ -108,3 +112,59 @@ def refuse_others(file: TensorFile) -> None:
                 "vectors alone: `from_preset` reads models, and `vae`, `unet` and "
                 f"`text_encoder` parts of them. Received: {file.path} (with {key})"
             )
+
+
+def write_embeddings(
+    path: str | os.PathLike,
+    words: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    two_encoders: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes words: as diffusers names them, of SDXL as A1111 and ComfyUI read them.
+
+    Args:
+        path: A `.safetensors` file. One word for two text encoders is called as the
+            file is; several are a bundle, which `load_adapter` reads.
+        words: The vectors of each word, by the text encoder's part.
+        two_encoders: Whether the model has two text encoders.
+        metadata: For the header.
+        overwrite: Whether what is there is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If the path is none of a `.safetensors` file.
+        FileExistsError: If there is something, and `overwrite` is off.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"Words are written to a .safetensors file. Received: {path}")
+    names = list(dict.fromkeys(word for own in words.values() for word in own))
+    if not two_encoders:
+        tensors = dict(next(iter(words.values())))
+    elif len(names) == 1:
+        tensors = {CLIP[part]: own[names[0]] for part, own in words.items()}
+    else:
+        tensors = bundle(words)
+    tensors = {key: np.ascontiguousarray(each) for key, each in tensors.items()}
+    with whole_file(path, overwrite=overwrite) as part:
+        save_file(tensors, part, dict(metadata) if metadata else None)
+    return path
+
+
+def bundle(words: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Words as they lie in the file of an adapter: `bundle_emb.WORD.ENCODER`.
+
+    Args:
+        words: As of `write_embeddings`.
+    """
+    return {
+        f"bundle_emb.{word}.{CLIP[part]}": vectors
+        for part, own in words.items()
+        for word, vectors in own.items()
+    }

@@ -12,6 +12,7 @@ import numpy as np
 from kerasdiffusion.adapters.algorithms import Change, Decomposed
 from kerasdiffusion.adapters.algorithms.lora import LowRank
 from kerasdiffusion.adapters.combine import factors, tensors_of
+from kerasdiffusion.adapters.embeddings import bundle
 from kerasdiffusion.adapters.settings import CONFIG
 from kerasdiffusion.storage.whole import whole_file, write_whole
 from kerasdiffusion.weights.base import WeightsError
@@ -48,6 +49,7 @@ def write_adapter(
     two_encoders: bool = False,
     dtype: str = "float32",
     metadata: Mapping[str, str] | None = None,
+    embeddings: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Writes an adapter.
@@ -60,6 +62,8 @@ def write_adapter(
         two_encoders: Whether the model has two text encoders.
         dtype: One of `DTYPES`.
         metadata: For the header, in kohya's dialect and diffusers'.
+        embeddings: Words that go with it, their vectors by text encoder and word: a
+            bundle, which kohya's dialect has.
         overwrite: Whether what is there is replaced.
 
     Returns:
@@ -77,6 +81,11 @@ def write_adapter(
             )
     if not changes:
         raise WeightsError("An adapter must change something. Received: no changes")
+    if embeddings and format != "kohya":
+        raise WeightsError(
+            'Words are in one file with an adapter as format="kohya" alone. Received: '
+            f"format={format!r}"
+        )
     path = Path(path)
     if format == "peft":
         return _write_peft(path, changes, dtype, overwrite)
@@ -92,7 +101,7 @@ def write_adapter(
                 tensors[f"{stem}.{_ENDINGS.get(slot, slot)}"] = values
         else:
             tensors |= _peft_tensors(f"{DIFFUSERS[part]}.{module}", change)
-    _save(path, tensors, dtype, metadata, overwrite)
+    _save(path, tensors | bundle(embeddings or {}), dtype, metadata, overwrite)
     return path
 
 

@@ -10,6 +10,15 @@ from kerasdiffusion.compute import operations
 from kerasdiffusion.models.layers import Block, Dense
 
 
+def waves_of(numbers, width: int):
+    """Cosines and then sines of numbers, float32 with `width` channels more."""
+    half = width // 2
+    exponents = ops.arange(half, dtype="float32") / half
+    angles = ops.exp(-math.log(10000.0) * exponents)
+    angles = ops.expand_dims(ops.cast(numbers, "float32"), -1) * angles
+    return ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
+
+
 class TimeEmbedding(Block):
     """Sines and cosines of the timestep, through two dense layers.
 
@@ -31,11 +40,7 @@ class TimeEmbedding(Block):
         self.linear_2 = Dense(4 * width, name="linear_2", dtype=dtype)
 
     def call(self, timestep, guidance=None):
-        half = self.width // 2
-        exponents = ops.arange(half, dtype="float32") / half
-        angles = ops.exp(-math.log(10000.0) * exponents)
-        angles = ops.cast(timestep, "float32")[:, None] * angles
-        waves = ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
+        waves = waves_of(timestep, self.width)
         if guidance is not None:
             waves = waves + ops.cast(self.cond_proj(guidance), "float32")
         return self.linear_2(operations.silu(self.linear_1(waves)))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from kerasdiffusion.adapters.adapter import Adapter
 from kerasdiffusion.adapters.loaded import Loaded, check_weights
 from kerasdiffusion.adapters.read import read_adapter
 from kerasdiffusion.adapters.sources import find_adapter
+from kerasdiffusion.adapters.taught import Taught
 from kerasdiffusion.requests.adapters import Adapters
 
+#: What an adapter is called that is being taught.
+TAUGHT = "taught"
 #: Files that requests named, kept for the next ones.
 REMEMBERED = 4
 #: What calls that are under way ask of models: by model, the adapters by name.
@@ -21,11 +24,16 @@ _asked: contextvars.ContextVar = contextvars.ContextVar("asked", default={})  # 
 
 
 class Asked:
-    """What an `Adapted` does for calls; it has `_adapters` and learns words."""
+    """What an `Adapted` does for calls; it has `_adapters` and learns words.
+
+    An adapter that is being taught is a call's as well: it is used as it is when the
+    call begins, and is out of the weights, which teaching reads, when the call ends.
+    """
 
     def _wanted(self) -> tuple[Loaded, ...]:
         """The adapters that are used now: the model's, or those of this call."""
-        return tuple(_asked.get().get(id(self), self._adapters).values())
+        wanted = _asked.get().get(id(self), self._adapters).values()
+        return tuple(each for each in wanted if not _is_taught(each))
 
     @contextlib.contextmanager
     def _asking(self, adapters=None) -> Iterator[None]:
@@ -37,8 +45,13 @@ class Asked:
             adapters: As `requests.adapters.Adapters` takes them.
         """
         asked = dict(_asked.get().get(id(self), self._adapters))
+        taught = [name for name, loaded in asked.items() if _is_taught(loaded)]
+        for name in taught:
+            asked[name] = replace(asked[name], adapter=asked[name].adapter.now())
         token = _asked.set({**_asked.get(), id(self): asked})
         try:
+            for name in taught:
+                self._learn(asked[name])
             for source, *weights in Adapters().check(adapters or [], "adapters") or ():
                 self._ask(source, *weights)
             yield
@@ -47,8 +60,24 @@ class Asked:
             with contextlib.suppress(ValueError):
                 _asked.reset(token)
             for loaded in asked.values():
-                if loaded.name not in self._adapters:
+                if loaded.name not in self._adapters or loaded.name in taught:
                     self._forget_words(loaded)
+            if taught:
+                with self._turn():
+                    self._merge_all()
+
+    def wear_taught(self, now: Callable[[], Adapter]) -> None:
+        """Paints with what is being taught from now on: an adapter called "taught".
+
+        `set_adapters` weighs it and `remove_adapter` takes it off, as any other.
+
+        Args:
+            now: Gives it as it is, whenever a call begins.
+        """
+        with self._turn():
+            worn = self._adapters.get(TAUGHT)
+            if worn is None or not _is_taught(worn) or worn.adapter.now != now:
+                self._adapters[TAUGHT] = Loaded(TAUGHT, Taught(now))
 
     @property
     def _is_asking(self) -> bool:
@@ -81,3 +110,7 @@ class Asked:
             while len(self._remembered) > REMEMBERED:
                 del self._remembered[next(iter(self._remembered))]
         return adapter
+
+
+def _is_taught(loaded: Loaded) -> bool:
+    return isinstance(loaded.adapter, Taught)

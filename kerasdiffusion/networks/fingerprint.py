@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 import keras
 
+from kerasdiffusion.adapters.combine import tensors_of
 from kerasdiffusion.adapters.sources import find_adapter
 from kerasdiffusion.compute import backend
 from kerasdiffusion.prompts.tags import Tag
@@ -75,7 +76,7 @@ def _adapters(model) -> str:
     told = [
         (
             each.name,
-            of_file(each.adapter.path),
+            _of_adapter(each.adapter),
             each.weight,
             each.text_encoder_weight,
             sorted(each.weights.items()),
@@ -83,6 +84,24 @@ def _adapters(model) -> str:
         for each in model.adapters.values()
     ]
     return _hash(repr(told))
+
+
+def _of_adapter(adapter) -> str:
+    """The hash of its file; of what was made here, that of its values."""
+    if adapter.path is not None:
+        return of_file(adapter.path)
+    entries, words = adapter.entries, adapter.embeddings
+    values = [
+        (entry.part, entry.tensor, slot, of_variables([array]))
+        for entry in entries
+        for slot, array in tensors_of(entry.change).items()
+    ]
+    values += [
+        (part, word, of_variables([vectors]))
+        for part, own in words.items()
+        for word, vectors in own.items()
+    ]
+    return _hash(repr(values))
 
 
 def _tokenizer(model) -> str:

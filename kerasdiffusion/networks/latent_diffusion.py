@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 
 import keras
 from keras import ops
@@ -206,6 +207,7 @@ class LatentDiffusion(
         format: str | None = None,
         dtype: str | None = None,
         overwrite: bool = False,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Writes the model as what diffusers, ComfyUI and this library read.
 
@@ -216,10 +218,12 @@ class LatentDiffusion(
             dtype: What the weights are stored in, `"float16"` for example; by default
                 as they are.
             overwrite: Whether what is there may be replaced.
+            metadata: Texts for the header of a single file.
 
         Raises:
             FileExistsError: If there is something and `overwrite` is off.
-            ValueError: If the format is none of the two.
+            ValueError: If the format is none of the two, or a folder is to have
+                `metadata`.
         """
         ending = os.path.splitext(os.fspath(path))[1]
         if format is None:
@@ -232,6 +236,11 @@ class LatentDiffusion(
         if format not in ("diffusers", "original"):
             raise ValueError(
                 f"`format` must be 'diffusers' or 'original'. Received: {format!r}"
+            )
+        if metadata and format == "diffusers":
+            raise ValueError(
+                "`metadata` is for the header of a single file: a path that ends in "
+                f".safetensors. Received: {os.fspath(path)!r}"
             )
         self.build()
         with self._turn():  # the adapters of a call that is under way are not written
@@ -248,7 +257,8 @@ class LatentDiffusion(
                     UserWarning,
                     stacklevel=3,
                 )
-            more = vocabularies.as_metadata(self.tokenizer.vocabulary)
+            own = vocabularies.as_metadata(self.tokenizer.vocabulary)
+            more = {**(metadata or {}), **own}
             save.save_file(path, self._parts, self.config, metadata=more, **options)
         else:
             learned = {

@@ -171,19 +171,30 @@ def check_learns(*networks: Callable) -> None:
     """Before training: kernels in 8 bits have no gradients.
 
     Raises:
-        ValueError: If one of the networks has such, or has adapters in its weights.
+        ValueError: If one of the networks that learn has such, or has adapters in its
+            weights.
     """
     for network in networks:
-        if getattr(network, "has_adapters", False) and network.trainable:
-            raise ValueError(
-                "Networks are trained without adapters in their weights: what was "
-                "learned would go with them. Remove them (`remove_adapter`), or keep "
-                "them for good: `save_preset`, and load that. "
-                f"Received: {network.name!r}, which has some"
-            )
-        is_network = isinstance(network, keras.layers.Layer)  # not any callable
-        if is_network and network.trainable and is_quantized(network):
-            raise ValueError(
-                "Networks are trained before they are quantized, not after. "
-                f"Received: {network.name!r}, whose kernels are in 8 bits"
-            )
+        if getattr(network, "trainable", True):
+            check_plain(network)
+
+
+def check_plain(network: Callable) -> None:
+    """Before training: a network's weights are its own, and floats.
+
+    Raises:
+        ValueError: If they are in 8 bits, or have adapters in them.
+    """
+    if getattr(network, "has_adapters", False):
+        raise ValueError(
+            "Networks are trained without adapters in their weights: what was "
+            "learned would go with them. Remove them (`remove_adapter`), or keep "
+            "them for good: `save_preset`, and load that. "
+            f"Received: {network.name!r}, which has some"
+        )
+    # Others than networks are any callables.
+    if isinstance(network, keras.layers.Layer) and is_quantized(network):
+        raise ValueError(
+            "Networks are trained before they are quantized, not after. "
+            f"Received: {network.name!r}, whose kernels are in 8 bits"
+        )

@@ -38,6 +38,9 @@ class Change:
     ) -> np.ndarray:
         """What is added to the tensor.
 
+        LoRA, LoHa, LoKr and DoRA of these compute with numpy's arrays and with a
+        backend's tensors alike: while they are learned, gradients go through.
+
         Args:
             base: The module's own tensors, float32, by leaf; kinds that add something
                 of their own read none of them.
@@ -97,7 +100,16 @@ class Given:
 
 def matrix(values: np.ndarray) -> np.ndarray:
     """An array with all behind its first axis in one."""
-    return values.reshape(len(values), -1)
+    return operations(values).reshape(values, (values.shape[0], -1))
+
+
+def operations(values):
+    """What computes with values: numpy with its arrays, `keras.ops` with tensors."""
+    if isinstance(values, (np.ndarray, np.generic)):
+        return np
+    from keras import ops
+
+    return ops
 
 
 def columns(shape: Shape) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kerasdiffusion.adapters.algorithms.base import Change, Given, need
+from kerasdiffusion.adapters.algorithms.base import Change, Given, need, operations
 
 
 class Decomposed(Change):
@@ -32,11 +32,17 @@ class Decomposed(Change):
     def difference(self, base, strength=1.0):
         """As `Change.difference`."""
         weight = base["weight"]
-        changed = weight + self.change.difference(base)
-        axes = tuple(i for i in range(weight.ndim) if i != self.axis)
-        norm = np.sqrt(np.sum(np.square(changed), axis=axes, keepdims=True))
-        norm += np.finfo("float32").eps
-        return (changed * (self.magnitude / norm) - weight) * np.float32(strength)
+        xp, changed = operations(weight), weight + self.change.difference(base)
+        axes = tuple(i for i in range(len(weight.shape)) if i != self.axis)
+        norm = xp.sqrt(xp.sum(xp.square(changed), axis=axes, keepdims=True))
+        norm = constant(norm) + float(np.finfo("float32").eps)
+        return (changed * (self.magnitude / norm) - weight) * float(strength)
+
+
+def constant(norm):
+    """A norm that gradients do not go through (section 4.3)."""
+    xp = operations(norm)
+    return norm if xp is np else xp.stop_gradient(norm)
 
 
 def decomposed(change: Change, given: Given, magnitude, is_output: bool) -> Decomposed:
@@ -49,7 +55,7 @@ def decomposed(change: Change, given: Given, magnitude, is_output: bool) -> Deco
         is_output: Whether they are of outputs whatever the shape, as PEFT's are.
     """
     shape = given.shape
-    axis = _axis(magnitude.shape, shape, is_output)
+    axis = _axis(tuple(magnitude.shape), shape, is_output)
     need(
         axis is not None,
         f"DoRA's magnitudes {magnitude.shape} are those of neither the outputs nor the "
@@ -57,7 +63,8 @@ def decomposed(change: Change, given: Given, magnitude, is_output: bool) -> Deco
     )
     to = [1] * len(shape)
     to[axis] = -1
-    return Decomposed(change, magnitude.reshape(to), axis)
+    magnitude = operations(magnitude).reshape(magnitude, to)
+    return Decomposed(change, magnitude, axis)
 
 
 def _axis(found, shape, is_output) -> int | None:

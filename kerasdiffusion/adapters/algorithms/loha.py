@@ -7,14 +7,13 @@ Reference:
 
 from __future__ import annotations
 
-import numpy as np
-
 from kerasdiffusion.adapters.algorithms.base import (
     Change,
     Given,
     columns,
     need,
     need_rank,
+    operations,
 )
 
 
@@ -32,20 +31,22 @@ class Hadamard(Change):
 
     def __init__(self, first, second, scale, shape):
         self.first, self.second, self.scale, self.shape = first, second, scale, shape
-        self.rank = len(first[1])
+        self.rank = first[1].shape[0]
 
     def difference(self, base, strength=1.0):
         """As `Change.difference`."""
         first, second = product(*self.first), product(*self.second)
-        values = first.reshape(self.shape) * second.reshape(self.shape)
-        return values * np.float32(self.scale * strength)
+        values = operations(first).reshape(first * second, self.shape)
+        return values * float(self.scale * strength)
 
 
 def product(a, b, core=None):
     """Two factors as a matrix; with a core, both are rank first."""
+    xp = operations(a)
     if core is None:
-        return a @ b
-    return np.einsum("ij...,ip,jr->pr...", core, a, b, optimize=True)
+        return xp.matmul(a, b)
+    rows = xp.tensordot(a, core, axes=((0,), (0,)))
+    return xp.moveaxis(xp.tensordot(rows, b, axes=((1,), (0,))), -1, 1)
 
 
 def product_sizes(a, b, core, what):
@@ -91,4 +92,4 @@ def make(given: Given):
         )
         for i in (1, 2)
     )
-    yield Hadamard(first, second, given.scale(len(first[1])), given.shape)
+    yield Hadamard(first, second, given.scale(first[1].shape[0]), given.shape)

@@ -7,14 +7,13 @@ Reference:
 
 from __future__ import annotations
 
-import numpy as np
-
 from kerasdiffusion.adapters.algorithms.base import (
     Change,
     Given,
     columns,
     matrix,
     need,
+    operations,
 )
 from kerasdiffusion.adapters.algorithms.loha import product, product_sizes
 
@@ -38,8 +37,9 @@ class Kronecker(Change):
 
     def difference(self, base, strength=1.0):
         """As `Change.difference`."""
-        first = self.first * np.float32(self.scale * strength)
-        return np.kron(first, self.second).reshape(self.shape)
+        xp, first = operations(self.first), self.first * float(self.scale * strength)
+        product = first[:, None, :, None] * self.second[None, :, None, :]
+        return xp.reshape(product, self.shape)
 
 
 def sizes(shapes):
@@ -71,7 +71,7 @@ def make(given: Given):
         if whole is None:
             a, b = given.tensors[f"lokr_w{i}_a"], given.tensors[f"lokr_w{i}_b"]
             core = given.tensors.get("lokr_t2") if i == 2 else None
-            rank, whole = len(b), product(a, b, core)
+            rank, whole = b.shape[0], product(a, b, core)
         factors.append(matrix(whole))
     stated = rank or given.rank
     scale = given.scale(stated) if stated else 1.0

@@ -7,14 +7,13 @@ Reference:
 
 from __future__ import annotations
 
-import numpy as np
-
 from kerasdiffusion.adapters.algorithms.base import (
     Change,
     Given,
     columns,
     need,
     need_rank,
+    operations,
 )
 from kerasdiffusion.adapters.algorithms.full import Added
 
@@ -42,16 +41,18 @@ class LowRank(Change):
 
     def difference(self, base, strength=1.0):
         """As `Change.difference`; Keras's order in memory, so that it is added soon."""
-        up, scale = self.up.T, np.float32(self.scale * strength)
+        xp, scale = operations(self.up), float(self.scale * strength)
         if self.mid is not None:
-            core = np.einsum("mn...,im->in...", self.mid, self.up * scale)
-            return np.einsum("in...,nj->ij...", core, self.down)
+            core = xp.einsum("mn...,im->in...", self.mid, self.up * scale)
+            return xp.einsum("in...,nj->ij...", core, self.down)
+        up = xp.transpose(self.up)
         if len(self.shape) == 2:
-            return np.matmul(self.down.T * scale, up).T
+            return xp.transpose(xp.matmul(xp.transpose(self.down) * scale, up))
         _, ins, *sides = self.shape
-        kernel = self.down.reshape(self.rank, ins, *sides).transpose(2, 3, 1, 0)
-        kernel = np.matmul(kernel.reshape(-1, self.rank) * scale, up)
-        return kernel.reshape(*sides, ins, -1).transpose(3, 2, 0, 1)
+        kernel = xp.reshape(self.down, (self.rank, ins, *sides))
+        kernel = xp.reshape(xp.transpose(kernel, (2, 3, 1, 0)), (-1, self.rank))
+        kernel = xp.reshape(xp.matmul(kernel * scale, up), (*sides, ins, -1))
+        return xp.transpose(kernel, (3, 2, 0, 1))
 
 
 def sizes(shapes):
@@ -72,7 +73,7 @@ def sizes(shapes):
 def make(given: Given):
     """The changes of a LoRA group."""
     down, mid = given.flat("down"), given.tensors.get("mid")
-    scale = given.scale(len(down))
+    scale = given.scale(down.shape[0])
     yield LowRank(given.flat("up"), down, scale, given.shape, mid)
     if "up_bias" in given.tensors:
-        yield Added(given.tensors["up_bias"].ravel() * np.float32(scale), "bias")
+        yield Added(given.tensors["up_bias"].ravel() * scale, "bias")
