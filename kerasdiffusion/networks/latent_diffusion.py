@@ -246,9 +246,10 @@ class LatentDiffusion(
         with self._turn():  # the adapters of a call that is under way are not written
             for part in self._parts:
                 self._up_to_date(part)
-            self._write(path, format, {"dtype": dtype, "overwrite": overwrite})
+            how = {"dtype": dtype, "overwrite": overwrite}
+            self._write(path, format, metadata, how)
 
-    def _write(self, path, format: str, options) -> None:
+    def _write(self, path, format: str, metadata, options) -> None:
         if format == "original":
             if self._learned:
                 warnings.warn(
