@@ -12,7 +12,7 @@ import numpy as np
 from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.models import Models
 from kerasdiffusion.apps.server.queue import Queue
-from kerasdiffusion.apps.server.work import DONE, FAILED, Piece
+from kerasdiffusion.apps.server.work import DONE, FAILED, Job, Piece
 from kerasdiffusion.networks import room
 from kerasdiffusion.tasks.batches import together
 from kerasdiffusion.tasks.previews import preview
@@ -118,24 +118,39 @@ class Painter(threading.Thread):
                 share = sum(piece.job is own for piece in pieces)
                 own.step = before[own] + run.done * share
                 own.tell()
-            for i, piece in enumerate(pieces):
-                if piece.job.interrupted and piece.pictures is None:
-                    piece.pictures = view.decode_all(run.latents[i : i + 1])
-                    self._end_interrupted(piece.job)
-            if all(piece.job.has_ended for piece in pieces):
-                run.stop()
+            self._heed(view, run, pieces)
         self.models.used(job.model)
-        if run.stopped:
-            return
-        pictures = run.pictures()
-        each = len(pictures) // len(pieces)
-        for i, piece in enumerate(pieces):
-            if piece.pictures is None:
-                piece.pictures = pictures[i * each : (i + 1) * each]
+        if not all(piece.job.has_ended for piece in pieces):
+            pictures = run.pictures()
+            each = len(pictures) // len(pieces)
+            for i, piece in enumerate(pieces):
+                if piece.pictures is None:
+                    piece.pictures = pictures[i * each : (i + 1) * each]
         for own in before:
-            own._look = None
-            if all(piece.pictures is not None for piece in own.pieces):
-                own.end(DONE)
+            self._settle(own)
+
+    def _heed(self, view, run, pieces: list[Piece]) -> None:
+        """Between two steps: who has left, and who wants what there is."""
+        left = [piece for piece in pieces if not piece.job.has_ended]
+        wanted = [x for x in left if x.job.interrupted or x.job.skipped]
+        if len(wanted) == len(left):
+            run.stop()
+        elif wanted and pieces[0].request.task == "text_to_image":
+            # (Other tasks lay the picture back into another: they go on to the end.)
+            for piece in wanted:
+                i = pieces.index(piece)
+                if piece.pictures is None:
+                    piece.pictures = view.decode_all(run.latents[i : i + 1])
+            for job in {piece.job for piece in wanted}:
+                self._settle(job)
+
+    def _settle(self, job: Job) -> None:
+        """A batch has ended for a job; so has the job, if that was the last."""
+        job._look, job.skipped = None, False
+        if job.interrupted:
+            self.queue.cancel_pieces(job)
+        if job.interrupted or all(x.pictures is not None for x in job.pieces):
+            job.end(DONE)
 
     def _model(self, name: str):
         """A model with its weights in memory."""
@@ -148,10 +163,6 @@ class Painter(threading.Thread):
                 self.models.unload(name)
                 raise Refused(500, f"The model {name!r} cannot be read.") from None
         return model
-
-    def _end_interrupted(self, job) -> None:
-        self.queue.cancel_pieces(job)
-        job.end(DONE)
 
 
 def _looker(view, run, i: int) -> Callable[[], np.ndarray | None]:

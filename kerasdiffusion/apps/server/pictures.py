@@ -22,7 +22,7 @@ _ADDRESS = re.compile(r"\s*(https?|ftp|file|gopher|blob):", re.IGNORECASE)
 WRITTEN = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 
 
-def from_base64(text, name: str):
+def from_base64(text, name: str, keep: bool = False):
     """A picture of base64, or of a `data:` address, as it was sent: a Pillow image.
 
     Raises:
@@ -47,11 +47,16 @@ def from_base64(text, name: str):
         raise Refused(
             422, f"`{name}` must be a picture in base64. {_got(text)}", name
         ) from None
-    return from_bytes(content, name)
+    return from_bytes(content, name, keep)
 
 
-def from_bytes(content: bytes, name: str):
+def from_bytes(content: bytes, name: str, keep: bool = False):
     """A picture file in memory as a Pillow image, unpacked and turned as EXIF says.
+
+    Args:
+        content: All of the file.
+        name: The field that it is in, for messages.
+        keep: Whether it stays as it is in the file, with all that it says.
 
     Raises:
         Refused: If it is no picture in one of `FORMATS`, or has too many pixels.
@@ -64,6 +69,8 @@ def from_bytes(content: bytes, name: str):
         with Image.open(io.BytesIO(content), formats=known) as image:
             check_pixels(image.height, image.width, name)
             image.load()
+            if keep:
+                return image
             upright = read.upright(image)
             return upright.copy() if upright is image else upright
     except Refused:

@@ -64,6 +64,7 @@ class Job:
         state: One of `QUEUED`, `RUNNING`, `DONE`, `FAILED`, `CANCELLED`.
         error: What went wrong, for the client.
         interrupted: Whether the client wants what there is, as noisy as it is.
+        skipped: The same, of the pictures that are being painted alone.
     """
 
     request: Request
@@ -76,6 +77,7 @@ class Job:
     pieces: list[Piece] = field(default_factory=list)
     error: tuple[int, str] | None = None
     interrupted: bool = False
+    skipped: bool = False
     created: float = field(default_factory=time.time)
     ended: float | None = None
     step: float = 0.0

@@ -1,0 +1,396 @@
+"""AUTOMATIC1111's API, asked by the clients that people use: against a real server."""
+
+import base64
+import io
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+import webuiapi
+from PIL import Image
+from sd_backend_client.api.a1111_webservice import A1111Webservice
+from sd_backend_client.api.shared_data.diffusion_params import DiffusionParams
+from sd_backend_client.api.webui.diffusion_request_body import DiffusionRequestBody
+
+from kerasdiffusion.apps.reproduce import sampling_options
+from kerasdiffusion.pictures.generation_parameters import parse_parameters
+from kerasdiffusion.requests.request import Request
+from tests.tiny import TEXTS
+
+SIZE = {"width": 32, "height": 32}
+SHORT = {**SIZE, "steps": 2, "sampler_name": "Euler a", "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def web_ui(server):
+    return webuiapi.WebUIApi(baseurl=f"{server.url}/sdapi/v1")
+
+
+@pytest.fixture(scope="module")
+def service(server):
+    return A1111Webservice(server.url)
+
+
+def near(one, other):
+    """Alike up to the rounding of a batch."""
+    one, other = (np.asarray(each).astype(int) for each in (one, other))
+    return one.shape == other.shape and np.abs(one - other).max() <= 1
+
+
+def picture_of(text):
+    return Image.open(io.BytesIO(base64.b64decode(text)))
+
+
+def noise(seed=0, size=(32, 32)):
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8))
+
+
+def disc():
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (8, 8, 24, 24))
+    return mask
+
+
+def test_webuiapi_paints_what_the_web_ui_would(web_ui, models):
+    found = web_ui.txt2img(
+        prompt=TEXTS[0],
+        negative_prompt=TEXTS[2],
+        cfg_scale=7,
+        scheduler="karras",
+        batch_size=2,
+        **SHORT,
+    )
+    told = {"version": "v1.10.1", "sampler": "Euler a", "schedule_type": "Karras"}
+    model = models.get("emoji")
+    request = Request(
+        task="text_to_image",
+        prompt=TEXTS[0],
+        negative_prompt=TEXTS[2],
+        unconditional_guidance_scale=7.0,
+        batch_size=2,
+        seed=5,
+        **sampling_options({**told, "steps": 2}, model.config.schedule),
+    )
+    assert request.rng == "torch-cuda"  # whose noise a seed is there
+    wanted = model.run(request).pictures()
+    assert all(map(near, found.images, wanted))
+    assert found.info["all_seeds"] == [5, 6]
+    assert found.info["sampler_name"] == "Euler a"
+    assert found.info["infotexts"][0].startswith(TEXTS[0])
+    said = parse_parameters(found.image.info["parameters"])
+    assert (said["seed"], said["schedule_type"], said["steps"]) == (5, "Karras", 2)
+    assert found.parameters["prompt"] == TEXTS[0]
+
+
+def test_webuiapi_paints_over_pictures(web_ui):
+    found = web_ui.img2img(
+        images=[noise()], prompt=TEXTS[1], denoising_strength=0.5, **SHORT
+    )
+    assert found.image.size == (32, 32) and found.info["denoising_strength"] == 0.5
+    small = web_ui.img2img(
+        images=[noise(size=(40, 64))], prompt=TEXTS[1], resize_mode=1, **SHORT
+    )
+    assert small.image.size == (32, 32)
+
+
+@pytest.mark.parametrize("full, fill", [(False, 0), (True, 1)])
+def test_webuiapi_paints_a_part(web_ui, full, fill):
+    before = noise()
+    found = web_ui.img2img(
+        images=[before],
+        mask_image=disc(),
+        mask_blur=0,
+        prompt=TEXTS[1],
+        inpaint_full_res=full,
+        inpainting_fill=fill,
+        denoising_strength=0.8,
+        **SHORT,
+    )
+    changed = (np.asarray(found.image) != np.asarray(before)).any(axis=-1)
+    assert changed[8:24, 8:24].any()
+    changed[8:24, 8:24] = False
+    assert not changed.any()
+
+
+def test_a_mask_may_be_turned(web_ui):
+    before = noise()
+    found = web_ui.img2img(
+        images=[before],
+        mask_image=disc(),
+        mask_blur=0,
+        inpainting_mask_invert=1,
+        prompt=TEXTS[1],
+        inpaint_full_res=False,
+        **SHORT,
+    )
+    inside = (slice(8, 24), slice(8, 24))
+    assert (np.asarray(found.image)[inside] == np.asarray(before)[inside]).all()
+
+
+def test_a_second_pass_is_larger(web_ui):
+    found = web_ui.txt2img(
+        prompt=TEXTS[0],
+        enable_hr=True,
+        hr_scale=1.5,
+        hr_upscaler=webuiapi.HiResUpscaler.Lanczos,
+        denoising_strength=0.5,
+        **SHORT,
+    )
+    assert found.image.size == (48, 48) and found.info["all_seeds"] == [5]
+    with pytest.raises(RuntimeError, match="must be Lanczos or Nearest"):
+        web_ui.txt2img(prompt="", enable_hr=True, hr_upscaler="Latent", **SHORT)
+
+
+def test_subseeds_go_from_one_noise_to_another(web_ui):
+    def at(strength, subseed=9):
+        return web_ui.txt2img(
+            prompt=TEXTS[0], subseed=subseed, subseed_strength=strength, **SHORT
+        )
+
+    found = at(0.5)
+    assert (found.info["subseed"], found.info["subseed_strength"]) == (9, 0.5)
+    assert not near(found.image, at(0.0).image)
+
+
+def test_settings_of_one_call_are_its_own(web_ui):
+    plain = web_ui.txt2img(prompt=TEXTS[0], **SHORT)
+    own = {"randn_source": "CPU", "CLIP_stop_at_last_layers": 2}
+    other = web_ui.txt2img(prompt=TEXTS[0], override_settings=own, **SHORT)
+    assert other.info["clip_skip"] == 2 and not near(plain.image, other.image)
+    assert near(web_ui.txt2img(prompt=TEXTS[0], **SHORT).image, plain.image)
+
+
+def test_options_are_given_and_taken_whole_as_open_webui_does(web_ui, ask):
+    options = web_ui.get_options()
+    assert options["sd_model_checkpoint"] == "emoji"
+    assert ask("POST", "/sdapi/v1/options", options).status == 200
+    web_ui.set_options({"CLIP_stop_at_last_layers": 2})
+    try:
+        assert web_ui.get_options()["CLIP_stop_at_last_layers"] == 2
+        assert web_ui.txt2img(prompt="", **SHORT).info["clip_skip"] == 2
+    finally:
+        web_ui.set_options({"CLIP_stop_at_last_layers": 1})
+    web_ui.util_set_model("emoji")
+    assert web_ui.util_get_current_model() == "emoji"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sd_model_checkpoint": "../../etc/passwd"},
+        {"sd_model_checkpoint": 1},
+        {"outdir_samples": "/tmp"},
+        {"CLIP_stop_at_last_layers": 99},
+        {"samples_save": True},
+        {"randn_source": "moon"},
+    ],
+)
+def test_options_that_are_not_here_are_refused_and_nothing_is_set(ask, values):
+    before = ask("GET", "/sdapi/v1/options").body
+    answer = ask("POST", "/sdapi/v1/options", {"randn_source": "CPU", **values})
+    assert answer.status in (404, 422) and "Received" in answer.body["detail"]
+    assert ask("GET", "/sdapi/v1/options").body == before
+
+
+def test_what_there_is_is_listed(web_ui, service):
+    assert "DPM++ 2M" in web_ui.util_get_sampler_names()
+    assert web_ui.util_get_scheduler_names().count("karras") == 1
+    assert web_ui.util_get_model_names() == ["emoji"]
+    for name in ("loras", "sd_vae", "upscalers", "latent_upscale_modes", "scripts"):
+        getattr(web_ui, f"get_{name}")()
+    for name in ("embeddings", "memory", "cmd_flags", "prompt_styles", "hypernetworks"):
+        getattr(web_ui, f"get_{name}")()
+    web_ui.refresh_checkpoints()
+    assert [each.name for each in service.list_checkpoints()] == ["emoji"]
+    assert "karras" in [each.name for each in service.list_schedulers()]
+    assert "euler_ancestral" in [each.name for each in service.list_samplers()]
+    assert service.list_loras() == service.list_vaes() == []
+    abilities = service.get_capabilities()
+    assert abilities.scheduler and not abilities.interrogate
+    assert service.get_controlnet_version() == 3
+    assert "canny" in service.get_controlnet_modules().module_list
+
+
+def test_each_sampler_and_scheduler_that_is_listed_is_one(web_ui):
+    from kerasdiffusion.apps.server.web_ui_lists import SCHEDULERS, samplers
+    from kerasdiffusion.presets.config import ScheduleConfig
+
+    schedule = ScheduleConfig(align_your_steps="sd1")
+    for label in SCHEDULERS.values():
+        told = {"version": "v1.10.1", "sampler": "Euler", "schedule_type": label}
+        sampling_options({**told, "steps": 4}, schedule)
+    for each in samplers():
+        sampling_options({"version": "v1.10.1", "sampler": each["name"]}, schedule)
+
+
+def test_the_other_client_paints_too(service):
+    body = DiffusionRequestBody(prompt=TEXTS[0], steps=2, seed=3, **SIZE)
+    handle = service.submit_txt2img(body)
+    result = handle.wait()
+    assert result.seeds == [3] and result.images[0].size == (32, 32)
+    params = DiffusionParams(
+        prompt=TEXTS[1], init_images=[noise()], mask=disc(), steps=2, seed=1, **SIZE
+    )
+    assert service.submit_inpaint(params).wait().images[0].size == (32, 32)
+    assert service.submit_img2img(params).wait().seeds == [1]
+    assert service.submit_upscale(noise(), 64, 48).wait().images[0].size == (64, 48)
+
+
+def test_progress_and_interrupt(web_ui, server):
+    found = {}
+    long = {**SHORT, "steps": 1000, "sampler_name": "Euler"}
+
+    def paint():
+        found["result"] = web_ui.txt2img(prompt=TEXTS[0], **long)
+
+    other = webuiapi.WebUIApi(baseurl=f"{server.url}/sdapi/v1")
+    thread = threading.Thread(target=paint)
+    thread.start()
+    while (told := other.get_progress())["state"]["sampling_step"] < 2:
+        time.sleep(0.01)
+    assert told["state"]["job_count"] == 1 and told["state"]["sampling_steps"] == 1000
+    assert 0.0 < told["progress"] < 1.0 and told["eta_relative"] > 0.0
+    picture = picture_of(told["current_image"])
+    assert picture.size == (16, 16)  # a pixel for each latent
+    other.interrupt()
+    thread.join()
+    assert found["result"].image.size == (32, 32)
+    assert other.get_progress()["progress"] == 0.0
+    other.util_wait_for_ready(0.01)
+
+
+def test_pictures_are_enlarged(web_ui):
+    found = web_ui.extra_single_image(noise(), upscaler_1="Lanczos", upscaling_resize=2)
+    assert found.image.size == (64, 64)
+    found = web_ui.extra_batch_images(
+        [noise(), noise(1)],
+        resize_mode=1,
+        upscaler_1="Nearest",
+        upscaling_resize_w=48,
+        upscaling_resize_h=32,
+    )
+    assert [each.size for each in found.images] == [(48, 32)] * 2
+    with pytest.raises(RuntimeError, match="must be one of None, Lanczos, Nearest"):
+        web_ui.extra_single_image(noise(), upscaler_1="R-ESRGAN 4x+")
+    with pytest.raises(RuntimeError, match="there are no such networks"):
+        web_ui.extra_single_image(noise(), gfpgan_visibility=1)
+
+
+def test_a_png_says_how_it_was_made(web_ui, ask):
+    painted = web_ui.txt2img(prompt=TEXTS[0], **SHORT)
+    encoded = io.BytesIO()
+    chunks = webuiapi.webuiapi.PngImagePlugin.PngInfo()
+    chunks.add_text("parameters", painted.image.info["parameters"])
+    painted.image.save(encoded, "PNG", pnginfo=chunks)
+    text = base64.b64encode(encoded.getvalue()).decode()
+    found = ask("POST", "/sdapi/v1/png-info", {"image": text}).body
+    assert found["info"] == painted.info["infotexts"][0]
+    assert found["parameters"]["Seed"] == "5"
+    assert web_ui.png_info(noise()).info == ""
+
+
+def test_edges_are_shown_as_a_network_sees_them(web_ui, service):
+    found = web_ui.controlnet_detect([noise()], module="canny")
+    edges = np.asarray(found.image.convert("L"))
+    assert set(np.unique(edges)) <= {0, 255}
+
+
+def test_a_call_by_hand_needs_a_prompt_alone(ask):
+    """AutoGPT and the like send little; what they leave out is the model's."""
+    answer = ask("POST", "/sdapi/v1/txt2img", {"prompt": TEXTS[0], "steps": 1})
+    picture = picture_of(answer.body["images"][0])
+    assert picture.size == (32, 32)
+    info = json.loads(answer.body["info"])
+    assert info["sampler_name"] == "DPM++ 2M" and info["seed"] >= 0
+
+
+#: What other programs send, as their sources have it.
+REPLAYS = {
+    "Open WebUI": {
+        "prompt": TEXTS[0],
+        "batch_size": 1,
+        "width": 32,
+        "height": 32,
+        "steps": 2,
+        "negative_prompt": "blurry",
+        "cfg_scale": 7.5,
+        "scheduler": "Karras",
+    },
+    "SillyTavern": {
+        "prompt": TEXTS[0],
+        "negative_prompt": "blurry",
+        "sampler_name": "Euler a",
+        "scheduler": "Automatic",
+        "steps": 2,
+        "cfg_scale": 7,
+        "width": 32,
+        "height": 32,
+        "restore_faces": False,
+        "enable_hr": False,
+        "hr_upscaler": "Latent",
+        "hr_scale": 2,
+        "hr_additional_modules": [],
+        "denoising_strength": 0.7,
+        "hr_second_pass_steps": 0,
+        "seed": 3,
+        "override_settings": {"CLIP_stop_at_last_layers": 1, "sd_vae": None},
+        "override_settings_restore_afterwards": True,
+        "clip_skip": 1,
+        "save_images": True,
+        "send_images": True,
+        "do_not_save_grid": False,
+        "do_not_save_samples": False,
+    },
+    "LibreChat": {
+        "prompt": TEXTS[0],
+        "negative_prompt": "blurry",
+        "cfg_scale": 4.5,
+        "steps": 2,
+        "width": 32,
+        "height": 32,
+    },
+}
+
+
+@pytest.mark.parametrize("client", REPLAYS)
+def test_what_other_clients_send_is_painted(ask, client):
+    answer = ask("POST", "/sdapi/v1/txt2img", REPLAYS[client])
+    assert answer.status == 200, answer.body
+    assert picture_of(answer.body["images"][0]).size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    "more, rule",
+    [
+        ({"restore_faces": True}, "`restore_faces` is not here"),
+        ({"tiling": True}, "`tiling` is not here"),
+        ({"styles": ["ink"]}, "`styles` is not here"),
+        ({"script_name": "x/y/z plot"}, "`script_name` is not here"),
+        ({"sampler": "Euler"}, "A field must be one that is known"),
+        ({"sampler_name": "DPM adaptive"}, "`sampler` must be one of"),
+        ({"scheduler": "turtle"}, "`spacing` must be one of"),
+        ({"steps": 10**6}, "from 1 to 1000"),
+        ({"steps": -1}, "from 1 to 1000"),
+        ({"cfg_scale": float("nan")}, "must be finite"),
+        ({"batch_size": 10**9}, "from 1 to 64"),
+        ({"n_iter": 50, "batch_size": 50}, "at most 64 pictures"),
+        ({"width": -8}, "from 8 to 8192"),
+        ({"prompt": "a <lora:../x:1>"}, "must be one that this server has"),
+        ({"prompt": ["a"]}, "must be a string"),
+        ({"alwayson_scripts": {"ADetailer": {"args": [True]}}}, "A script must be one"),
+        (
+            {"alwayson_scripts": {"ControlNet": {"args": [{"model": "canny"}]}}},
+            "must be one that this server has",
+        ),
+        ({"override_settings": {"sd_vae": "other"}}, "must be one of Automatic"),
+        ({"override_settings": {"sd_model_checkpoint": "sd9"}}, "this server has"),
+    ],
+)
+def test_what_is_not_here_is_refused_in_the_web_uis_way(ask, more, rule):
+    answer = ask("POST", "/sdapi/v1/txt2img", {"prompt": "", **SHORT, **more})
+    assert answer.status in (404, 422), answer.body
+    assert set(answer.body) == {"error", "detail", "body", "errors"}
+    assert rule in answer.body["detail"]
