@@ -26,6 +26,7 @@ COMMANDS = (
     "kerasdiffusion.apps.show",
     "kerasdiffusion.apps.adapter",
     "kerasdiffusion.apps.bench.command",
+    "kerasdiffusion.apps.teach",
     "kerasdiffusion.apps.train",
     "kerasdiffusion.apps.evaluate",
     "kerasdiffusion.apps.serve",

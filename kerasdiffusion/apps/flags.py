@@ -27,7 +27,9 @@ GROUPS = (STEPS, GUIDANCE, CHEAPER, TEXT, LARGE)
 
 
 class Part(NamedTuple):
-    """An argument of `StableDiffusion`, or the mode of its `quantize`, as a flag.
+    """What a model is made with, as a flag.
+
+    An argument of `StableDiffusion`; or what `quantize` or `load_embedding` takes.
 
     Args:
         name: The argument; the flag with dashes.
@@ -49,6 +51,12 @@ PARTS = (
     Part("text_encoder", "SOURCE", "another (first) text encoder", "Text encoder"),
     Part("text_encoder_2", "SOURCE", "another second one", "Text encoder 2"),
     Part("unet", "SOURCE", "another U-Net", "U-Net"),
+    Part(
+        "embedding",
+        "FILE",
+        "a word to paint with, of textual inversion: the file's name, or its own",
+        "Embedding",
+    ),
     Part(
         "quantize",
         None,

@@ -18,11 +18,13 @@ def make_model(args: argparse.Namespace):
     """
     height, width = args.size or (None, None)
     parts = flags.parts(args)
-    mode = parts.pop("quantize", None)
+    mode, embedding = parts.pop("quantize", None), parts.pop("embedding", None)
     if "zero_terminal_snr" in parts:
         parts["zero_terminal_snr"] = parts["zero_terminal_snr"] == "true"
     parts["strict"] = args.strict
     model = _model(args, args.preset, height, width, **parts)
+    if embedding is not None:
+        model.load_embedding(embedding)
     if mode is not None:
         model.quantize(mode)
     return model

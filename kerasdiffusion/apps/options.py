@@ -27,8 +27,8 @@ PRECISIONS = (
 )
 
 
-def add_machine_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `--backend`, `--precision`, `--jit`, `--no-jit` and `--openvino`."""
+def add_machine_options(parser: argparse.ArgumentParser, openvino: bool = True) -> None:
+    """Adds `--backend`, `--precision`, `--jit`, `--no-jit` and maybe `--openvino`."""
     group = parser.add_argument_group("how to compute")
     add_backend_option(group)
     group.add_argument(
@@ -43,6 +43,8 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="compile by XLA, on torch by torch.compile (default: where it is faster)",
     )
+    if not openvino:
+        return
     group.add_argument(
         "--openvino",
         dest="jit",

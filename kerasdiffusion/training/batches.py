@@ -109,7 +109,10 @@ class FolderBatches(Batches):
             `"latents"`, what `texts` gives, and where it is needed `"sizes"`, `"mask"`
             and `"weight"`; float32 but for tokens.
         """
-        rows = self.rows(number)
+        return self.of_rows(self.rows(number), number)
+
+    def of_rows(self, rows: Sequence[int], number: int) -> dict[str, np.ndarray]:
+        """The batch of these pictures, with the captions of this number."""
         samples = [self.samples[i] for i in rows]
         samples += samples[:1] * (self.batch_size - len(rows))
         found = {"latents": np.stack([self.latents(*each) for each in samples])}

@@ -6,6 +6,7 @@ to its bucket, the weights of the network. So nothing stale is ever taken.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import warnings
@@ -109,17 +110,23 @@ class EncodedPictures:
         return np.asarray(latents[0], "float32")
 
 
+def tokens_of(model, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Texts as the text encoders of a model take them: int32 `(texts, length)` each."""
+    found = {"tokens": model.tokenizer(list(texts))}
+    if model.tokenizer_2 is not None:
+        found["tokens_2"] = model.tokenizer_2(list(texts))
+    return found
+
+
 class Tokens:
     """Texts as tokens, for text encoders that learn and so run in each step.
 
     Args:
-        model: A `StableDiffusion`.
+        tokenize: Gives the tokens of several texts, as `Finetuner.tokenize`.
     """
 
-    def __init__(self, model):
-        self._tokenizers = {"tokens": model.tokenizer}
-        if model.tokenizer_2 is not None:
-            self._tokenizers["tokens_2"] = model.tokenizer_2
+    def __init__(self, tokenize: Callable):
+        self._tokenize = tokenize
         #: Texts that were longer than the text encoder reads.
         self.cut: set[str] = set()
 
@@ -127,7 +134,7 @@ class Tokens:
         """`"tokens"`, and `"tokens_2"` of a second text encoder: int32 `(length,)`."""
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            found = {name: each(text)[0] for name, each in self._tokenizers.items()}
+            found = {name: each[0] for name, each in self._tokenize([text]).items()}
         if any("longer than" in str(each.message) for each in told):
             self.cut.add(text)
         return found
@@ -147,7 +154,8 @@ class EncodedTexts:
 
     def __init__(self, model, kept: Kept, clip_skip: int | None = None):
         self.model, self.kept, self.clip_skip = model, kept, clip_skip
-        self._tokens, self._networks, self._encoders = Tokens(model), None, None
+        self._tokens = Tokens(functools.partial(tokens_of, model))
+        self._networks, self._encoders = None, None
 
     @property
     def cut(self) -> set[str]:
@@ -158,6 +166,7 @@ class EncodedTexts:
         """`"context"` `(length, width)`, and `"pooled"` `(width,)` where it is told."""
         tokens = self._tokens(text)
         config = self.model.config
+        is_nothing = not text and config.generation.zero_negative
         if self._networks is None:
             parts = [part for part in config.parts if part.startswith("text_encoder")]
             networks = tuple(of_part(self.model, part) for part in parts)
@@ -171,6 +180,8 @@ class EncodedTexts:
             told["pooled"] = self.kept.get(
                 ("pooled", *facts), lambda: self._run(tokens, rows)[1]
             )
+        if is_nothing:  # as these models are told of nothing when they paint
+            return {name: np.zeros_like(each) for name, each in told.items()}
         return told
 
     def _run(self, tokens, rows: dict) -> tuple[np.ndarray, np.ndarray | None]:

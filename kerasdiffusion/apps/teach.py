@@ -1,0 +1,172 @@
+"""`kerasdiffusion teach`: a model learns from a folder of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from pathlib import Path
+
+from kerasdiffusion.apps import flags, options, outputs
+from kerasdiffusion.presets.named import PRESETS, find_preset
+from kerasdiffusion.requests.kinds import Choice, Switch
+from kerasdiffusion.training.lesson import (
+    CAPTIONS,
+    HOW,
+    NOISE,
+    PICTURES,
+    WAY,
+    WHAT,
+    WITH_ADAPTER,
+    Lesson,
+)
+
+_EXAMPLE = (
+    'kerasdiffusion teach dog --base sd1.5 --instance-prompt "a photo of sks dog" '
+    "--out dog.safetensors"
+)
+
+
+def register(commands) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "teach",
+        help="teach a model your own pictures: LoRA, DreamBooth, textual inversion",
+        description="Teaches a model what is in a folder of pictures, and writes a "
+        "file that is painted with, here and in other programs. A run that was "
+        "stopped, however that was, goes on when the same command is given again.",
+        epilog=f"Example: {_EXAMPLE}",
+    )
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures, with captions in cat.txt beside cat.jpg, metadata.jsonl, "
+        "captions.csv, in the name of a folder as 10_sks dog, or --instance-prompt",
+    )
+    parser.add_argument(
+        "--base",
+        default="emoji",
+        metavar="MODEL",
+        help="what is taught: a preset, hf://owner/name, a folder or a file (default: "
+        "emoji, the bundled toy)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="where to write: a .safetensors file, of a whole model a folder too",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace it if it is there"
+    )
+    parser.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        metavar="DIR",
+        help="where settings, log, samples and the state of the run go (default: "
+        "dog-run for dog.safetensors)",
+    )
+    parser.add_argument(
+        "--encoded",
+        type=Path,
+        metavar="DIR",
+        help="where encoded pictures and texts are kept, for several runs (default: "
+        "in the run's folder)",
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="print nothing but the file's name"
+    )
+    for title in (WHAT, PICTURES, CAPTIONS, HOW, NOISE, WAY):
+        group = parser.add_argument_group(title)
+        for each in dataclasses.fields(Lesson):
+            if each.metadata["group"] == title:
+                _add(group, each)
+    options.add_machine_options(parser, openvino=False)
+    parser.set_defaults(run=run)
+
+
+def _add(group, field: dataclasses.Field) -> None:
+    """The flag of a field; what is not given is `None`."""
+    told, kind = field.metadata, field.metadata["kind"]
+    name = "as" if field.name == "kind" else field.name
+    default = field.default
+    usual = default not in (None, ()) and not isinstance(kind, Switch)
+    help = told["help"] + (f" (default: {default})" if usual else "")
+    arguments = {"dest": field.name, "help": help.replace("%", "%%")}
+    flag = flags.option(name)
+    if isinstance(kind, Switch):
+        if default:
+            arguments["action"] = argparse.BooleanOptionalAction
+        else:
+            arguments |= {"action": "store_true", "default": None}
+        group.add_argument(flag, **arguments)
+        return
+    if isinstance(kind, Choice):
+        arguments["choices"] = kind.names
+    else:
+        arguments |= {"type": options.checked(kind), "metavar": told["metavar"]}
+    if getattr(kind, "repeats", False):
+        arguments["action"] = "extend"
+    group.add_argument(flag, **arguments)
+
+
+def lesson_of(args: argparse.Namespace) -> Lesson:
+    """The lesson that flags stand for."""
+    names = [each.name for each in dataclasses.fields(Lesson)]
+    values = {name: getattr(args, name) for name in names}
+    return Lesson(**{n: value for n, value in values.items() if value is not None})
+
+
+def run(args: argparse.Namespace) -> int:
+    """Teaches, and says how to paint with it."""
+    lesson = lesson_of(args)
+    find_preset(args.base)  # a mistyped name is said before a framework loads
+    outputs.check_name(args.out)
+    options.choose_backend(args.backend)
+    from kerasdiffusion.training.courses import run_folder, teach
+
+    run_at = args.run_folder or run_folder(args.out)
+    try:
+        taught = teach(
+            args.folder,
+            args.out,
+            lesson,
+            args.base,
+            run=run_at,
+            encoded=args.encoded,
+            precision=args.precision,
+            jit_compile=options.jit_compile(args),
+            overwrite=args.overwrite,
+            report=(lambda line: None) if args.quiet else _say,
+            progress_bar=not args.quiet,
+        )
+    except KeyboardInterrupt:
+        if not args.quiet:
+            print(f"Stopped: the same command goes on from the state in {run_at}.")
+        raise
+    if args.quiet:
+        print(taught.path)
+        return 0
+    print(f"Wrote {taught.path}. Its run is in {run_at}.")
+    print(f"Paint with it: {paint_command(args.base, taught)}")
+    return 0
+
+
+def paint_command(base: str, taught) -> str:
+    """The command that paints with what was taught."""
+    line = ["kerasdiffusion", "generate", taught.prompt]
+    kind, path = taught.lesson.kind, str(taught.path)
+    if kind in WITH_ADAPTER or kind == "textual-inversion":
+        if not (base in PRESETS and base == "emoji"):
+            line += ["--preset", str(base)]
+        line += ["--adapter" if kind in WITH_ADAPTER else "--embedding", path]
+    else:
+        line += ["--preset", path]
+    return shlex.join(line)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
