@@ -45,7 +45,7 @@ class Factors(keras.layers.Layer):
                         values, dtype
                     ),
                     dtype="float32",
-                    name=f"{module}.{slot}",
+                    name=f"{module}-{slot}".replace(".", "-"),  # PyTorch's rule
                 )
                 for slot, values in begin.items()
             }

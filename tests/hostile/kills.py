@@ -212,11 +212,10 @@ class Teaching(Job):
         assert len(self.expected) == self.steps
 
     def teach(self, folder):
-        from kerasdiffusion.training.finetuner import Finetuner
-        from kerasdiffusion.training.learned import LoRA
-
         from kerasdiffusion.training.batches import FolderBatches
+        from kerasdiffusion.training.finetuner import Finetuner
         from kerasdiffusion.training.from_lesson import optimizer_of
+        from kerasdiffusion.training.learned import LoRA
         from kerasdiffusion.training.lesson import Lesson
         from kerasdiffusion.training.runs import Run
 
@@ -255,6 +254,7 @@ class Teaching(Job):
             for path in folder.iterdir():
                 path.unlink()
         self.teach(folder)
+        assert len(self.rows(folder)) == self.steps
 
     def check(self, folder):
         found = self.rows(folder)

@@ -160,12 +160,11 @@ def test_a_whole_model_with_prior_preservation(tmp_path, folder, base, name):
 
 @pytest.mark.heavy
 def test_batches_of_several_buckets_through_fit(folder, base):
-    from kerasdiffusion.training.finetuner import Finetuner
-    from kerasdiffusion.training.learned import LoRA
-
     from kerasdiffusion.training.batches import FolderBatches, Sample
     from kerasdiffusion.training.buckets import fit
+    from kerasdiffusion.training.finetuner import Finetuner
     from kerasdiffusion.training.folders import Picture
+    from kerasdiffusion.training.learned import LoRA
 
     sizes = [(16, 16), (16, 16), (16, 16), (16, 32), (32, 16)]
     samples = [
