@@ -19,6 +19,7 @@ import numpy as np
 
 from kerasdiffusion.compute import kept_traces, openvino_programs, replicas, tpu
 from kerasdiffusion.compute.memory import collector_paused
+from kerasdiffusion.compute.shortage import shortage_told, to_tensor
 
 with collector_paused(importing=True):
     import keras
@@ -245,14 +246,15 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         """Runs on arrays or tensors; returns the backend's tensors."""
-        args = keras.tree.map_structure(ops.convert_to_tensor, args)
-        self.settle()
-        ready = self._ready
-        if ready is not None:
-            self._compile(*args)
-            ready()
-            self._ready = None
-        return self._run(*args)
+        with shortage_told():
+            args = keras.tree.map_structure(to_tensor, args)
+            self.settle()
+            ready = self._ready
+            if ready is not None:
+                self._compile(*args)
+                ready()
+                self._ready = None
+            return self._run(*args)
 
     def settle(self) -> None:
         """Returns when nothing is compiled in another thread any more."""

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 import keras
 
 from kerasdiffusion.compute import backend, memory
+from kerasdiffusion.compute.shortage import shortage_told
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
@@ -89,7 +90,8 @@ def make_networks(
         usual = TINY[part] if is_tiny else PARTS[part][0]
         network = usual if is_tiny else classes.get(part, usual)
         is_read = sources[part] is not None
-        with memory.collector_paused(), backend.empty_weights(is_read):
+        paused = memory.collector_paused()
+        with shortage_told(), paused, backend.empty_weights(is_read):
             dtype = precision_of(part, config, precision)
             parts[part] = network(config=own, dtype=dtype, name=part)
     return parts
@@ -112,7 +114,8 @@ def read(
             by_source.setdefault(_key(source), (source, []))[1].append(part)
     for source, served in by_source.values():
         own = {name: parts[name] for name in served}
-        load.load_weights(own, source, arrived=arrived)
+        with shortage_told():
+            load.load_weights(own, source, arrived=arrived)
 
 
 class Arrival:

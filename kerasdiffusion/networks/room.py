@@ -119,7 +119,19 @@ def most_bytes() -> int:
         except (OSError, ValueError):  # "max", or no such place
             continue
         found = min(found, limit)
+    found = min([found, *_limits_of_the_process()])
     return found + _ACCELERATOR * backend.has_accelerator()
+
+
+def _limits_of_the_process() -> list[int]:
+    """What `ulimit` lets it take."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return []
+    kinds = resource.RLIMIT_AS, resource.RLIMIT_DATA
+    limits = [resource.getrlimit(each)[0] for each in kinds]
+    return [each for each in limits if each != resource.RLIM_INFINITY]
 
 
 def _in_units(count: int) -> str:

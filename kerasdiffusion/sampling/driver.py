@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
+from kerasdiffusion.compute.shortage import to_tensor
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.table import COLUMNS, Table
 
@@ -106,7 +107,7 @@ def drive(
         A `Step` after each piece that ends one; of the last, `latents` are clean.
     """
     pace = pace or Pace()
-    carry = loop.start(ops.convert_to_tensor(np.asarray(latents, "float32")), memory)
+    carry = loop.start(to_tensor(np.asarray(latents, "float32")), memory)
     first = int(table.steps[0])
     total = int(table.steps[-1]) + 1 - first
     window = None
@@ -169,4 +170,4 @@ def cut_window(table: Table, noise: np.ndarray, window: int):
         fresh = table.place_noise(noise, capacity)[inside]
     else:
         fresh = np.zeros((CAPACITY, *noise.shape[1:]), "float32")
-    return ops.convert_to_tensor(rows), ops.convert_to_tensor(fresh)
+    return to_tensor(rows), to_tensor(fresh)

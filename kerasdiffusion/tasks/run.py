@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from kerasdiffusion.compute.progress import Progress
+from kerasdiffusion.compute.shortage import shortage_told
 from kerasdiffusion.sampling.driver import Pace, Step
 from kerasdiffusion.tasks.denoising import denoise
 from kerasdiffusion.tasks.plan import Plan
@@ -131,6 +132,7 @@ class Run:
 
         Raises:
             RuntimeError: If another thread drives the run, or an error has ended it.
+            MemoryError: If memory ends; the model is as it was.
         """
         self._pace.each_step, self._pace.timed = callback is not None, progress_bar
         with Progress(len(self), "step", progress_bar, ahead="preparing") as bar:
@@ -154,7 +156,8 @@ class Run:
             self._context = contextvars.copy_context()
         try:
             # What a run sets on its way, its adapters, is not seen between its steps.
-            return self._context.run(next, self._paints)
+            with shortage_told():
+                return self._context.run(next, self._paints)
         except StopIteration:
             raise
         except BaseException as error:

@@ -65,6 +65,15 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch):
     assert room.most_bytes() == 2**27 + accelerator
 
 
+def test_a_limit_of_the_process_counts(monkeypatch):
+    resource = pytest.importorskip("resource")
+    whole, limits = room.most_bytes(), dict.fromkeys(range(99), resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limits[kind], -1))
+    assert room.most_bytes() == whole
+    limits[resource.RLIMIT_AS] = 2**27
+    assert room.most_bytes() % room._ACCELERATOR == 2**27
+
+
 def test_a_model_says_so_ahead_of_painting(tiny, monkeypatch):
     monkeypatch.setattr("kerasdiffusion.networks.room.most_bytes", lambda: 2**20)
     with pytest.raises(MemoryError, match="fit in memory"):
