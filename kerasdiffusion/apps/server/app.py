@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from kerasdiffusion._version import __version__
-from kerasdiffusion.apps.server import jobs, web_ui
+from kerasdiffusion.apps.server import jobs, openai, web_ui
 from kerasdiffusion.apps.server.core import Core, Gone, Settings
 from kerasdiffusion.apps.server.errors import Refused, body
 from kerasdiffusion.apps.server.guards import Guards
@@ -54,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _watch(app, core)
     app.include_router(jobs.routes(core))
     app.include_router(web_ui.routes(core))
+    app.include_router(openai.routes(core))
     app.add_middleware(
         Guards,
         keys=settings.keys,
