@@ -13,7 +13,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.compute import backend, openvino_programs, tensorflow_cpu, tpu
+from kerasdiffusion.compute import (
+    backend,
+    openvino_programs,
+    tensorflow_cpu,
+    tensorflow_gradients,
+    tpu,
+)
 
 #: The largest attention map that is made at once, and how large its pieces then are:
 #: queries times keys times heads times the batch, 4 GiB and 256 MiB.
@@ -63,6 +69,8 @@ def attention(query, key, value, causal: bool = False, seen=None):
         attend = _with_fast_gradients(attend)
     if mask is not None or causal or isinstance(query, keras.KerasTensor):
         return ops.cast(attend(query), dtype)
+    if tensorflow_gradients.takes(query) and tensorflow_gradients.takes(key):
+        return tensorflow_gradients.attention(query, key, value)
     out = _attention_by_kernel(query, key, value, attend)
     if out is None and keras.backend.backend() == "torch":  # which keeps no map
         out = attend(query)
@@ -164,7 +172,7 @@ def _scores(query, key):
     return ops.clip(scores, -most, most)
 
 
-def group_norm(x, gamma, beta, groups: int, epsilon: float):
+def group_norm(x, gamma, beta, groups: int, epsilon: float, then_silu: bool = False):
     """Group normalisation over height, width and the channels of each group.
 
     Args:
@@ -173,6 +181,7 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
         beta: Shift, float32 of shape `(channels,)`.
         groups: Number of groups that the channels fall into.
         epsilon: Added to the variance.
+        then_silu: Whether to apply SiLU to the result.
 
     Returns:
         Tensor of the shape of `x`, in its dtype or in float32.
@@ -180,6 +189,15 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
     Reference:
         Wu and He 2018, "Group Normalization", equation 7.
     """
+    if tensorflow_gradients.has_group_norm(x):
+        return tensorflow_gradients.group_norm(
+            x, gamma, beta, groups, epsilon, then_silu
+        )
+    x = _group_norm(x, gamma, beta, groups, epsilon)
+    return silu(x) if then_silu else x
+
+
+def _group_norm(x, gamma, beta, groups, epsilon):
     if tensorflow_cpu.has_group_norm(x):
         return tensorflow_cpu.group_norm(x, gamma, beta, groups, epsilon)
     x = ops.cast(x, "float32")
@@ -223,6 +241,8 @@ def layer_norm(x, gamma, beta, epsilon: float):
     Reference:
         Ba et al. 2016, "Layer Normalization", equation 4.
     """
+    if tensorflow_gradients.takes(x):
+        return tensorflow_gradients.layer_norm(x, gamma, beta, epsilon)
     dtype = x.dtype
     x, gamma, beta = (ops.cast(each, "float32") for each in (x, gamma, beta))
     if keras.backend.backend() == "torch":
@@ -292,3 +312,21 @@ def gelu(x):
     # TensorFlow's own is ten times as slow, by a function of few vector instructions.
     wide = ops.cast(x, "float32")
     return ops.cast(0.5 * wide * (1.0 + ops.erf(wide * math.sqrt(0.5))), x.dtype)
+
+
+def gated_gelu(x):
+    """One half of the channels, times the GELU of the other (GEGLU).
+
+    Args:
+        x: Tensor of shape `(..., 2 * channels)`.
+
+    Returns:
+        Tensor of shape `(..., channels)`.
+
+    Reference:
+        Shazeer 2020, "GLU Variants Improve Transformer", section 2.
+    """
+    if tensorflow_gradients.takes(x):
+        return tensorflow_gradients.gated_gelu(x)
+    h, gate = ops.split(x, 2, axis=-1)
+    return h * gelu(gate)

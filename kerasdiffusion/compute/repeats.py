@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
 
+from kerasdiffusion.compute import remat
 from kerasdiffusion.compute.fingerprints import settings
 
 _traced = contextvars.ContextVar("traced", default=None)
@@ -45,6 +46,8 @@ class Repeated:
     """
 
     def __call__(self, *args, **kwargs):
+        if remat.are_on():
+            return remat.called(self, super().__call__, args, kwargs)
         known = _traced.get()
         if known is None:
             return super().__call__(*args, **kwargs)

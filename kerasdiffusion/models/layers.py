@@ -111,10 +111,11 @@ class GroupNorm(keras.layers.Layer):
         how = gamma, beta, self.groups, self.epsilon
         whole = current_whole()
         if whole is None:
-            x = operations.group_norm(x, *how)
+            x = operations.group_norm(x, *how, then_silu=self.silu)
         else:
             x = normalize(whole, ops.cast(x, "float32"), *how)
-        return ops.cast(operations.silu(x) if self.silu else x, self.compute_dtype)
+            x = operations.silu(x) if self.silu else x
+        return ops.cast(x, self.compute_dtype)
 
 
 class LayerNorm(keras.layers.LayerNormalization):

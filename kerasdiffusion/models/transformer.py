@@ -109,5 +109,4 @@ class GatedPerceptron(Block):
         self.out = Dense(width, name="net-2", dtype=dtype)
 
     def call(self, x):
-        h, gate = ops.split(self.hidden(x), 2, axis=-1)
-        return self.out(h * operations.gelu(gate))
+        return self.out(operations.gated_gelu(self.hidden(x)))

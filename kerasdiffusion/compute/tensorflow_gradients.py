@@ -1,0 +1,331 @@
+"""What training on TensorFlow and a CPU computes with gradients of its own.
+
+TensorFlow keeps every intermediate result of a composition for its gradient, and goes
+over memory once for each. Here a norm keeps its input and its moments, attention keeps
+no map, and what else the gradient needs is computed anew from these.
+
+For the blocks of `taught_blocks` alone, which asks for them by `gradients()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+
+_active = contextvars.ContextVar("gradients", default=False)
+#: The largest attention map that is made at once: queries times keys times heads times
+#: the batch, 64 MiB in float32. Its gradient has three of them.
+PIECE = 2**24
+#: Images whose normalisation is written out one by one.
+MAX_BATCH = 16
+
+
+@contextlib.contextmanager
+def gradients() -> Iterator[None]:
+    """Within it, `operations.py` uses what is here."""
+    before = _active.set(True)
+    try:
+        yield
+    finally:
+        _active.reset(before)
+
+
+def are_active() -> bool:
+    """Whether what is here is used here and now."""
+    return _active.get()
+
+
+def takes(x) -> bool:
+    """Whether what is here takes a tensor, here and now: its shape must be known."""
+    return _active.get() and None not in x.shape
+
+
+def has_group_norm(x) -> bool:
+    """Whether `group_norm` takes a tensor, here and now."""
+    return takes(x) and x.shape[0] <= MAX_BATCH and x.dtype.name != "float16"
+
+
+def group_norm(x, gamma, beta, groups: int, epsilon: float, silu: bool):
+    """Group normalisation, and SiLU behind it, which keep their input.
+
+    Args:
+        x: Tensor of shape `(batch, height, width, channels)`.
+        gamma: Scale, float32 of shape `(channels,)`.
+        beta: Shift, float32 of shape `(channels,)`.
+        groups: Number of groups that the channels fall into.
+        epsilon: Added to the variance.
+        silu: Whether SiLU follows.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+    """
+    import tensorflow as tf
+
+    batch, height, width, channels = x.shape
+    pixels = height * width
+
+    def over_groups(per_channel):
+        """Means of each group, repeated for its channels."""
+        members = tf.reshape(per_channel, (batch, groups, -1))
+        mean = tf.reduce_mean(members, axis=-1, keepdims=True) * tf.ones_like(members)
+        return tf.reshape(mean, (batch, channels))
+
+    def affine(image, scale, shift, mean=None, variance=None):
+        """By TensorFlow's fused normalisation, in one pass over the image."""
+        return tf.raw_ops.FusedBatchNormV3(
+            x=image,
+            scale=scale,
+            offset=shift,
+            mean=tf.zeros(channels) if mean is None else mean,
+            variance=tf.ones(channels) if variance is None else variance,
+            epsilon=0.0 if variance is None else epsilon,
+            is_training=False,
+        ).y
+
+    def moments(images):
+        found = [
+            tf.raw_ops.FusedBatchNormV3(
+                x=image,
+                scale=tf.ones(channels),
+                offset=tf.zeros(channels),
+                mean=tf.zeros(0),
+                variance=tf.zeros(0),
+                epsilon=epsilon,
+                is_training=True,
+            )
+            for image in images
+        ]
+        means = tf.stack([each.batch_mean for each in found])
+        # Theirs are those of a sample, divided by one less.
+        variances = tf.stack([each.batch_variance for each in found])
+        variances *= (pixels - 1) / pixels
+        mean = over_groups(means)
+        return mean, over_groups(variances + tf.square(means - mean))
+
+    @tf.custom_gradient
+    def run(x, gamma, beta):
+        images = tf.split(x, batch)
+        mean, variance = moments(images)
+        own = list(zip(tf.unstack(mean), tf.unstack(variance), strict=True))
+
+        def normalized(images):
+            return tf.concat(
+                [
+                    affine(image, gamma, beta, *each)
+                    for image, each in zip(images, own, strict=True)
+                ],
+                axis=0,
+            )
+
+        y = normalized(images)
+        y = y * tf.sigmoid(y) if silu else y
+
+        def gradient(dy):
+            wide = tf.cast(x, "float32")
+            dz, images = tf.cast(dy, "float32"), tf.split(wide, batch)
+            if silu:
+                z = normalized(images)
+                gate = tf.sigmoid(z)
+                dz = dz * (gate + z * (gate - tf.square(gate)))
+            found = [
+                tf.raw_ops.FusedBatchNormGradV3(
+                    y_backprop=dy,
+                    x=image,
+                    scale=gamma,
+                    reserve_space_1=mean,
+                    reserve_space_2=variance,
+                    reserve_space_3=tf.zeros(0),
+                    epsilon=epsilon,
+                    is_training=False,
+                )
+                for dy, image, (mean, variance) in zip(
+                    tf.split(dz, batch), images, own, strict=True
+                )
+            ]
+            dgamma = tf.stack([each.scale_backprop for each in found])
+            dbeta = tf.stack([each.offset_backprop for each in found])
+            rate = tf.math.rsqrt(variance + epsilon)
+            slope = -tf.square(rate) * over_groups(gamma * dgamma) / pixels
+            shift = -rate * over_groups(gamma * dbeta) / pixels - mean * slope
+            dx = tf.concat(
+                [
+                    each.x_backprop + affine(image, *own)
+                    for each, image, *own in zip(
+                        found,
+                        images,
+                        tf.unstack(slope),
+                        tf.unstack(shift),
+                        strict=True,
+                    )
+                ],
+                axis=0,
+            )
+            dgamma, dbeta = (tf.reduce_sum(each, axis=0) for each in (dgamma, dbeta))
+            return tf.cast(dx, x.dtype), dgamma, dbeta
+
+        return y, gradient
+
+    return run(x, gamma, beta)
+
+
+def layer_norm(x, gamma, beta, epsilon: float):
+    """Layer normalisation over the last axis, in float32, which keeps its input.
+
+    Args:
+        x: Tensor of shape `(..., channels)`.
+        gamma: Scale of shape `(channels,)`.
+        beta: Shift of shape `(channels,)`.
+        epsilon: Added to the variance.
+
+    Returns:
+        Tensor of the shape and dtype of `x`.
+    """
+    import tensorflow as tf
+
+    def mean_of(x):
+        return tf.reduce_mean(x, axis=-1, keepdims=True)
+
+    @tf.custom_gradient
+    def run(x, gamma, beta):
+        wide = tf.cast(x, "float32")
+        mean = mean_of(wide)
+        centred = wide - mean
+        rate = tf.math.rsqrt(mean_of(tf.square(centred)) + epsilon)
+        y = centred * rate * tf.cast(gamma, "float32") + tf.cast(beta, "float32")
+
+        def gradient(dy):
+            dy = tf.cast(dy, "float32")
+            normal = (tf.cast(x, "float32") - mean) * rate
+            d = dy * tf.cast(gamma, "float32")
+            dx = rate * (d - mean_of(d) - normal * mean_of(d * normal))
+            axes = list(range(len(x.shape) - 1))
+            dgamma = tf.cast(tf.reduce_sum(dy * normal, axes), gamma.dtype)
+            dbeta = tf.cast(tf.reduce_sum(dy, axes), beta.dtype)
+            return tf.cast(dx, x.dtype), dgamma, dbeta
+
+        return tf.cast(y, x.dtype), gradient
+
+    return run(x, gamma, beta)
+
+
+def gated_gelu(x):
+    """Half of the channels times the GELU of the others, which keep `x` alone.
+
+    Args:
+        x: Tensor of shape `(..., 2 * channels)`.
+
+    Returns:
+        Tensor of shape `(..., channels)`.
+    """
+    import tensorflow as tf
+
+    def parts(x):
+        h, gate = tf.split(tf.cast(x, "float32"), 2, axis=-1)
+        return h, gate, 0.5 + 0.5 * tf.math.erf(gate * math.sqrt(0.5))
+
+    @tf.custom_gradient
+    def run(x):
+        h, gate, share = parts(x)
+
+        def gradient(dy):
+            dy = tf.cast(dy, "float32")
+            h, gate, share = parts(x)
+            density = tf.exp(-0.5 * tf.square(gate)) * (1.0 / math.sqrt(2.0 * math.pi))
+            dgate = dy * h * (share + gate * density)
+            return tf.cast(tf.concat([dy * gate * share, dgate], axis=-1), x.dtype)
+
+        return tf.cast(h * gate * share, x.dtype), gradient
+
+    return run(x)
+
+
+def attention(query, key, value):
+    """Attention that keeps no map, whose gradient makes it anew, piece by piece.
+
+    Args:
+        query: Tensor of shape `(batch, queries, heads, head_width)`.
+        key: Tensor of shape `(batch, keys, heads, head_width)`.
+        value: Tensor of the shape of `key`.
+
+    Returns:
+        Tensor of the shape of `query`.
+
+    Reference:
+        Dao et al. 2022, "FlashAttention", appendix B.4.
+    """
+    import tensorflow as tf
+
+    batch, queries, heads, width = query.shape
+    pieces, scores = 1, batch * queries * heads * key.shape[1]
+    while scores > PIECE * pieces and queries % (2 * pieces) == 0:
+        pieces *= 2
+    scale = 1.0 / math.sqrt(width)
+
+    def by_heads(x):
+        return tf.transpose(x, (0, 2, 1, 3))
+
+    def in_pieces(x):
+        x = tf.reshape(x, (batch, pieces, -1, heads, x.shape[-1]))
+        return tf.transpose(x, (1, 0, 3, 2, 4))
+
+    def whole(x):
+        x = tf.transpose(x, (1, 0, 3, 2, 4))
+        return tf.reshape(x, (batch, queries, heads, width))
+
+    def weights(query, key):
+        """Of queries that are scaled."""
+        scores = tf.matmul(query, key, transpose_b=True)
+        return tf.cast(tf.nn.softmax(tf.cast(scores, "float32")), key.dtype)
+
+    def attend(query, key, value):
+        key, value = by_heads(key), by_heads(value)
+        if pieces == 1:
+            return by_heads(tf.matmul(weights(by_heads(query) * scale, key), value))
+
+        def step(query):
+            return tf.matmul(weights(query * scale, key), value)
+
+        return whole(tf.map_fn(step, in_pieces(query), parallel_iterations=1))
+
+    def differentiate(query, key, value, out, dout):
+        """Of a piece of the queries: their gradients, and shares of the others'."""
+        query, dtype = query * scale, query.dtype
+        p = weights(query, key)
+        dvalue = tf.matmul(p, dout, transpose_a=True)
+        d = tf.matmul(dout, value, transpose_b=True)
+        d -= tf.reduce_sum(dout * out, axis=-1, keepdims=True)
+        d = tf.cast(d, dtype) * p
+        return tf.matmul(d, key) * scale, tf.matmul(d, query, transpose_a=True), dvalue
+
+    @tf.custom_gradient
+    def run(query, key, value):
+        out = attend(query, key, value)
+
+        def gradient(dout):
+            k, v = by_heads(key), by_heads(value)
+            if pieces == 1:
+                args = by_heads(query), k, v, by_heads(out), by_heads(dout)
+                return tuple(map(by_heads, differentiate(*args)))
+            parts = [in_pieces(x) for x in (query, out, dout)]
+            found = tf.TensorArray(
+                query.dtype, pieces, element_shape=parts[0].shape[1:]
+            )
+
+            def step(i, found, dkey, dvalue):
+                q, o, do = (x[i] for x in parts)
+                dq, dk, dv = differentiate(q, k, v, o, do)
+                return i + 1, found.write(i, dq), dkey + dk, dvalue + dv
+
+            _, found, dkey, dvalue = tf.while_loop(
+                lambda i, *_: i < pieces,
+                step,
+                (0, found, tf.zeros_like(k), tf.zeros_like(v)),
+                parallel_iterations=1,
+            )
+            return whole(found.stack()), by_heads(dkey), by_heads(dvalue)
+
+        return out, gradient
+
+    return run(query, key, value)
