@@ -47,7 +47,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         # A notebook shows what its own thread draws.
-        if self._due is not None and "ipykernel" not in sys.modules:
+        if self._due is not None and not _in_a_notebook():
             self._timer = threading.Timer(PATIENCE, self._draw)
             self._timer.daemon = True
             self._timer.start()
@@ -93,3 +93,9 @@ class Progress:
             if self._told:
                 self._bar.set_postfix_str(self._told, refresh=False)
             self._bar.update(self._done - self._bar.n)
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process is a notebook's kernel, not one that has imported one."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")

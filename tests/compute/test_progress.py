@@ -1,7 +1,9 @@
 """The bar: when it appears, and what it counts."""
 
+import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -43,6 +45,16 @@ def test_what_comes_ahead_is_a_word_and_counts_nothing(monkeypatch):
         bar.to(1)
         assert bar._bar.start_t == pytest.approx(began, abs=1.0)
         assert "1/10" in str(bar._bar) and "preparing" not in str(bar._bar)
+
+
+@pytest.mark.parametrize("shell", [types.SimpleNamespace(kernel="mine"), None])
+def test_a_notebook_draws_in_its_own_thread(shell, monkeypatch):
+    """A process that has imported what makes notebooks is none."""
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    with Progress(3, "step") as bar:
+        assert (bar._timer is None) == (shell is not None)
 
 
 def test_bars_of_threads_have_a_line_each(monkeypatch, capsys):
