@@ -83,12 +83,25 @@ def execute(notebook, timeout: int = 600):
         client.execute(env={**os.environ, "PYTHONPATH": path})
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":  # Logs and progress bars.
-            cell.outputs = [x for x in cell.outputs if x.get("name") != "stderr"]
+        if cell.cell_type == "code":
+            cell.outputs = without_logs(cell.outputs)
             for output in cell.outputs:  # Pictures are shown as both.
                 output.get("data", {}).pop("image/jpeg", None)
     notebook.metadata.pop("language_info", None)
     return notebook
+
+
+def without_logs(outputs: list) -> list:
+    """Outputs without logs and progress bars, which cut what is printed in two."""
+    found = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        if found and output.get("name") == found[-1].get("name") == "stdout":
+            found[-1].text += output.text
+        else:
+            found.append(output)
+    return found
 
 
 def main(names: list[str]) -> None:

@@ -79,6 +79,16 @@ def test_outputs_are_kept_and_small(name):
     assert (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size < 700_000
 
 
+def test_a_log_between_two_lines_leaves_one_output():
+    stream = nbformat.v4.new_output
+    outputs = [
+        stream("stream", name=name, text=text)
+        for name, text in (("stdout", "a\n"), ("stderr", "log\n"), ("stdout", "b\n"))
+    ]
+    (output,) = build.without_logs(outputs)
+    assert output.text == "a\nb\n"
+
+
 @pytest.mark.heavy
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the notebooks are TensorFlow's"
