@@ -1,13 +1,15 @@
 """Which backend the tests run on, how many threads, and which tests are left out."""
 
+import gc
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("KERASDIFFUSION_COMPILE_CACHE", "off")
 # A small font of the repository's own: the whole one need not be installed.
 SMALL_FONT = Path(__file__).parent / "datasets/data/NotoColorEmoji-starter.ttf"
 os.environ.setdefault("KERASDIFFUSION_EMOJI_FONT", str(SMALL_FONT))
@@ -16,6 +18,8 @@ os.environ.setdefault("KERASDIFFUSION_EMOJI_FONT", str(SMALL_FONT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+#: Where compiled programs are kept.
+PROGRAMS = "KERASDIFFUSION_COMPILE_CACHE"
 #: Markers of tests that run when they are asked for.
 LEFT_OUT = ("full_size", "heavy")
 
@@ -26,6 +30,21 @@ def pytest_addoption(parser):
         action="store_true",
         help="run the tests at Stable Diffusion's published sizes too, and heavy ones",
     )
+
+
+def pytest_configure(config):
+    """The run has a folder of compiled programs, for all its processes."""
+    if PROGRAMS not in os.environ:
+        os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="kerasdiffusion-programs-")
+        config.add_cleanup(
+            lambda: shutil.rmtree(os.environ.pop(PROGRAMS), ignore_errors=True)
+        )
+
+
+def pytest_collection_finish():
+    """What is imported stays: the collector need not go over it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config, items):
@@ -41,9 +60,10 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session", autouse=True)
 def plain_cpu():
     """Models are float32 by default in the tests, whatever the CPU could do."""
-    from kerasdiffusion.compute import backend
+    from kerasdiffusion.compute import backend, kept_traces
 
     backend.CPUINFO = Path(os.devnull)
+    kept_traces.MOST = 5000  # of all models of all tests
 
 
 @pytest.fixture(scope="session")
