@@ -144,7 +144,7 @@ def test_wrong_weights_and_names_change_nothing(two):
     assert bits(model) == before
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_half_precision_is_rounded_once(two):
     model = tiny_model(precision="bfloat16")
     before = bits(model)
@@ -216,7 +216,7 @@ def test_beside_weights_of_8_bits(two):
     assert bits(model) == plain
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_with_low_memory_what_is_read_again_is_changed_again(two, tmp_path):
     whole = tiny_model()
     whole.save_preset(tmp_path / "model")

@@ -123,7 +123,7 @@ def test_start_and_end_are_shares_of_the_calls():
     assert calls(0.5, 1.0, table.since(6)) == [8, 10]
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_each_prompt_may_have_its_picture(tiny, network):
     pictures = [PICTURE, PICTURE[::-1]]
     two = paint(tiny, Control(network, pictures), [APPLE, "two cats"])

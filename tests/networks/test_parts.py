@@ -100,7 +100,7 @@ def test_a_callback_may_decode(saved):
     assert len(found) == 3 and (found == expected).all()
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_what_is_taken_from_the_model_stays(saved):
     model = read(saved, low_memory=True)
     before = model.text_to_image(TEXTS[0], seed=3, **SETTINGS)
@@ -169,7 +169,7 @@ def test_programs_are_compiled_while_weights_are_read(saved, monkeypatch):
     assert set(model.traces.values()) <= {0, 1}  # nothing is traced twice
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_weights_that_fail_to_come_leave_nothing(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "model")
     weights = next((tmp_path / "model" / "unet").glob("*.safetensors"))
@@ -220,7 +220,7 @@ def test_what_comes_behind_a_network_that_fails_fails_too():
     assert not arrival.is_complete
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_a_network_that_cannot_be_made_leaves_nothing(saved, monkeypatch):
     model = later(saved)
     with monkeypatch.context() as patch:
@@ -233,7 +233,7 @@ def test_a_network_that_cannot_be_made_leaves_nothing(saved, monkeypatch):
     assert {id(v) for v in model.decoder.weights} <= {id(v) for v in model.weights}
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_a_model_may_be_built_while_its_networks_arrive(saved):
     model, whole = later(saved), read(saved)
     context = model.encode_text(TEXTS[0])

@@ -30,8 +30,14 @@ def loud_model(config=TINY_SDXL, precision="float32", **options):
     return model
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("precision", ["bfloat16", *HALF])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        pytest.param("float16", marks=pytest.mark.every_backend),
+        pytest.param("mixed_float16", marks=pytest.mark.every_backend_at_length),
+        pytest.param("bfloat16", marks=pytest.mark.every_backend_at_length),
+    ],
+)
 def test_an_autoencoder_that_says_so_computes_in_float32(precision):
     expected = loud_model().decode_latents(LATENTS).astype(int)
     assert expected.std() > 20
@@ -60,8 +66,13 @@ def overflowing(precision="float16", config=TINY, **options):
     return loud_model(config, precision, **options)
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("tiling", [False, 64])
+@pytest.mark.parametrize(
+    "tiling",
+    [
+        pytest.param(False, marks=pytest.mark.every_backend),
+        pytest.param(64, marks=pytest.mark.every_backend_at_length),
+    ],
+)
 def test_what_overflows_is_computed_again(tiling):
     options = {"img_height": 96, "img_width": 128, "tiling": tiling}
     latents = np.random.default_rng(1).normal(size=(1, 48, 64, 4)).astype("float32")
@@ -140,7 +151,7 @@ def test_text_encoders_are_looked_at():
     np.testing.assert_allclose(found, expected, atol=1e-2)
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_latents_that_are_lost_are_said():
     model = tiny_model(precision="mixed_float16")
     kernel = model.diffusion_model.conv_in.kernel

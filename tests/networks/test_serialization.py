@@ -83,7 +83,7 @@ def test_a_model_whose_parts_come_and_go(model, tmp_path):
     assert (paint(again) == paint(model)).all()
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_parts(model, tmp_path):
     networks = [getattr(model, part) for part in TINY.parts]
     networks += [

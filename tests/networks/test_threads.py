@@ -83,8 +83,13 @@ def held_open(monkeypatch, seconds: float = 0.3):
     return made
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("goes_ahead", [True, False])
+@pytest.mark.parametrize(
+    "goes_ahead",
+    [
+        pytest.param(True, marks=pytest.mark.every_backend),
+        pytest.param(False, marks=pytest.mark.every_backend_at_length),
+    ],
+)
 def test_cold_models_paint_what_one_thread_does(
     saved, expected, monkeypatch, goes_ahead
 ):
@@ -108,7 +113,7 @@ def test_fifty_rounds(saved, expected, low_memory):
         np.testing.assert_array_equal(together(*painters(model)), expected)
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_low_memory_keeps_a_part_while_it_computes(saved, expected, monkeypatch):
     give_up, given_up = memory.give_up, []
 
@@ -130,7 +135,7 @@ def test_low_memory_keeps_a_part_while_it_computes(saved, expected, monkeypatch)
     assert backend.to_numpy(model.diffusion_model.conv_in.kernel.value).size
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_what_is_changed_after_a_cold_start_reaches_the_programs(
     saved, expected, monkeypatch
 ):

@@ -54,7 +54,7 @@ def test_so_is_one_of_noise(model):
     assert np.abs(difference).max() <= 1
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_an_encode_in_tiles_is_that_in_one_piece(model):
     picture = smooth(HEIGHT, WIDTH, 3)
     model.tiling = False

@@ -121,7 +121,7 @@ def test_controlnets(family, more, tmp_path):
         assert_same(each, channels_last(other))
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 @pytest.mark.parametrize("kind", ADAPTERS)
 def test_t2i_adapters(kind, tmp_path):
     arguments = {"adapter_type": kind, "num_res_blocks": 2, **ADAPTERS[kind]}

@@ -7,8 +7,6 @@ pytest.importorskip("transformers")
 
 from tests.peers.networks import Comparison, Ours, write_peers  # noqa: E402
 
-pytestmark = pytest.mark.every_backend
-
 # Three levels of three blocks, attention at the ends, two layers deep at the finest,
 # dense projections, heads that differ.
 DEEP = {
@@ -79,7 +77,13 @@ FLAT = {
 }
 
 
-@pytest.fixture(scope="module", params=["deep", "flat"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("flat", marks=pytest.mark.every_backend),
+        pytest.param("deep", marks=pytest.mark.every_backend_at_length),
+    ],
+)
 def both(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     peers = write_peers(folder, **{"deep": DEEP, "flat": FLAT}[request.param])

@@ -15,10 +15,7 @@ diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
 
 # diffusers' own; numpy 2 warns of how PyTorch tensors become arrays.
-pytestmark = [
-    pytest.mark.every_backend,
-    pytest.mark.filterwarnings("ignore:__array__ implementation"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
 # Stable Diffusion 1.5's scheduler_config.json.
 SD15 = {
@@ -60,7 +57,21 @@ CONFIG = TINY.replace(
 )
 
 
-@pytest.fixture(scope="module", params=["auto", "xla"])
+def runs():
+    """Every sampler; at length with more steps, and on TensorFlow by XLA too."""
+    for compiler in ("auto", "xla"):
+        for case in CASES:
+            for num_steps in (5, 20, 50):
+                quick, marks = num_steps == 5, []
+                if compiler == "auto":
+                    length = "every_backend" if quick else "every_backend_at_length"
+                    marks = [getattr(pytest.mark, length)]
+                elif not quick:
+                    marks = [pytest.mark.heavy]
+                yield pytest.param(compiler, case, num_steps, marks=marks)
+
+
+@pytest.fixture(scope="module")
 def model(request):
     if request.param == "xla" and keras.backend.backend() != "tensorflow":
         pytest.skip("XLA is off by default on TensorFlow's CPU alone")
@@ -122,8 +133,7 @@ def channels_last(tensor):
     return np.moveaxis(tensor.numpy(), 1, -1)
 
 
-@pytest.mark.parametrize("num_steps", [5, 20, 50])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("model, case, num_steps", runs(), indirect=["model"])
 def test_latents_and_pictures(case, num_steps, model, reference):
     steps = []
     pictures = model.text_to_image(

@@ -43,7 +43,7 @@ def both(request, tmp_path_factory):
     return request.param, Pair(tiny(family), folder)
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 @pytest.mark.parametrize(
     ("scheduler", "sampler"),
     [

@@ -27,8 +27,11 @@ PLACES = ((0, 0, 0, 0), (1, 2, 3, 1), (1, 3, 4, 3))
 CAPACITY = 300
 
 
-def runs(spacings, counts):
-    listed = itertools.product(CASES, spacings, counts)
+def runs(spacings, counts, marks=None):
+    listed = [
+        pytest.param(*each, marks=(marks or {}).get(each[2], ()))
+        for each in itertools.product(CASES, spacings, counts)
+    ]
     return pytest.mark.parametrize("case, spacing, num_steps", listed)
 
 
@@ -86,8 +89,11 @@ def program():
     return Program(sample, [])
 
 
-@pytest.mark.every_backend
-@runs(("karras",), (10, 100))
+@runs(
+    ("karras",),
+    (10, 100),
+    {10: pytest.mark.every_backend, 100: pytest.mark.every_backend_at_length},
+)
 def test_the_compiled_loop(case, spacing, num_steps, program):
     table, x, noise = prepared(case, spacing, num_steps)
     noise = noise[: len(table.noise_rows)].astype("float32")

@@ -29,7 +29,7 @@ def add_a_row(part):
     (part / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_the_pooled_text_is_still_taken_at_the_end_token(folder):
     before = StableDiffusion.from_preset(folder).encode_pooled(PROMPTS)
     add_a_row(folder / "text_encoder_2")

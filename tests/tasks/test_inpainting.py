@@ -137,7 +137,7 @@ class TestMasks:
         assert np.abs(found - seen)[WHITE].max() <= 1
         assert (found[~WHITE] == PICTURE[~WHITE]).all()
 
-    @every_backend
+    @pytest.mark.every_backend_at_length
     def test_one_for_all_or_one_for_each_picture(self, either):
         prompts, other = [APPLE, "two cats"], MASK[::-1]
         two = paint(either, mask=[MASK, other], prompt=prompts)
@@ -185,7 +185,7 @@ class TestPadding:
 class TestControl:
     """What is followed is cut as the picture is."""
 
-    @every_backend
+    @pytest.mark.every_backend_at_length
     def test_a_picture_of_the_inputs_own_size(self, nine, network):
         picture, mask, edges = PICTURE[:29, :19], MASK[:29, :19], LARGE[:29, :19]
         plain, found = (

@@ -5,6 +5,7 @@ from keras import ops
 from safetensors.numpy import load_file, save_file
 
 from kerasdiffusion import StableDiffusion
+from kerasdiffusion.compute import backend
 from kerasdiffusion.networks.latent_diffusion import LatentDiffusion
 from kerasdiffusion.sampling import loop
 from kerasdiffusion.sampling.driver import Step
@@ -201,8 +202,13 @@ def test_noise_of_the_callers(tiny, asked):
 
 
 @compiled
-@pytest.mark.every_backend
-@pytest.mark.parametrize("jit_compile", ["auto", True])
+@pytest.mark.parametrize(
+    "jit_compile",
+    [
+        pytest.param("auto", marks=pytest.mark.every_backend),
+        pytest.param(True, marks=pytest.mark.every_backend_at_length),
+    ],
+)
 def test_nothing_but_a_shape_compiles_anew(jit_compile, tiny, request):
     model = tiny if jit_compile == "auto" else request.getfixturevalue("tiny_xla")
     paint(model)
@@ -281,7 +287,7 @@ def test_xla_paints_the_same(tiny, tiny_xla):
     "precision",
     [
         "bfloat16",
-        pytest.param("float16", marks=pytest.mark.every_backend),
+        pytest.param("float16", marks=pytest.mark.every_backend_at_length),
         pytest.param("mixed_bfloat16", marks=pytest.mark.every_backend),
         "mixed_float16",
     ],
@@ -293,8 +299,8 @@ def test_half_precision(precision, tiny):
         assert getattr(model, part).compute_dtype == precision.removeprefix("mixed_")
     stored = "float32" if "mixed" in precision else precision
     assert model.decoder.weights[0].dtype == stored
-    latents, pictures = final_latents(model, num_steps=20)
-    expected, exact = final_latents(tiny, num_steps=20)
+    latents, pictures = final_latents(model, num_steps=10)
+    expected, exact = final_latents(tiny, num_steps=10)
     assert np.isfinite(latents).all() and latents.dtype == np.float32
     error = np.linalg.norm(latents - expected) / np.linalg.norm(expected)
     assert error < 2e-2
@@ -327,7 +333,7 @@ def test_the_parts_are_keras_models(tiny, tmp_path, capsys):
     tokens = tiny_tokenizer()([APPLE, CATS])
     before = ops.convert_to_numpy(network(tokens))
     network.save_weights(tmp_path / "text.weights.h5")
-    network.compile("adam", "mse")
+    network.compile("adam", "mse", jit_compile=backend.resolve_jit_compile("auto"))
     network.fit(tokens, np.zeros_like(before), verbose=0)
     after = ops.convert_to_numpy(network(tokens))
     assert np.abs(after - before).max() > 1e-4

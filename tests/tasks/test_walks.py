@@ -44,7 +44,7 @@ def test_a_walk_between_prompts_is_that_of_the_guide(tiny):
     assert len(np.unique(found.reshape(5, -1), axis=0)) == 5
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_a_circular_walk_is_that_of_the_guide(tiny):
     """Cosine and sine of two noises; the guide paints the first frame twice."""
     one, other = initial_noise([1, 2], tiny.latent_shape)

@@ -15,7 +15,7 @@ from kerasdiffusion.weights.load import load_weights, read_config
 from kerasdiffusion.weights.save import save_file, save_folder
 from tests.weights.geometries import NARROW, WIDE, assert_equal, fill, networks, values
 
-pytestmark = pytest.mark.every_backend
+pytestmark = pytest.mark.every_backend_at_length
 TOKENIZER = Tokenizer(NARROW.tokenizer)
 
 
