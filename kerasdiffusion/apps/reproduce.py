@@ -206,7 +206,7 @@ def _steps(parameters: Mapping) -> int | None:
     steps = parameters.get("steps")
     if steps is None:
         return None
-    whole = isinstance(steps, (int, float)) and steps == steps // 1
+    whole = type(steps) in (int, float) and steps == steps // 1
     if not whole or not 1 <= steps <= _MOST_STEPS:
         raise ValueError(
             f"`steps` in a picture must be a whole number from 1 to {_MOST_STEPS}; "

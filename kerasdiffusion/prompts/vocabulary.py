@@ -260,7 +260,7 @@ def read_tokenizer_config(folder: str | os.PathLike) -> TokenizerConfig:
         A `TokenizerConfig`.
 
     Raises:
-        ValueError: If a file is no JSON object.
+        ValueError: If a file is no JSON object, or the context length is none.
     """
     found = tokenizer_settings(folder)
     default = TokenizerConfig()
@@ -268,10 +268,16 @@ def read_tokenizer_config(folder: str | os.PathLike) -> TokenizerConfig:
     if isinstance(pad, dict):
         pad = pad.get("content")
     length = found.get("model_max_length")
-    # transformers writes 1e30 for "no limit".
-    if type(length) is not int or not 2 <= length <= 2**16:
-        length = default.context_length
-    return TokenizerConfig(length, pad if isinstance(pad, str) else default.pad_token)
+    is_number = type(length) in (int, float) and length >= 2
+    if length is None or (is_number and length > 2**16):
+        length = default.context_length  # transformers writes 1e30 for "no limit"
+    elif not is_number or length % 1:
+        raise ValueError(
+            "A tokenizer's `model_max_length` must be a whole number of 2 or more. "
+            f"Received: {shown(length)} in {folder}"
+        )
+    pad = pad if isinstance(pad, str) else default.pad_token
+    return TokenizerConfig(int(length), pad)
 
 
 def tokenizer_settings(folder: str | os.PathLike) -> dict:

@@ -69,18 +69,18 @@ add("one row too many of them", png(32, 8193))
 add(
     "as large as pictures may be",
     lambda: png(8192, 8192, zlib.compress(bytes(2**28))),
-    "any",
+    "taken",
     mebibytes=1500,
 )
-add("less pixels than it states", png(4096, 4096, zlib.compress(b"\0" * 99)), "any")
+add("less pixels than it states", png(4096, 4096, zlib.compress(b"\0" * 99)))
 add("pixels that do not unpack", png(32, 32, b"no zlib"))
 add("a wrong sum", png().replace(b"IHDR", b"IHDS"))
-add("a text of a gigabyte", lambda: png(32, 32, None, _text_bomb()), "any")
-add("a profile of garbage", png(32, 32, None, chunk(b"iCCP", b"x\0\0garbage")), "any")
+add("a text of a gigabyte", lambda: png(32, 32, None, _text_bomb()))
+add("a profile of garbage", png(32, 32, None, chunk(b"iCCP", b"x\0\0garbage")), "taken")
 add(
     "an orientation of garbage",
     png(32, 32, None, chunk(b"eXIf", b"MM\0*" + b"\xff" * 40)),
-    "any",
+    "any",  # some versions of Pillow say a word, some none
 )
 add(
     "a palette beyond its end",
@@ -91,7 +91,7 @@ add(
         chunk(b"PLTE", b"\0" * 3),
         color=3,
     ),
-    "any",
+    "taken",
 )
 add(
     "PostScript",
@@ -248,8 +248,13 @@ add(
     reader=TEXT,
 )
 add("a text of a gigabyte", lambda: png(32, 32, None, _text_bomb()), reader=TEXT)
-add("a thousand texts", png(32, 32, None, *[itxt(b"x" * 9)] * 1000), "any", reader=TEXT)
-add("a text of no UTF-8", png(32, 32, None, itxt(b"\xff\xfe\n")), "any", reader=TEXT)
+add(
+    "a thousand texts",
+    png(32, 32, None, *[itxt(b"x" * 9)] * 1000),
+    "taken",
+    reader=TEXT,
+)
+add("a text of no UTF-8", png(32, 32, None, itxt(b"\xff\xfe\n")), reader=TEXT)
 add("no text", png(), reader=TEXT)
 add("a graph of no JSON", png(32, 32, None, chunk(b"tEXt", b"prompt\0{")), reader=TEXT)
 add(
@@ -261,7 +266,6 @@ add("no PNG", b"x", reader=TEXT)
 add(
     "a text of 30 megabytes",
     lambda: png(32, 32, None, itxt(b"a, " * 10**7)),
-    "any",
     reader=TEXT,
 )
 

@@ -77,7 +77,7 @@ add("a folder of something else", thesis, check=thesis_is_there)
 add(
     "a folder of something else, over it",
     thesis,
-    "any",
+    "refused",
     thesis_is_there,
     overwrite=True,
 )
@@ -93,7 +93,7 @@ def model_and_thesis(folder):
 add(
     "a model and a thesis, over it",
     model_and_thesis,
-    "any",
+    "taken",
     thesis_is_there,
     overwrite=True,
 )
@@ -118,7 +118,7 @@ def _(folder):
 @CASES.case(
     "presets",
     "a link to a folder of something else, over it",
-    "any",
+    "refused",
     check=thesis_is_there,
 )
 def _(folder):

@@ -180,7 +180,7 @@ def _(file, folder):
     file.create_dataset("a", (2**31,), "float32", chunks=(2**16,), fillvalue=1)
 
 
-@hdf5("an array that unpacks to a thousand times its size", "any", mebibytes=800)
+@hdf5("an array that unpacks to a thousand times its size", "taken", mebibytes=800)
 def _(file, folder):
     array = file.create_dataset("a", (2**28,), "uint8", chunks=(2**20,), compression=9)
     for start in range(0, 2**28, 2**20):
@@ -210,14 +210,14 @@ def _(file, folder):
     file["b"] = np.zeros(1, "float32")
 
 
-@hdf5("a link in a circle", "any")
+@hdf5("a link in a circle", "taken")
 def _(file, folder):
     import h5py
 
     file["a"] = h5py.SoftLink("/a")
 
 
-@hdf5("a group that is its own child", "any")
+@hdf5("a group that is its own child")
 def _(file, folder):
     file.create_group("a")["b"] = file["/"]
 
@@ -229,7 +229,7 @@ def _(file, folder):
         group = group.create_group("a")
 
 
-@hdf5("names of ten megabytes", "any")
+@hdf5("names of ten megabytes", "taken")
 def _(file, folder):
     for i in range(10):
         file[f"{i}" * 60_000] = np.zeros(1, "float32")
@@ -337,14 +337,14 @@ ONE = np.ones((2, 32), "float32")
 vectors("a good one", {"emb_params": ONE}, "taken")
 vectors("another width", {"emb_params": ONE[:, :31]}, says="32")
 vectors("not finite", {"emb_params": np.nan * ONE})
-vectors("beyond float16", {"emb_params": 1e30 * ONE}, "any")
+vectors("beyond float16", {"emb_params": 1e30 * ONE}, "taken")
 vectors("two thousand vectors", {"emb_params": np.ones((2000, 32))})
 vectors("no vectors", {"emb_params": np.ones((0, 32))})
 vectors("a scalar", {"emb_params": np.ones(())})
 vectors("three dimensions", {"emb_params": np.ones((1, 1, 32))})
 vectors("no tensors", {})
 vectors("an adapter", {"lora_unet_x.lora_up.weight": np.ones((4, 2))})
-vectors("a word of a megabyte", {"a" * 10**6: ONE}, "any")
+vectors("a word of a megabyte", {"a" * 10**6: ONE}, "taken")
 CASES.add(
     "embeddings",
     "a shape of 2**40 in a file of 99 bytes",

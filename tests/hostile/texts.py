@@ -2,6 +2,7 @@
 
 import json
 
+from kerasdiffusion import Request
 from kerasdiffusion.apps.reproduce import keywords, prompts, sampling_options
 from kerasdiffusion.pictures.comfy_parameters import parse_graph
 from kerasdiffusion.pictures.generation_parameters import (
@@ -20,11 +21,25 @@ from tests.tiny import TINY, tiny_tokenizer
 CASES = Collection()
 
 
+#: What `generate --from` takes as it is, by the field.
+FOLLOWED = {
+    "guidance_scale": "unconditional_guidance_scale",
+    "seed": "seed",
+    "strength": "strength",
+}
+
+
 def follow(found: dict) -> dict:
-    """All that is read out of a picture's parameters ahead of painting."""
-    sampling_options(found, TINY.schedule)
-    keywords(found)
-    prompts(found)
+    """What is asked of a model as a picture's parameters say, ahead of painting."""
+    fields = sampling_options(found, TINY.schedule) | keywords(found)[0]
+    prompt, negative, _ = prompts(found)
+    for word, field in FOLLOWED.items():
+        if word in found:
+            fields[field] = found[word]
+    task, image = "text_to_image", {}
+    if "strength" in found:
+        task, image = "image_to_image", {"image": "a.png"}
+    Request(task=task, prompt=prompt, negative_prompt=negative, **fields, **image)
     if is_ours(found):
         fields_in(found)
         batch_in(found)
@@ -65,6 +80,9 @@ def a1111(name, line, outcome="refused", prompt="a cat", **more):
     CASES.add("A1111 texts", name, f"{prompt}\n{line}", outcome, **more)
 
 
+#: Those that heed what is said, and values that are right or, as -1 for a seed, a word.
+SAMPLERS = {"Eta": "Euler a", "Sigma churn": "Euler"}
+RIGHT = {("Seed", "-1"), ("CFG scale", "-1"), ("Eta", "-1"), ("Sigma churn", "-1")}
 a1111("a good one", "Steps: 20, Sampler: Euler a, Seed: 1, Size: 64x64", "taken")
 for name in (
     "Steps",
@@ -89,8 +107,12 @@ for name in (
         "[1]",
         "true",
     ):
-        line = f"Steps: 20, Sampler: DPM++ 2M, {name}: {said}, Size: 64x64, Model: x"
-        a1111(f"{name} {said[:6]!r} x{len(said)}", line, "any")
+        sampler = SAMPLERS.get(name, "DPM++ 2M")
+        line = f"Steps: 20, Sampler: {sampler}, {name}: {said}, Size: 64x64, Model: x"
+        line = line.replace("Steps: 20, ", "", name == "Steps")
+        # (Behind a comma begins something else.)
+        outcome = "taken" if said == "1,2" or (name, said) in RIGHT else "refused"
+        a1111(f"{name} {said[:6]!r} x{len(said)}", line, outcome)
 a1111("10**9 steps with a cut sampler", "Steps: 1000000000, Sampler: DPM2, Seed: 1")
 a1111(
     "10**30 steps", f"Steps: {10**30}, Sampler: DPM2 a, Schedule type: Karras, Seed: 1"
@@ -99,24 +121,23 @@ a1111("no steps at all", "Steps: 0, Sampler: DPM2, Seed: 1")
 a1111("a sampler that is not", "Steps: 20, Sampler: os.system, Seed: 1")
 a1111("a sampler of a megabyte", f"Steps: 20, Sampler: {'x' * 10**6}, Seed: 1")
 a1111("a schedule that is not", "Steps: 20, Sampler: Euler, Schedule type: x, Seed: 1")
-a1111("a size of 400 digits", f"Steps: 20, Sampler: Euler, Size: {'9' * 400}x8", "any")
-a1111(
-    "a size of 5,000 digits", f"Steps: 20, Sampler: Euler, Size: {'9' * 5000}x8", "any"
-)
+for digits in (400, 5000):
+    line = f"Steps: 20, Sampler: Euler, Size: {'9' * digits}x8"
+    a1111(f"a size of {digits} digits", line, "taken")
 a1111(
     "a line of ten megabytes",
     "Steps: 20, " + "a: 1, " * 10**6 + "Sampler: Euler",
-    "any",
+    "taken",
 )
-a1111("a key of a megabyte", "a" * 10**6 + ": 1, Sampler: Euler, Steps: 1", "any")
-a1111("quotes without end", 'Steps: 20, Sampler: Euler, x: "' + "\\" * 10**6, "any")
-a1111("quotes many times", "Steps: 20, Sampler: Euler, " + 'x: "' * 10**5, "any")
-a1111("a value nested", 'Steps: 20, Sampler: Euler, x: "' + "[" * 10**5 + '"', "any")
-a1111("commas alone", "Steps: 20, Sampler: Euler, Seed: 1" + "," * 10**6, "any")
-a1111("spaces alone", "Steps: 20, Sampler: Euler, Seed: 1," + " " * 10**6, "any")
-a1111("braces alone", "Steps: 20, Sampler: Euler, x: " + "{" * 10**6, "any")
-CASES.add("A1111 texts", "a million lines", "\n" * 10**6, "any")
-CASES.add("A1111 texts", "nothing", "", "any")
+a1111("a key of a megabyte", "a" * 10**6 + ": 1, Sampler: Euler, Steps: 1", "taken")
+a1111("quotes without end", 'Steps: 20, Sampler: Euler, x: "' + "\\" * 10**6, "taken")
+a1111("quotes many times", "Steps: 20, Sampler: Euler, " + 'x: "' * 10**5, "taken")
+a1111("a value nested", 'Steps: 20, Sampler: Euler, x: "' + "[" * 10**5 + '"', "taken")
+a1111("commas alone", "Steps: 20, Sampler: Euler, Seed: 1" + "," * 10**6, "taken")
+a1111("spaces alone", "Steps: 20, Sampler: Euler, Seed: 1," + " " * 10**6, "taken")
+a1111("braces alone", "Steps: 20, Sampler: Euler, x: " + "{" * 10**6, "taken")
+CASES.add("A1111 texts", "a million lines", "\n" * 10**6, "taken")
+CASES.add("A1111 texts", "nothing", "", "taken")
 CASES.add("A1111 texts", "NULs", "\0\nSteps: 20, Sampler: \0, Seed: 1")
 
 
@@ -164,6 +185,8 @@ def with_inputs(**values):
 
 
 comfy("a good one", NODES, "taken")
+# (Latents beyond float32 are said as they are painted.)
+TAKEN = [("seed", -1), ("cfg", -1), ("cfg", 1e308), ("cfg", 10**30), ("denoise", True)]
 for name, text in {
     "nothing": "",
     "no JSON": "{",
@@ -194,9 +217,12 @@ for name in ("seed", "steps", "cfg", "denoise", "sampler_name", "scheduler"):
         "9" * 400,
         True,
     ):
-        comfy(f"{name} {str(said)[:9]}", with_inputs(**{name: said}), "any")
+        # What no node or nothing says is as if it were not there.
+        is_nothing = said in (None, [], {}) or isinstance(said, list)
+        outcome = "taken" if is_nothing or (name, said) in TAKEN else "refused"
+        comfy(f"{name} {str(said)[:9]}", with_inputs(**{name: said}), outcome)
 comfy("10**9 steps with a cut sampler", with_inputs(steps=10**9, sampler_name="dpm_2"))
-comfy("a loop of one", with_inputs(positive=["1", 0]), "any")
+comfy("a loop of one", with_inputs(positive=["1", 0]), "taken")
 comfy(
     "a loop of two",
     {
@@ -204,13 +230,13 @@ comfy(
         "2": {"class_type": "x", "inputs": {"conditioning": ["3", 0]}},
         "3": {"class_type": "x", "inputs": {"conditioning": ["2", 0]}},
     },
-    "any",
+    "taken",
 )
 itself = {
     "class_type": "ConditioningCombine",
     "inputs": {f"c{i}": ["2", 0] for i in range(50)},
 }
-comfy("a node that links to itself 50 times", {**NODES, "2": itself}, "any")
+comfy("a node that links to itself 50 times", {**NODES, "2": itself}, "taken")
 layers = {
     str(n + 10): {
         "class_type": "x",
@@ -219,7 +245,9 @@ layers = {
     for n in range(60)
 }
 comfy(
-    "20**60 ways", {**NODES, **layers, "1": with_inputs(positive=["10", 0])["1"]}, "any"
+    "20**60 ways",
+    {**NODES, **layers, "1": with_inputs(positive=["10", 0])["1"]},
+    "taken",
 )
 chain = {
     str(n + 10): {"class_type": "x", "inputs": {"conditioning": [str(n + 11), 0]}}
@@ -228,27 +256,35 @@ chain = {
 comfy(
     "a chain of 50,000",
     {**NODES, **chain, "1": with_inputs(positive=["10", 0])["1"]},
-    "any",
 )
 comfy(
     "10,000 samplers",
     {str(n): SAMPLER for n in range(10**4)} | {"2": NODES["2"]},
-    "any",
+    "taken",
 )
-comfy("a link to what is not", with_inputs(positive=["no such", 0]), "any")
-comfy("a link of a list", with_inputs(positive=[["2"], 0]), "any")
+comfy("a link to what is not", with_inputs(positive=["no such", 0]), "taken")
+comfy("a link of a list", with_inputs(positive=[["2"], 0]), "taken")
 comfy(
     "a text of a list",
     {**NODES, "2": {"class_type": "CLIPTextEncode", "inputs": {"text": ["x"]}}},
-    "any",
+    "taken",
 )
 
 
-def words(name, text, outcome="any", **more):
+def words(name, text, outcome="taken", **more):
     CASES.add("prompts", name, text, outcome, **more)
 
 
-words("a good one", "a (red:1.2) [apple|pear:0.5] AND a cat :0.5 BREAK x", "any")
+#: What is over a limit; all else is text, or too little to be looked at twice.
+TOO_MUCH = (
+    *("100,000 open brackets", "100,000 closed brackets", "100,000 pairs"),
+    *("100,000 square ones", "square ones with a colon", "AND a thousand times"),
+    *("spaces beside AND", "spaces beside BREAK", "a megabyte"),
+    *("one word of a megabyte", "a weight of 400 digits", "a weight of 5,000 digits"),
+    *("weights that multiply", "a share of 400 digits", "entities of entities"),
+    "mixed brackets",
+)
+words("a good one", "a (red:1.2) [apple|pear:0.5] AND a cat :0.5 BREAK x")
 for name, text in {
     "100,000 open brackets": "(" * 10**5,
     "100,000 closed brackets": ")" * 10**5,
@@ -287,7 +323,7 @@ for name, text in {
     "mixed brackets": "([" * 30_000,
     "nothing": "",
 }.items():
-    words(name, text)
+    words(name, text, "refused" if name in TOO_MUCH else "taken")
 for name, text in {
     "[] many times": "[" + "[]," * 5_000_000 + "1]",
     "a number of 5,000 digits": "9" * 5000,
