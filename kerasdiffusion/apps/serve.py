@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from kerasdiffusion.apps import flags, options
-from kerasdiffusion.presets.named import PRESETS
+from kerasdiffusion.presets.named import PRESETS, find_preset
 from kerasdiffusion.requests.kinds import Number, Whole
 
 #: Where a key may be instead of on the command line, which others can read.
@@ -150,22 +150,21 @@ def run(args: argparse.Namespace) -> int:
             f"Received: no {', '.join(missing)}"
         )
     presets = args.preset or ["emoji"]
-    settings = _settings(args, presets)
+    for name in presets:
+        find_preset(name)  # a mistyped name is said before a framework loads
+    keys = _keys(args)
     options.choose_backend(args.backend)
     from kerasdiffusion.apps.server.running import serve
 
+    settings = _settings(args, presets, keys)
     # What is wrong with the default model is said before anybody asks.
     settings.models.get(settings.models.default).build()
     _warn(args, settings)
     return serve(settings, args.host, args.port, lambda where: _say(where, presets))
 
 
-def _settings(args: argparse.Namespace, presets: list[str]):
-    """What the flags stand for."""
-    from kerasdiffusion.apps.server.core import Settings
-    from kerasdiffusion.apps.server.models import Models, check_presets
-
-    check_presets(presets)
+def _keys(args: argparse.Namespace) -> list[str]:
+    """The keys that clients may have, those of the environment too."""
     keys = [*(args.api_key or ()), *filter(None, [os.environ.get(KEY)])]
     for each in [*keys, *(args.auth or ())]:
         if not each.strip() or not each.isprintable():
@@ -173,6 +172,13 @@ def _settings(args: argparse.Namespace, presets: list[str]):
     for each in args.auth or ():
         if ":" not in each:
             args.refuse("--auth must be USER:PASSWORD")
+    return keys
+
+
+def _settings(args: argparse.Namespace, presets: list[str], keys: list[str]):
+    """What the flags stand for."""
+    from kerasdiffusion.apps.server.core import Settings
+    from kerasdiffusion.apps.server.models import Models
 
     def make(source):
         from kerasdiffusion.tasks.stable_diffusion import StableDiffusion

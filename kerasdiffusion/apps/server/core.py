@@ -88,6 +88,11 @@ class Core:
         """Begins to paint."""
         self.painter.start()
 
+    def cancel_all(self) -> None:
+        """Ends what is painted too, within a step."""
+        for job in self.queue.jobs():
+            self.queue.cancel(job)
+
     def stop(self) -> None:
         """Finishes what is painted, and says no to the rest."""
         with self._lock:

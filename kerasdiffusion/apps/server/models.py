@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kerasdiffusion.adapters import sources
 from kerasdiffusion.apps.server.errors import Refused
-from kerasdiffusion.presets.named import FILES, PRESETS
+from kerasdiffusion.presets.named import FILES
 from kerasdiffusion.storage.bounds import shown
 
 
@@ -218,19 +218,6 @@ def _make(source: str):
     from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 
     return StableDiffusion(weights=source)
-
-
-def check_presets(names: Sequence[str]) -> None:
-    """That models of the command line are known.
-
-    Raises:
-        ValueError: If one is neither a preset nor a file or folder.
-    """
-    from kerasdiffusion.presets.named import find_preset
-
-    for name in names:
-        if name not in PRESETS:
-            find_preset(name)
 
 
 def _inside(folder: Path | None, deep: bool = False) -> list[Path]:

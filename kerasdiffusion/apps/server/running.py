@@ -32,8 +32,9 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig, frame) -> None:
         # Not here: the thread that is interrupted may hold the queue's lock.
-        threading.Thread(target=self._core.stop, daemon=True).start()
-        super().handle_exit(sig, frame)
+        end = self._core.cancel_all if self.should_exit else self._core.stop
+        threading.Thread(target=end, daemon=True).start()
+        self.should_exit = True  # a second signal ends what is painted, no more
 
 
 def serve(
@@ -43,6 +44,8 @@ def serve(
     say: Callable[[str], None] = lambda where: None,
 ) -> int:
     """Serves until SIGTERM or Ctrl-C; what is painted then is finished.
+
+    A second signal ends that too, within a step.
 
     Args:
         settings: How the server is set up.

@@ -108,7 +108,8 @@ def _unit(unit: Mapping, models: Models, size, image) -> Control:
             f"Received: {shown(unit['control_mode'], 60)}",
             "control_mode",
         )
-    network = models.control(str(unit.get("model", "None")))
+    network = str(unit.get("model", "None"))
+    models.control(network)  # refuses what is not here
     picture = _picture(unit, image)
     way = str(unit.get("resize_mode", "Crop and Resize")).lower()
     if unit.get("resize_mode") in (0, 1, 2):

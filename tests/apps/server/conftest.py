@@ -41,12 +41,13 @@ def models(tmp_path_factory, request, tiny):
     from kerasdiffusion.apps.server.models import Models
 
     folder = tmp_path_factory.mktemp("server")
-    for name in ("models", "adapters"):
+    for name in ("models", "adapters", "controls"):
         (folder / name).mkdir()
     before = os.environ.get("KERASDIFFUSION_ADAPTERS")
     os.environ["KERASDIFFUSION_ADAPTERS"] = str(folder / "adapters")
     make = None if request.config.getoption("--full-size") else lambda source: tiny
-    yield Models(("emoji",), folder / "models", folder / "adapters", make=make)
+    folders = (folder / name for name in ("models", "adapters", "controls"))
+    yield Models(("emoji",), *folders, make=make)
     if before is None:
         del os.environ["KERASDIFFUSION_ADAPTERS"]
     else:

@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 import webuiapi
 from PIL import Image
+from safetensors.numpy import save_file
 from sd_backend_client.api.a1111_webservice import A1111Webservice
 from sd_backend_client.api.shared_data.diffusion_params import DiffusionParams
 from sd_backend_client.api.webui.diffusion_request_body import DiffusionRequestBody
 
 from kerasdiffusion.apps.reproduce import sampling_options
+from kerasdiffusion.compute import backend
+from kerasdiffusion.models.t2i_adapter import T2IAdapter
 from kerasdiffusion.pictures.generation_parameters import parse_parameters
+from kerasdiffusion.presets.config import T2IAdapterConfig
 from kerasdiffusion.requests.request import Request
-from tests.tiny import TEXTS
+from tests.tiny import TEXTS, enliven
+from tests.weights.test_controls import tensors_of
 
 SIZE = {"width": 32, "height": 32}
 SHORT = {**SIZE, "steps": 2, "sampler_name": "Euler a", "seed": 5}
@@ -296,6 +301,46 @@ def test_edges_are_shown_as_a_network_sees_them(web_ui, service):
     found = web_ui.controlnet_detect([noise()], module="canny")
     edges = np.asarray(found.image.convert("L"))
     assert set(np.unique(edges)) <= {0, 255}
+
+
+def save_network(folder):
+    """A tiny T2I-Adapter in diffusers' layout, that follows something."""
+    config = T2IAdapterConfig(block_widths=(32, 64), downsampling=2)
+    with backend.empty_weights():
+        network = T2IAdapter(config)
+    enliven([network], 5)
+    folder.mkdir()
+    save_file(tensors_of(network), folder / "diffusion_pytorch_model.safetensors")
+    values = {"_class_name": "T2IAdapter", "adapter_type": "full_adapter"}
+    values |= {"channels": [32, 64], "downscale_factor": 2, "num_res_blocks": 2}
+    (folder / "config.json").write_text(json.dumps(values))
+
+
+def test_a_picture_is_followed(web_ui, models, server, pytestconfig):
+    if pytestconfig.getoption("--full-size"):
+        pytest.skip("the network is for the tiny model")
+    plain = web_ui.txt2img(prompt=TEXTS[0], **SHORT)
+    save_network(models.controls / "edges")
+    assert web_ui.controlnet_model_list() == ["edges"]
+    unit = webuiapi.ControlNetUnit(image=noise(size=(40, 64)), model="edges")
+    found = web_ui.txt2img(prompt=TEXTS[0], controlnet_units=[unit], **SHORT)
+    assert not near(found.image, plain.image)
+    unit.weight = 0.0
+    found = web_ui.txt2img(prompt=TEXTS[0], controlnet_units=[unit], **SHORT)
+    assert near(found.image, plain.image)
+    unit.module, unit.weight = "canny", 1.0
+    over = web_ui.img2img([noise()], prompt="", controlnet_units=[unit], **SHORT)
+    assert over.image.size == (32, 32)
+    for name, value, rule in (
+        ("module", "openpose", "A module must be one"),
+        ("model", "pose", "must be one that this server has"),
+        ("control_mode", 1, "`control_mode` must be"),
+        ("resize_mode", "Sideways", "`resize_mode` must be"),
+    ):
+        other = webuiapi.ControlNetUnit(image=noise(), model="edges")
+        setattr(other, name, value)
+        with pytest.raises(RuntimeError, match=rule):
+            web_ui.txt2img(prompt="", controlnet_units=[other], **SHORT)
 
 
 def test_a_call_by_hand_needs_a_prompt_alone(ask):
