@@ -205,11 +205,19 @@ class TestFiles:
         (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))
         assert read_tokenizer_config(tmp_path) == TokenizerConfig(77, "!")
 
-    @pytest.mark.parametrize("length", [int(1e30), None, "long", 0, True])
-    def test_a_context_length_without_sense_is_clips(self, tmp_path, length):
+    @pytest.mark.parametrize("length", [int(1e30), 1e30, None])
+    def test_no_context_length_is_clips(self, tmp_path, length):
+        """transformers writes `int(1e30)` where there is no limit."""
         text = json.dumps({"model_max_length": length})
         (tmp_path / "tokenizer_config.json").write_text(text)
         assert read_tokenizer_config(tmp_path) == TokenizerConfig()
+
+    @pytest.mark.parametrize("length", ["long", "77", 0, -1, 76.5, True, [77]])
+    def test_a_context_length_without_sense_is_refused(self, tmp_path, length):
+        text = json.dumps({"model_max_length": length})
+        (tmp_path / "tokenizer_config.json").write_text(text)
+        with pytest.raises(ValueError, match="whole number of 2 or more. Received"):
+            read_tokenizer_config(tmp_path)
 
     def test_a_missing_byte_becomes_the_end_token(self, tmp_path):
         # Some test models' vocabularies are this small.
