@@ -119,8 +119,11 @@ class Merging:
                 total = np.require(part, "float32", "CW")
             else:
                 total += part
-        total += originals[leaf]
-        return _as_stored(total, variable, name)
+        into = None
+        if not isinstance(variable, EightBit) and variable.dtype == "float32":
+            into = memory.room(keras.backend.backend(), total.shape)
+        into = total if into is None else into
+        return _as_stored(np.add(total, originals[leaf], out=into), variable, name)
 
     def _assign(self, name: str, future, wanted) -> None:
         values = future.result()
