@@ -143,7 +143,11 @@ def test_every_module_of_sdxl_in_the_original_names(name, module):
 
 
 @pytest.mark.parametrize(
-    "config", [families.SD1, families.SD2, families.SDXL, families.SDXL_REFINER]
+    "config",
+    [
+        *(families.SD1, families.SD2, families.SDXL, families.SDXL_REFINER),
+        *(families.BK_SDM_TINY, families.SSD_1B, families.SEGMIND_VEGA),
+    ],
 )
 def test_flat_names_are_no_other_modules(config):
     """Where two modules had one flat name, one would be taken for the other."""

@@ -128,6 +128,26 @@ def test_the_omi_names_of_sdxl():
     assert found.words == {"zzz": {"text_encoder": "bundle_emb.zzz.clip_l"}}
 
 
+@pytest.mark.parametrize(
+    "small, large, kept",
+    [
+        (families.BK_SDM_BASE, families.SD1, 120),
+        (families.BK_SDM_SMALL, families.SD1, 108),
+        (families.BK_SDM_TINY, families.SD1, 108),
+        (families.SSD_1B, XL, 0),
+        (families.SEGMIND_VEGA, XL, 0),
+    ],
+)
+def test_of_a_distilled_unet_the_layers_that_are_left(small, large, kept):
+    """The keys of those that are not are told, and nothing is refused."""
+    shapes = shapes_of(large)
+    shapes = {key: shape for key, shape in shapes.items() if "lora_unet" in key}
+    found = outline(shapes, namespace(small))
+    print(len(found.groups), len(found.unused), found.misfits[:2])
+    assert len(found.groups) == kept and not (found.broken or found.misfits)
+    assert 3 * kept + len(found.unused) == len(shapes)
+
+
 #: "Dramatic Lighting Slider": 840 keys, of self-attention alone.
 SLIDER = {
     "down_blocks_1_attentions_0": 2,

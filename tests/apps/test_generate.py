@@ -1,5 +1,7 @@
 """`kerasdiffusion generate` and `show`, in this process, on a tiny model."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -159,3 +161,14 @@ def test_show_prints_the_parameters_of_each_file(tmp_path, capsys):
     assert captured.err == (
         f"kerasdiffusion: error: There must be a picture to read. Received: {missing}\n"
     )
+
+
+def test_adapters_are_asked_for_by_files_and_by_names(
+    generate, calls, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERASDIFFUSION_ADAPTERS", "")
+    asked = ("--adapter", "a.safetensors:0.8", "--adapter", "style:0.5:0.2")
+    generate("a cat", *asked, "--adapters", str(tmp_path))
+    ((_, _, fields),) = calls
+    assert fields["adapters"] == (("a.safetensors", 0.8), ("style", 0.5, 0.2))
+    assert os.environ["KERASDIFFUSION_ADAPTERS"] == str(tmp_path)

@@ -127,6 +127,33 @@ def test_weights_by_block(two):
     assert list(model.adapters) == ["detail"]
 
 
+@pytest.mark.parametrize("format", ["kohya", "diffusers", "peft"])
+def test_what_is_used_is_written_as_one_file(format, two, tmp_path):
+    model, again = tiny_model(), tiny_model()
+    model.load_adapter(two[0], 0.7, text_encoder_weight=0.2)
+    model.load_adapter(two[1], -0.3, weights={"mid_block": 0.5})
+    path = tmp_path / ("both" if format == "peft" else "both.safetensors")
+    written = model.save_adapter(path, format)
+    if format == "peft":  # one folder for each network
+        again.load_adapter(path / "unet", name="unet")
+        again.load_adapter(path / "text_encoder", name="text")
+    else:
+        assert written == path and "rank 8" in str(again.load_adapter(path))
+    for part in ("diffusion_model", "text_encoder"):
+        networks = getattr(model, part), getattr(again, part)
+        for one, other in zip(*(each.weights for each in networks), strict=True):
+            values = ops.convert_to_numpy(one), ops.convert_to_numpy(other)
+            np.testing.assert_allclose(*values, atol=1e-5)
+    with pytest.raises(FileExistsError):
+        model.save_adapter(path, format)
+    with pytest.raises(ValueError, match="`format` must be one of kohya"):
+        model.save_adapter(tmp_path / "x.safetensors", "lycoris")
+    one = model.save_adapter(
+        tmp_path / "one.safetensors", name="style", dtype="float16"
+    )
+    assert read_adapter(one, TINY).ranks == (4,)
+
+
 def test_wrong_weights_and_names_change_nothing(two):
     model = tiny_model()
     model.load_adapter(two[0])

@@ -112,6 +112,44 @@ def operations(values):
     return ops
 
 
+#: Multiplications of a product that OpenBLAS makes in the thread that asks for it.
+ALONE = 2**17
+
+
+def narrow_product(left, right):
+    """The product of a tall matrix and a wide one, of arrays in blocks.
+
+    Adapters are changed in several threads. A BLAS that divides each narrow product
+    among threads of its own has them wait for each other longer than it takes: 0.34 s
+    of the processor for the U-Net of Stable Diffusion 1 at rank 32 become 2.75 s.
+
+    Args:
+        left: float32, `(rows, rank)`; an array, or a tensor of `keras.ops`.
+        right: float32, `(rank, columns)`, the same.
+
+    Example:
+
+    >>> narrow_product(np.ones((2, 1), "float32"), np.ones((1, 3), "float32")).shape
+    (2, 3)
+    """
+    xp = operations(left)
+    if xp is not np:
+        return xp.matmul(left, right)
+    (rows, rank), width = left.shape, right.shape[1]
+    m, n = math.gcd(rows, 128), math.gcd(width, 128)
+    while m * n * rank > ALONE and m * n > 1:
+        m, n = (m // 2, n) if m >= n else (m, n // 2)
+    if m * n < 256:  # sizes that no network here has
+        return left @ right
+    result = np.empty((rows, width), "float32")
+    np.matmul(
+        left.reshape(rows // m, 1, m, rank),
+        right.reshape(rank, width // n, n).transpose(1, 0, 2),
+        out=result.reshape(rows // m, m, width // n, n).transpose(0, 2, 1, 3),
+    )
+    return result
+
+
 def columns(shape: Shape) -> int:
     """How many numbers are behind the first axis."""
     return math.prod(shape[1:])

@@ -11,6 +11,7 @@ from kerasdiffusion.adapters.algorithms.base import (
     Change,
     Given,
     columns,
+    narrow_product,
     need,
     need_rank,
     operations,
@@ -44,7 +45,7 @@ def product(a, b, core=None):
     """Two factors as a matrix; with a core, both are rank first."""
     xp = operations(a)
     if core is None:
-        return xp.matmul(a, b)
+        return narrow_product(a, b)
     rows = xp.tensordot(a, core, axes=((0,), (0,)))
     return xp.moveaxis(xp.tensordot(rows, b, axes=((1,), (0,))), -1, 1)
 

@@ -11,6 +11,7 @@ from kerasdiffusion.adapters.algorithms.base import (
     Change,
     Given,
     columns,
+    narrow_product,
     need,
     need_rank,
     operations,
@@ -47,11 +48,11 @@ class LowRank(Change):
             return xp.einsum("in...,nj->ij...", core, self.down)
         up = xp.transpose(self.up)
         if len(self.shape) == 2:
-            return xp.transpose(xp.matmul(xp.transpose(self.down) * scale, up))
+            return xp.transpose(narrow_product(xp.transpose(self.down) * scale, up))
         _, ins, *sides = self.shape
         kernel = xp.reshape(self.down, (self.rank, ins, *sides))
         kernel = xp.reshape(xp.transpose(kernel, (2, 3, 1, 0)), (-1, self.rank))
-        kernel = xp.reshape(xp.matmul(kernel * scale, up), (*sides, ins, -1))
+        kernel = xp.reshape(narrow_product(kernel * scale, up), (*sides, ins, -1))
         return xp.transpose(kernel, (3, 2, 0, 1))
 
 
