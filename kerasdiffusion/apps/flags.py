@@ -115,6 +115,7 @@ def add_paint_flags(
     )
     parser.add_argument(
         "--adapters",
+        dest="folder_of_adapters",  # not the field that `--adapter` fills
         type=folder_of_adapters,
         metavar="DIR",
         help="the folder of the adapters that --adapter and <lora:NAME:WEIGHT> in "

@@ -87,7 +87,7 @@ def test_adapters_of_the_hub(tmp_path):
 def test_the_flag_names_the_folder_of_adapters(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASDIFFUSION_ADAPTERS", str(tmp_path / "another"))
     path = files.save(tmp_path, "detail", {"x": np.zeros(1)})
-    assert flags._folder_of_adapters(str(tmp_path)) == tmp_path
+    assert flags.folder_of_adapters(str(tmp_path)) == tmp_path
     assert find_adapter("detail") == path
     with pytest.raises(WeightsError, match="Did you mean detail"):
         find_adapter("detial")
