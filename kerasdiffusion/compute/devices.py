@@ -8,6 +8,7 @@ a strategy's scope divides its batches among the replicas.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -122,3 +123,21 @@ def peak_memory() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory() -> int | None:
+    """Bytes of memory of the first accelerator, else of the machine, where known."""
+    backend = keras.backend.backend()
+    if has_accelerator():
+        if backend == "jax":
+            import jax
+
+            return (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+        if backend == "torch":
+            import torch
+
+            return torch.cuda.get_device_properties(0).total_memory
+        return None  # TensorFlow does not tell
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

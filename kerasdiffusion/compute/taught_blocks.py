@@ -6,7 +6,8 @@ Here the first block of a kind becomes a function of tensors and of its variable
 handles, with another for its gradients, and each block of the kind calls both. They
 stay functions in the graph.
 
-What is frozen enters by its handle, so that it is neither watched nor copied.
+What is frozen enters by its handle, so that it is neither watched nor copied. What is
+made of a frozen value (see `changed`) is made within the block.
 
 For TensorFlow alone, which is imported where it is needed: `remat` calls this file.
 """
@@ -17,6 +18,7 @@ import contextlib
 from collections.abc import Callable
 
 from kerasdiffusion.compute import tensorflow_gradients
+from kerasdiffusion.compute.changed import Changed
 from kerasdiffusion.compute.fingerprints import settings
 
 
@@ -48,30 +50,62 @@ def called(step, layer, call: Callable, args: tuple, kwargs: dict):
 
 
 class _Variables:
-    """A layer's variables: those whose values are watched, and the frozen ones."""
+    """A layer's variables as a step has them, and the tensors that they are made of.
+
+    Those of a `Changed` scope are frozen, and its changes' tensors are watched; in
+    another scope all values are watched, and without one what is trainable.
+    """
 
     def __init__(self, layer):
         import tensorflow as tf
         from keras.src.backend.common.stateless_scope import get_stateless_scope
 
-        scope = get_stateless_scope()
-        self.watched, self.values, self.frozen, self.kinds = [], [], [], []
+        self.layer, scope = layer, get_stateless_scope()
+        self.watched, self.frozen, self.tensors = [], [], []
+        self.changes, self.kinds = [], []
         for variable in layer.variables:
+            kind = (tuple(variable.shape), variable.dtype)
+            if isinstance(scope, Changed):
+                self.frozen.append(variable)
+                function, tensors = scope.changes.get(id(variable), (None, ()))
+                tensors = [tf.convert_to_tensor(x) for x in tensors]
+                shapes = [(tuple(x.shape), x.dtype) for x in tensors]
+                self.kinds.append((*kind, shapes))
+                if function is not None:
+                    self.changes.append((variable, function, len(tensors)))
+                    self.tensors += tensors
+                continue
             value = scope and scope.get_current_value(variable)
             if value is None and variable.trainable and scope is None:
                 value = tf.convert_to_tensor(variable._value)
-            kind = (tuple(variable.shape), variable.dtype, value is None)
-            self.kinds.append(kind)
+            self.kinds.append((*kind, value is None))
             if value is None:
                 self.frozen.append(variable)
             else:
                 self.watched.append(variable)
-                self.values.append(value)
+                self.tensors.append(value)
 
     @property
     def handles(self) -> list:
         # In a layer of mixed precision, `value` would be a tensor: cast.
         return [variable._value.handle for variable in self.frozen]
+
+    def scope(self, tensors, handles):
+        """The scope of the block, with other tensors in place of `tensors`."""
+        import keras
+        import tensorflow as tf
+
+        frozen = [
+            (variable, tf.stop_gradient(_read(handle, variable)))
+            for handle, variable in zip(handles, self.frozen, strict=True)
+        ]
+        if not self.changes:
+            watched = zip(self.watched, tensors, strict=True)
+            return keras.StatelessScope([*watched, *frozen])
+        own, changes = iter(tensors), []
+        for variable, function, count in self.changes:
+            changes.append((variable, function, [next(own) for _ in range(count)]))
+        return Changed(self.layer, changes, frozen)
 
 
 class _Functions:
@@ -82,23 +116,18 @@ class _Functions:
         import tensorflow as tf
 
         given = [x for x in leaves if x is not None]
-        kinds = [tf.TensorSpec(x.shape, x.dtype) for x in given + variables.values]
-        count, watched, frozen = len(given), variables.watched, variables.frozen
+        kinds = [tf.TensorSpec(x.shape, x.dtype) for x in given + variables.tensors]
+        given = len(given)
         self.remat, self.count = step.remat, len(kinds)
 
         def run(*tensors):
-            """The block; tensors that are given, values, handles."""
-            own = iter(tensors[:count])
+            """The block; tensors that are given, variables' tensors, handles."""
+            own = iter(tensors[:given])
             own = [None if x is None else next(own) for x in leaves]
-            values = [
-                tf.stop_gradient(_read(handle, variable))
-                for handle, variable in zip(tensors[self.count :], frozen, strict=True)
-            ]
-            values = [*tensors[count : self.count], *values]
-            pairs = zip(watched + frozen, values, strict=True)
             args, kwargs = keras.tree.pack_sequence_as(structure, own)
+            scope = tensors[given : self.count], tensors[self.count :]
             with contextlib.ExitStack() as stack:
-                stack.enter_context(keras.StatelessScope(list(pairs)))
+                stack.enter_context(variables.scope(*scope))
                 if not step.jit_compile:
                     stack.enter_context(tensorflow_gradients.gradients())
                 result = call(*args, **kwargs)
@@ -107,10 +136,10 @@ class _Functions:
 
         def gradient(*tensors):
             """Of the block; tensors as above, then the results' gradients."""
-            end = self.count + len(frozen)
+            end = self.count + len(variables.frozen)
             inputs, douts = list(tensors[: self.count]), list(tensors[end:])
             if step.jit_compile:
-                inputs[:count] = _after(inputs[:count], douts)
+                inputs[:given] = _after(inputs[:given], douts)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(inputs)
                 results = run(*inputs, *tensors[self.count : end])
@@ -118,7 +147,7 @@ class _Functions:
 
         # Not put into the graph that calls them, which TensorFlow would rewrite whole.
         options = {"autograph": False, "experimental_attributes": {"_noinline": True}}
-        handles = [tf.TensorSpec((), tf.resource) for _ in frozen]
+        handles = [tf.TensorSpec((), tf.resource) for _ in variables.frozen]
         self.run = tf.function(run, **options)
         self.run.get_concrete_function(*kinds, *handles)
         self.gradient = tf.function(gradient, **options)
@@ -127,7 +156,7 @@ class _Functions:
         import keras
         import tensorflow as tf
 
-        handles, inputs = variables.handles, given + variables.values
+        handles, inputs = variables.handles, given + variables.tensors
         if not self.remat:
             results = self.run(*inputs, *handles)
             return keras.tree.pack_sequence_as(self.structure, results)

@@ -18,16 +18,19 @@ class Base:
 
     Args:
         model: A `StableDiffusion`.
+        reads_tokens: Whether its text encoders are needed.
 
     Raises:
         ValueError: If it cannot be taught.
     """
 
-    def __init__(self, model):
+    def __init__(self, model, reads_tokens: bool = True):
         _check_model(model.config)
         self.model = model
         self.networks = {
-            part: getattr(model, part) for part in PARTS if part in model.config.parts
+            part: getattr(model, part)
+            for part in PARTS
+            if part in model.config.parts and (reads_tokens or part == UNET)
         }
         for network in self.networks.values():
             check_plain(network)

@@ -52,35 +52,51 @@ class Factors(keras.layers.Layer):
         self._table = types.MappingProxyType(table)
         self.built = True
 
-    def changed(self, seed=None) -> list[tuple]:
-        """The kernels and what they are with the change.
+    def changes(self, seed=None) -> list[tuple]:
+        """The kernels, each with what makes its value and the tensors for that.
 
         Args:
             seed: A `keras.random.SeedGenerator` that draws what is left out of the
                 step; `None` leaves out nothing.
 
         Returns:
-            Pairs of a Keras variable of the network and a float32 tensor.
+            What `compute.changed.Changed` takes.
         """
-        found, spec = [], self.spec
+        found = []
         modules, directions = self._drop(seed)
         for i, (module, variables) in enumerate(self._table.items()):
-            shape, kernel = self._shapes[module], self._kernels[module]
-            tensors = {slot: ops.convert_to_tensor(v) for slot, v in variables.items()}
+            shape = self._shapes[module]
+            tensors = [ops.convert_to_tensor(v) for v in variables.values()]
             if directions is not None:
-                count = spec.droppable(shape)
-                kept, directions = directions[:count], directions[count:]
-                tensors = spec.drop_factors(tensors, kept)
-            values = ops.stop_gradient(ops.cast(kernel.value, "float32"))
-            base = {"weight": ops.transpose(values, to_stored(len(shape)))}
-            change = spec.change(tensors, shape).difference(base)
-            if directions is not None:
-                change = spec.drop_change(change, kept)
-            change = ops.transpose(change, from_stored(len(shape)))
+                count = self.spec.droppable(shape)
+                tensors.append(directions[:count])
+                directions = directions[count:]
             if modules is not None:
-                change = change * modules[i]
-            found.append((kernel, values + change))
+                tensors.append(modules[i])
+            dropped = directions is not None, modules is not None
+            function = self._change(tuple(variables), shape, *dropped)
+            found.append((self._kernels[module], function, tensors))
         return found
+
+    def _change(self, slots, shape, drops_directions: bool, drops_modules: bool):
+        """What makes a kernel's value of the one that it has and of its factors."""
+        spec = self.spec
+
+        def change(value, *tensors):
+            *tensors, left = tensors if drops_modules else (*tensors, None)
+            *tensors, kept = tensors if drops_directions else (*tensors, None)
+            tensors = dict(zip(slots, tensors, strict=True))
+            if kept is not None:
+                tensors = spec.drop_factors(tensors, kept)
+            value = ops.cast(value, "float32")
+            base = {"weight": ops.transpose(value, to_stored(len(shape)))}
+            found = spec.change(tensors, shape).difference(base)
+            if kept is not None:
+                found = spec.drop_change(found, kept)
+            found = ops.transpose(found, from_stored(len(shape)))
+            return value + (found if left is None else found * left)
+
+        return change
 
     def entries(self) -> list[Entry]:
         """The changes as they are now, of numpy's arrays."""

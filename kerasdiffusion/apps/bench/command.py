@@ -16,7 +16,7 @@ from pathlib import Path
 
 import kerasdiffusion
 from kerasdiffusion.apps import cli, options
-from kerasdiffusion.apps.bench import adapters, compile_for, memory, report
+from kerasdiffusion.apps.bench import adapters, compile_for, memory, report, teach
 from kerasdiffusion.apps.bench.spans import SPANS
 from kerasdiffusion.apps.bench.worker import PARTS, Job, to_json
 from kerasdiffusion.compute import compile_cache
@@ -33,6 +33,8 @@ PEERS = {
     "kerasdiffusion-openvino": ("openvino",),
 }
 KERAS_CV_MULTIPLE = 128
+#: What a processor may reckon with, the widest first, as Linux calls it.
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx")
 
 
 def register(commands) -> None:
@@ -76,7 +78,8 @@ def register(commands) -> None:
         help="measure only these, with commas between: cold (a first picture from a "
         "cold process, and the peak memory), picture (warm ones), network, decode, "
         "encode (default: all); or adapters: loading a LoRA of rank 32, switching to "
-        "another, and pictures of 4 steps without and with three",
+        "another, and pictures of 4 steps without and with three; or teach: a training "
+        "step of a LoRA, without and with checkpointed gradients",
     )
     parser.add_argument(
         "--size",
@@ -153,10 +156,11 @@ def register(commands) -> None:
 def parts(text: str) -> tuple[str, ...]:
     """Names of `PARTS` with commas between."""
     found = tuple(options.names(text))
-    if found != (adapters.NAME,) and not set(found) <= set(PARTS):
+    alone = (adapters.NAME,), (teach.NAME,)
+    if found not in alone and not set(found) <= set(PARTS):
         raise argparse.ArgumentTypeError(
             f"must be of {', '.join(PARTS)}, with commas between, or "
-            f"{adapters.NAME}. Received: {text}"
+            f"{adapters.NAME}, or {teach.NAME}. Received: {text}"
         )
     return found
 
@@ -185,6 +189,10 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.only == (adapters.NAME,):
         print(*adapters.measure(job, args.peer), sep="\n")
+        return 0
+    if args.only == (teach.NAME,):
+        for line in teach.measure(job, args.peer, machine()):
+            print(line, flush=True)
         return 0
     if args.profile:
         from kerasdiffusion.apps.bench import profile
@@ -247,8 +255,9 @@ def check_peers(args: argparse.Namespace) -> None:
     Raises:
         ValueError: If a peer is not installed, or does not know the geometry.
     """
+    teaches = args.only == (teach.NAME,)
     for peer in args.peer:
-        for module in PEERS[peer]:
+        for module in PEERS[peer] + (("peft",) if teaches else ()):
             if importlib.util.find_spec(module) is None:
                 raise ValueError(
                     "The peer must be installed: pip install "
@@ -370,12 +379,15 @@ def run_apart(library: str, module: str, *arguments: str, **variables: str) -> N
 
 def machine() -> str:
     """The processor, its cores and the system, in a line."""
-    name = platform.processor() or platform.machine()
+    name, known = platform.processor() or platform.machine(), set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         lines = cpuinfo.read_text("utf-8", "replace").split("\n")
         models = [line.partition(": ")[2] for line in lines if "model name" in line]
         name = models[0] if models else name
+        known = {word for line in lines if "flags" in line for word in line.split()}
+    widest = next((each for each in INSTRUCTIONS if each in known), None)
+    name += f" ({widest})" if widest else ""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:

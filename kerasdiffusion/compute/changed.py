@@ -1,0 +1,53 @@
+"""Variables with other values for a while, which are made as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import keras
+from keras import ops
+
+
+class Changed(keras.StatelessScope):
+    """A scope in which variables have changed values, and no other is watched.
+
+    A changed value is made anew whenever it is read, from tensors that are small
+    beside it, so that a checkpointed block need not keep it. All others are what they
+    are around the scope.
+
+    Args:
+        layer: The layer whose variables are frozen here: no gradient goes to them.
+        changes: Keras variables of it, each with a function and the tensors that this
+            takes after the variable's own value. It must depend on these alone, and be
+            the same for variables that are alike.
+
+    Example:
+
+    >>> dense = keras.layers.Dense(2)
+    >>> dense.build((None, 3))
+    >>> change = dense.kernel, lambda value, times: value * times, [3.0]
+    >>> with Changed(dense, [change]):
+    ...     y = dense(np.ones((1, 3), "float32"))
+    """
+
+    def __init__(
+        self, layer, changes: Iterable[tuple[object, Callable, Sequence]], values=()
+    ):
+        super().__init__(state_mapping=values)
+        self.changes = {id(variable): each for variable, *each in changes}
+        self._frozen = {id(variable) for variable in layer.variables}
+
+    def get_current_value(self, variable):
+        """What a variable is here; `None` for what it is without a scope."""
+        key = id(variable)
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            value = self.original_scope.get_current_value(variable)
+        if key not in self._frozen:
+            return value
+        value = variable._value if value is None else value
+        value = ops.stop_gradient(ops.convert_to_tensor(value))
+        if key not in self.changes:
+            return value
+        function, tensors = self.changes[key]
+        return ops.cast(function(value, *tensors), variable.dtype)

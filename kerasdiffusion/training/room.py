@@ -1,0 +1,54 @@
+"""Whether a step fits into memory as it is, or what it keeps must be computed again."""
+
+from __future__ import annotations
+
+from kerasdiffusion.compute import devices
+from kerasdiffusion.presets.config import DiffusionModelConfig
+
+#: Numbers that are kept for the gradients of a residual block and of a layer of a
+#: transformer, by pixels and channels.
+RESIDUAL, TRANSFORMER = 8, 30
+#: The share of the memory that weights and what is kept may take.
+SHARE = 0.6
+
+
+def kept_bytes(config: DiffusionModelConfig, shape, itemsize: int) -> int:
+    """About how many bytes a step of the U-Net keeps without checkpointing.
+
+    Args:
+        config: Its configuration.
+        shape: Of the latents: batch, height, width, channels.
+        itemsize: Bytes of a number.
+
+    Example:
+
+    >>> round(kept_bytes(DiffusionModelConfig(), (1, 64, 64, 4), 4) / 2**30, 1)
+    1.6
+    """
+    batch, height, width = shape[:3]
+    total = 0
+    for level, channels in enumerate(config.block_widths):
+        rows, columns = (-(-side // 2**level) for side in (height, width))
+        blocks = 2 * config.blocks_per_level + 1
+        layers = sum(config.depths(level)) + sum(config.up_depths(level))
+        kept = RESIDUAL * blocks + TRANSFORMER * layers
+        total += batch * rows * columns * channels * kept
+    return total * itemsize
+
+
+def needs_remat(config: DiffusionModelConfig, shape, itemsize: int, held: int) -> bool:
+    """Whether what a step keeps would not fit beside the weights.
+
+    It depends on the machine's memory, and not on what others have of it: a run that
+    is resumed does what it did.
+
+    Args:
+        config: The U-Net's configuration.
+        shape: Of the latents.
+        itemsize: Bytes of a number.
+        held: Bytes of all weights, of the optimizer's too.
+    """
+    memory = devices.memory()
+    if memory is None:
+        return False
+    return held + kept_bytes(config, shape, itemsize) > SHARE * memory

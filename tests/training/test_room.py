@@ -1,0 +1,68 @@
+"""Checkpointed gradients: what is taught is the same, and when they are wanted."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasdiffusion.compute import devices
+from kerasdiffusion.presets.config import DiffusionModelConfig
+from kerasdiffusion.training.finetuner import Finetuner
+from kerasdiffusion.training.learned import LoRA
+from kerasdiffusion.training.room import needs_remat
+from tests.tiny import tiny_model
+from tests.training.test_finetuner import data_for
+
+
+def taught(model, remat, adapter, **options):
+    """The losses of two steps."""
+    trainer = Finetuner(model, adapter, remat=remat, **options)
+    trainer.compile(keras.optimizers.SGD(1e-1))
+    data = data_for(trainer)
+    return [float(trainer.train_on_batch(data)) for _ in range(2)]
+
+
+@pytest.mark.every_backend_at_length
+def test_a_checkpointed_step_teaches_the_same():
+    model = tiny_model()
+    plain = taught(model, False, LoRA(rank=4, text_encoders=True))
+    assert plain[0] != plain[1]
+    found = taught(model, True, LoRA(rank=4, text_encoders=True))
+    assert found == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.heavy
+@pytest.mark.every_backend_at_length
+def test_a_checkpointed_step_teaches_a_whole_model_the_same():
+    plain = taught(tiny_model(), False, None)
+    found = taught(tiny_model(), True, None)
+    assert plain[0] != plain[1] and found == pytest.approx(plain, rel=1e-5)
+
+
+def test_a_step_is_checkpointed_where_it_would_not_fit(monkeypatch):
+    config, weights = DiffusionModelConfig(), 4 * 2**30
+    monkeypatch.setattr(devices, "memory", lambda: 16 * 2**30)
+    assert not needs_remat(config, (1, 64, 64, 4), 4, weights)
+    assert needs_remat(config, (4, 64, 64, 4), 4, weights)
+    assert not needs_remat(config, (4, 64, 64, 4), 2, weights // 2)
+    monkeypatch.setattr(devices, "memory", lambda: None)  # nobody knows
+    assert not needs_remat(config, (64, 64, 64, 4), 4, weights)
+
+
+def test_the_machine_has_some_memory():
+    assert devices.memory() is None or devices.memory() > 2**28
+    assert np.isfinite(devices.memory() or 0)
+
+
+def test_remat_is_one_of_three(tiny):
+    with pytest.raises(ValueError, match="True, False or .* Received: remat='always'"):
+        Finetuner(tiny, LoRA(), remat="always")
+
+
+def test_without_tokens_no_text_encoder_is_read(tiny):
+    trainer = Finetuner(tiny, LoRA(rank=2), reads_tokens=False)
+    held = {each.name for each in trainer._layers}
+    assert tiny.diffusion_model.name in held and tiny.text_encoder.name not in held
+    with pytest.raises(ValueError, match="without tokens where reads_tokens=False"):
+        trainer.call({"latents": np.zeros((1, 8, 8, 4), "float32"), "tokens": [[1]]})
+    with pytest.raises(ValueError, match="taught by tokens. Received: reads_tokens=F"):
+        Finetuner(tiny, LoRA(text_encoders=True), reads_tokens=False)
