@@ -289,7 +289,7 @@ class Finetuner(Trainer):
             height, width = (config.autoencoder.downsampling * side for side in sides)
             sizes = height, width, 0, 0, height, width
             sizes = ops.stack([ops.cast(each, "float32") for each in sizes])
-            sizes = ops.broadcast_to(sizes, (batch, len(sizes)))
+            sizes = ops.broadcast_to(sizes, (batch, 6))
         waves = waves_of(sizes, config.diffusion_model.vector_id_width)
         waves = ops.reshape(waves, (batch, -1))
         return ops.concatenate([ops.cast(pooled, "float32"), waves], axis=-1)
