@@ -65,12 +65,14 @@ class Pace:
 
     Args:
         each_step: Whether no piece is longer than a step.
-        timed: Whether pieces take about `GLANCE` seconds, and the loop is compiled
+        timed: Whether pieces take about so many `seconds`, and the loop is compiled
             ahead of the first.
+        seconds: How long.
     """
 
     each_step: bool = False
     timed: bool = False
+    seconds: float = GLANCE
 
 
 def unit_scale(x, sigma: float) -> np.ndarray:
@@ -151,7 +153,7 @@ def pieces(
         if pace.each_step:
             length = 1
         elif pace.timed:
-            length = min(CAPACITY, max(1, int(GLANCE / max(each, 1e-6))))
+            length = min(CAPACITY, max(1, int(pace.seconds / max(each, 1e-6))))
         stop = min(start + length, len(table))
         stop = int(np.searchsorted(table.steps, table.steps[stop - 1], side="right"))
         stop = min(stop, (start // CAPACITY + 1) * CAPACITY, int(ends[ends > start][0]))

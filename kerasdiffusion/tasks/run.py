@@ -11,7 +11,7 @@ import numpy as np
 
 from kerasdiffusion.compute.progress import Progress
 from kerasdiffusion.compute.shortage import shortage_told
-from kerasdiffusion.sampling.driver import Pace, Step
+from kerasdiffusion.sampling.driver import GLANCE, Pace, Step
 from kerasdiffusion.tasks.denoising import denoise
 from kerasdiffusion.tasks.plan import Plan
 from kerasdiffusion.tasks.previews import preview
@@ -72,6 +72,36 @@ class Run:
             raise StopIteration
         self._pace.each_step = True
         return self._next()
+
+    def glances(self, seconds: float = GLANCE) -> Iterator[Step]:
+        """What is left of the run, in pieces of about so many seconds.
+
+        One of slow steps is a step each, as by iterating; of fast ones a piece has
+        several, and looking at them costs next to nothing.
+
+        Args:
+            seconds: How long a piece takes.
+
+        Yields:
+            The `Step` that each ends with.
+
+        Example:
+
+        >>> model = StableDiffusion.from_preset("emoji")
+        >>> request = Request(task="text_to_image", prompt="a cat", num_steps=3)
+        >>> run = model.run(request)
+        >>> for step in run.glances():
+        ...     progress = run.done / len(run)
+        >>> progress, run.pictures().shape
+        (1.0, (1, 128, 128, 3))
+        """
+        self._pace.each_step = False
+        self._pace.timed, self._pace.seconds = True, seconds
+        while not self.stopped and self._pictures is None:
+            try:
+                yield self._next()
+            except StopIteration:
+                return
 
     @property
     def finished(self) -> bool:

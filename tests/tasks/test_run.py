@@ -260,3 +260,20 @@ def test_threads_may_be_the_first_to_call():
     expected = [model.run(request).pictures() for request in requests]
     for found, right in zip(in_threads(tiny_model(), requests), expected, strict=True):
         assert (found == right).all()
+
+
+def test_pieces_of_some_time_are_the_same_as_at_once(tiny):
+    request = Request(task="text_to_image", prompt=APPLE, num_steps=200, seed=1)
+    run = tiny.run(request)
+    done = [run.done for _ in run.glances(0.01)]
+    assert done == sorted(done) and done[-1] == 200 and len(done) < 200
+    assert np.array_equal(run.pictures(), tiny.run(request).pictures())
+    slow = tiny.run(request.replace(num_steps=3))
+    assert [slow.done for _ in slow.glances(0.0)] == [1, 2, 3]
+
+
+def test_pieces_of_some_time_stop(tiny):
+    run = tiny.run(Request(task="text_to_image", prompt="", num_steps=500, seed=1))
+    for _ in run.glances(0.01):
+        run.stop()
+    assert run.stopped and not run.finished and run.done < 500

@@ -113,7 +113,7 @@ class Painter(threading.Thread):
         for i, piece in enumerate(pieces):
             piece.job._look = _looker(view, run, i)
         before = {piece.job: piece.job.step for piece in pieces}
-        for _ in run:
+        for _ in run.glances():
             for own in before:
                 share = sum(piece.job is own for piece in pieces)
                 own.step = before[own] + run.done * share

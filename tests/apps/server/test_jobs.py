@@ -68,7 +68,7 @@ def test_a_job_may_have_a_size_and_no_seed(ask):
 
 
 def test_events_tell_how_it_goes(server, ask):
-    values = {**APPLE, "num_steps": 200, "seed": 3}
+    values = {**APPLE, "num_steps": 1000, "seed": 3}
     id = ask("POST", "/jobs", values).body["id"]
     found = list(events_of(server, id))
     assert found[-1][0] == "done" and len(found) > 2
