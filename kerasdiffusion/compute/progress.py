@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 #: Seconds after which a bar appears.
 PATIENCE = 2.0
@@ -74,6 +76,16 @@ class Progress:
         with self._lock:
             self._done, self._told = done, told
             self._draw()
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within it, lines are printed that the bar must not stand in."""
+        with self._lock:
+            if self._bar is None:
+                yield
+                return
+            with type(self._bar).external_write_mode():
+                yield
 
     def _draw(self) -> None:
         with self._lock:

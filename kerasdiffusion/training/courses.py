@@ -129,7 +129,11 @@ def teach(
     trainer.compile(
         optimizer_of(lesson), jit_compile=backend.resolve_jit_compile(jit_compile)
     )
-    validate = Validation(trainer, apart, latents, texts, **options) if apart else None
+    validate = None
+    if apart:
+        steps = model.config.schedule.train_steps
+        how = {"train_steps": steps, **options}
+        validate = Validation(trainer, apart, latents, texts, **how)
     for line in told(lesson, model, base, batches, trainer):
         report(line)
     for text in sorted(texts.cut):

@@ -148,7 +148,8 @@ class Run:
                 log.write(row)
                 bar.to(step, f"loss {row['loss']:.4f}")
                 if len(times) == 1 + MEASURED:
-                    self._say_how_long(times, step)
+                    with bar.aside():
+                        self._say_how_long(times, step)
                 if self.paint is not None and self._is_due(step, self.sample_every):
                     self._sample(step)
                 if self._is_to_save(step) or is_stopped():

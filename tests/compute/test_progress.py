@@ -33,6 +33,23 @@ def test_what_takes_long_is_counted(capsys, monkeypatch):
     assert "3/3" in capsys.readouterr().err
 
 
+def test_it_begins_where_others_have_been_and_tells_of_the_last(monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with Progress(10, "step", first=4) as bar:
+        bar.begin()
+        bar.to(5, "loss 0.5")
+        assert "5/10" in str(bar._bar) and "loss 0.5" in str(bar._bar)
+
+
+def test_lines_beside_the_bar_are_whole(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    with Progress(3, "step") as bar:
+        bar.to(1)
+        with bar.aside():
+            print("half an hour")
+    assert capsys.readouterr().out == "half an hour\n"
+
+
 def test_what_comes_ahead_is_a_word_and_counts_nothing(monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     with Progress(10, "step", ahead="preparing") as bar:
