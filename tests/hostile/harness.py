@@ -7,6 +7,7 @@ ends, so that a crash or a hang is pinned on its case, and goes on with the next
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -236,15 +237,14 @@ def _reset_peak() -> None:
         pass
 
 
-def main(module: str, reader: str, first: int) -> None:
-    """Runs the cases of a reader from one on, in this process."""
+def main(module: str, first: int) -> None:
+    """Runs the cases of a module from one on, in this process."""
 
     def hung(*_):
         raise Hung
 
     found = collections_of(module)
     signal.signal(signal.SIGPROF, hung)
-    cases = [case for case in found.cases if case.reader == reader]
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     root = Path(os.environ["HOSTILE_FOLDER"])
@@ -252,13 +252,13 @@ def main(module: str, reader: str, first: int) -> None:
         import keras
 
         keras.layers.Dense(1)(keras.ops.zeros((1, 1)))
-    for number, case in enumerate(cases[first:], first):
+    for number, case in enumerate(found.cases[first:], first):
         print(json.dumps({"number": number}), file=out)
         folder = root / str(number)
         folder.mkdir(exist_ok=True)
         os.chdir(folder)
         room = None if found.framework else ROOM
-        told = run_case(case, found.readers[reader], folder, room)
+        told = run_case(case, found.readers[case.reader], folder, room)
         print(json.dumps({"number": number, **told}), file=out)
         os.chdir(root)
         shutil.rmtree(folder, ignore_errors=True)
@@ -271,36 +271,40 @@ def collections_of(module: str) -> Collection:
     return importlib.import_module(f"tests.hostile.{module}").CASES
 
 
-def failures(module: str, reader: str, environment: dict | None = None) -> list[str]:
-    """Runs the cases of a reader in children; what went wrong, a line a case.
+@functools.cache
+def failures(module: str) -> dict[str, list[str]]:
+    """Runs the cases of a module in children, the next where one ends too soon.
 
     Args:
         module: One of `MODULES`.
-        reader: One of its readers.
-        environment: Variables of the child, beside this process's.
+
+    Returns:
+        What went wrong with each reader, a line a case.
     """
-    cases = [case for case in collections_of(module).cases if case.reader == reader]
-    found, first = [], 0
+    collection = collections_of(module)
+    cases, first = collection.cases, 0
+    found = {reader: [] for reader in collection.readers}
     while first < len(cases):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            done, wrong = _child(module, reader, first, folder, environment or {})
+            done, wrong = _child(module, first, folder)
         for number, told in done.items():
             if told["wrong"]:
-                found.append(f"{cases[number].name}: {told['wrong']} ({told})")
+                line = f"{cases[number].name}: {told['wrong']} ({told})"
+                found[cases[number].reader].append(line)
         first += len(done)
         if wrong and first < len(cases):
-            found.append(f"{cases[first].name}: {wrong}")
+            found[cases[first].reader].append(f"{cases[first].name}: {wrong}")
             first += 1
         elif wrong:
-            found.append(f"after the last case: {wrong}")
+            found[cases[-1].reader].append(f"after the last case: {wrong}")
     return found
 
 
-def _child(module, reader, first, folder, environment):
+def _child(module, first, folder):
     """What a child tells of the cases that it got through, and why it ended."""
     done, begun = {}, time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.hostile.harness", module, reader, str(first)],
+        [sys.executable, "-m", "tests.hostile.harness", module, str(first)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
@@ -309,7 +313,6 @@ def _child(module, reader, first, folder, environment):
             "HOSTILE_FOLDER": folder,
             "HOSTILE_MARKER": str(Path(folder, "marker")),
             "PYTHONPATH": str(ROOT),
-            **environment,
         },
         text=True,
     )
@@ -341,4 +344,4 @@ def _child(module, reader, first, folder, environment):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))

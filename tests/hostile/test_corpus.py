@@ -1,6 +1,6 @@
 """Nothing is run, lost or silent, nothing crashes, hangs or fills the memory.
 
-One child for the cases of a reader: `harness` says how they are told apart.
+One child for the cases of a module: `harness` says how they are told apart.
 """
 
 import pytest
@@ -26,5 +26,5 @@ def test_there_are_enough_cases_of_every_reader():
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("module", "reader"), READERS, ids=lambda name: name)
 def test_hostile_input_is_refused(module, reader):
-    wrong = failures(module, reader)
+    wrong = failures(module)[reader]
     assert not wrong, "\n" + "\n".join(wrong)
