@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from kerasdiffusion import Control  # noqa: E402
 from tests.peers.networks import channels_first, channels_last  # noqa: E402
+from tests.peers.quick import quick  # noqa: E402
 from tests.peers.test_control_networks import random_peer  # noqa: E402
 from tests.tiny import TINY, TINY_SDXL, tiny_model  # noqa: E402
 
@@ -142,7 +143,7 @@ def plain(pair):
 
 
 @pytest.mark.every_backend_at_length
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", quick(SAMPLERS, "ddim", "dpmpp_2m"))
 def test_one_controlnet(pair, plain, sampler):
     found = pair.follow(pair.control(scale=0.7, start=0.2, end=0.7), sampler)
     expected = pair.expected(
@@ -174,7 +175,7 @@ def test_two_controlnets(pair, plain, sampler):
 
 
 # diffusers' PNDM begins a part of its steps with the second half of its first one.
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "pndm"])
+@pytest.mark.parametrize("sampler", quick(list(SAMPLERS)[:-1], "euler"))
 def test_image_to_image(pair, sampler):
     pixels = PICTURES[2:].astype("float32") / 127.5 - 1.0
     encoded = keras.ops.convert_to_numpy(pair.ours.image_encoder(pixels))

@@ -42,7 +42,7 @@ COMPILED = keras.backend.backend() == "jax"
 
 def marked(name):
     marks = [pytest.mark.full_size] if name in ELSEWHERE else []
-    marks += [pytest.mark.every_backend] if name == "sdxl" else []
+    marks += [pytest.mark.every_backend_at_length] if name == "sdxl" else []
     return pytest.param(name, marks=marks)
 
 

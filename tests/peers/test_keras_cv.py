@@ -170,10 +170,11 @@ def test_full_size(part, tmp_path, monkeypatch):
     assert difference(theirs(inputs["theirs"]), found) < 1e-4
 
 
-def test_the_departures_move_pictures_by_little(monkeypatch):
+@pytest.mark.parametrize("num_steps", [5, pytest.param(25, marks=pytest.mark.heavy)])
+def test_the_departures_move_pictures_by_little(num_steps, monkeypatch):
     """The bundled model with KerasCV's epsilons and GELU beside itself."""
     prompts = ["a red apple on a blue background", "a cat on a yellow background"]
-    options = {"num_steps": 25, "seed": 7, "progress_bar": False}
+    options = {"num_steps": num_steps, "seed": 7, "progress_bar": False}
     expected = StableDiffusion.from_preset("emoji").text_to_image(prompts, **options)
 
     def tanh_gelu(self, x):

@@ -62,12 +62,12 @@ def runs():
     for compiler in ("auto", "xla"):
         for case in CASES:
             for num_steps in (5, 20, 50):
-                quick, marks = num_steps == 5, []
+                quick, marks = num_steps == 5, [pytest.mark.heavy] * (num_steps > 20)
                 if compiler == "auto":
                     length = "every_backend" if quick else "every_backend_at_length"
-                    marks = [getattr(pytest.mark, length)]
+                    marks.append(getattr(pytest.mark, length))
                 elif not quick:
-                    marks = [pytest.mark.heavy]
+                    marks.append(pytest.mark.heavy)
                 yield pytest.param(compiler, case, num_steps, marks=marks)
 
 
