@@ -269,9 +269,11 @@ class Program:
         def run():
             # What fails here fails again, and is raised, when the program is called.
             with settings(), contextlib.suppress(Exception):
-                self._compile(*args)
+                if threading.main_thread().is_alive():
+                    self._compile(*args)
 
-        self._compiling = threading.Thread(target=run, name="compiler", daemon=True)
+        # No daemon: one that is at work as the interpreter ends can abort it.
+        self._compiling = threading.Thread(target=run, name="compiler")
         self._compiling.start()
 
     def _tensorflow(self, function, jit_compile):

@@ -58,6 +58,7 @@ class Progress:
     def __exit__(self, *error) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer.join()  # what still writes as the interpreter ends aborts it
         with self._lock:
             self._due = None
             if self._bar is not None:

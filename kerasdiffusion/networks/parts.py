@@ -121,7 +121,8 @@ def read(
 class Arrival:
     """Networks that are made in one thread and read in another.
 
-    Meanwhile programs are traced and run, of those that are there.
+    Meanwhile programs are traced and run, of those that are there. A program that ends
+    waits for the part that is under way, and for no other.
 
     Args:
         make: A function of a part's name that makes its network, without weights.
@@ -139,7 +140,8 @@ class Arrival:
 
         for function, futures in ((make, self._made), (with_weights, self._read)):
             args = (function, futures, settings())
-            threading.Thread(target=_fill, args=args, daemon=True).start()
+            # No daemon: one that is at work as the interpreter ends can abort it.
+            threading.Thread(target=_fill, args=args).start()
 
     def network(self, name: str):
         """A part's network as soon as it is made; it may have no weights yet.
@@ -176,6 +178,8 @@ def _fill(function: Callable, futures: Mapping[str, Future], settings) -> None:
     with settings:
         for name, future in futures.items():
             try:
+                if not threading.main_thread().is_alive():
+                    raise RuntimeError("The program has ended: nothing more is read")
                 if error is None:
                     future.set_result(function(name))
                     continue

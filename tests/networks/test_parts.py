@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,31 @@ def test_what_comes_behind_a_network_that_fails_fails_too():
         with pytest.raises(ArithmeticError, match="no diffusion_model"):
             arrival.wait([part])
     assert not arrival.is_complete
+
+
+def test_a_program_that_ends_waits_for_what_is_under_way_alone(monkeypatch):
+    """Threads at work as the interpreter ends can abort it: none is a daemon."""
+    begun, go_on, made = threading.Event(), threading.Event(), []
+
+    def make(part):
+        begun.set()
+        assert go_on.wait(60)
+        made.append(part)
+
+    before = set(threading.enumerate())
+    arrival = Arrival(make, TINY.parts, dict.fromkeys(TINY.parts))
+    started = set(threading.enumerate()) - before
+    assert started and not any(thread.daemon for thread in started)
+    assert begun.wait(60)
+    ended = types.SimpleNamespace(is_alive=lambda: False)
+    monkeypatch.setattr(threading, "main_thread", lambda: ended)
+    go_on.set()
+    for thread in started:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert made == [TINY.parts[0]]
+    with pytest.raises(RuntimeError, match="The program has ended"):
+        arrival.wait(TINY.parts)
 
 
 @pytest.mark.every_backend_at_length
