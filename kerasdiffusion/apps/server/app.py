@@ -74,7 +74,7 @@ def _watch(app: FastAPI, core: Core) -> None:
         return JSONResponse({"status": "ok"})
 
     @app.get("/metrics", tags=["watch"], summary="Counts for Prometheus")
-    async def metrics() -> PlainTextResponse:
+    def metrics() -> PlainTextResponse:
         """Jobs, pictures, seconds; nothing of what was asked."""
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return PlainTextResponse(core.metrics.text(), media_type=kind)

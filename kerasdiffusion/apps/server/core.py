@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from kerasdiffusion.apps.server.painter import Painter
 from kerasdiffusion.apps.server.queue import Queue
 from kerasdiffusion.apps.server.work import FAILED, Client, Job
 from kerasdiffusion.storage.reading import parse_json
+
+log = logging.getLogger("kerasdiffusion.server")
 
 #: Seconds between looks at whether the client is still there.
 LOOK = 0.2
@@ -113,8 +116,12 @@ class Core:
         self._forget()
 
         def put():
-            self.kept.put(*record(job))
-            self.jobs.pop(job.id, None)
+            try:
+                self.kept.put(*record(job))
+            except OSError as error:  # it stays in memory
+                log.error("Results cannot be kept: %s", error)
+            else:
+                self.jobs.pop(job.id, None)
 
         if self.kept is not None:
             job.at_end(lambda job: self._keeper.submit(put))

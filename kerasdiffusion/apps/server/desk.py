@@ -12,6 +12,7 @@ from kerasdiffusion.apps.server.models import Models
 from kerasdiffusion.apps.server.pictures import check_pixels
 from kerasdiffusion.apps.server.queue import Queue
 from kerasdiffusion.apps.server.work import Client, Job, Piece
+from kerasdiffusion.networks.room import least_bytes
 from kerasdiffusion.pictures.read import read_pictures
 from kerasdiffusion.prompts.tags import split_tags
 from kerasdiffusion.requests.kinds import as_list
@@ -86,7 +87,8 @@ class Desk:
                     cost *= each.frames
                 like = likeness(view, each)
                 like = None if like is None else (name, size, like)
-                job.pieces.append(Piece(job, i, each, like, cost))
+                least = least_bytes(found.config, own, 1)
+                job.pieces.append(Piece(job, i, each, like, cost, least))
                 steps += max(1, plan.num_steps)
             job.steps = steps
         self.queue.put(job)

@@ -64,10 +64,10 @@ def read_job(values: dict) -> tuple[Request, str | None, tuple[int, int] | None]
             Whole(8, LARGEST).check(side, name)
             for side, name in ((height, "height"), (width, "width"))
         ]
-    if request.image is not None:
-        raise Refused(
-            422, "`width` must be left out where a picture is given.", "width"
-        )
+    whole = request.task != "outpaint" and request.padding is None
+    if request.image is not None and whole:
+        rule = "`width` must be left out where a picture is painted over as a whole."
+        raise Refused(422, rule, "width")
     return request, model, (sides[0], sides[1])
 
 

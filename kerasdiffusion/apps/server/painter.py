@@ -13,14 +13,14 @@ from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.models import Models
 from kerasdiffusion.apps.server.queue import Queue
 from kerasdiffusion.apps.server.work import DONE, FAILED, Job, Piece
-from kerasdiffusion.networks import room
+from kerasdiffusion.sampling.driver import GLANCE
 from kerasdiffusion.tasks.batches import together
 from kerasdiffusion.tasks.previews import preview
 from kerasdiffusion.tasks.sized import Sized
 
 log = logging.getLogger("kerasdiffusion.server")
 
-#: Activations take some times the least that `room` knows of.
+#: Activations take some times the least that `networks.room` knows of.
 _TIMES = 8
 #: What a client is told of an error that is not of its making.
 _FAILED = "Painting has failed; the server's log says why."
@@ -35,6 +35,10 @@ class Painter(threading.Thread):
         models: The `Models`.
         most: Pictures of a batch at most.
         finished: Called with each batch that is done: its pieces and its seconds.
+
+    Attributes:
+        glance: Seconds between looks at who has left and how far it is; a step, where
+            that takes longer.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class Painter(threading.Thread):
     ):
         super().__init__(name="painter", daemon=True)
         self.queue, self.models, self.most = queue, models, most
-        self._finished, self._fits = finished, {}
+        self._finished, self._fits, self.glance = finished, {}, GLANCE
 
     def run(self) -> None:
         """Until the queue is closed and empty."""
@@ -54,6 +58,9 @@ class Painter(threading.Thread):
             began = time.monotonic()
             try:
                 self._paint([each for each in pieces if not each.job.has_ended])
+            except Exception as error:  # whatever it is, the next are painted
+                for piece in pieces:
+                    self._fail(piece, error, False)
             finally:
                 seconds = time.monotonic() - began
                 self.queue.done(seconds)
@@ -62,13 +69,7 @@ class Painter(threading.Thread):
     def _most(self, piece: Piece) -> int:
         """How many like a piece fit in memory together."""
         known = self._fits.get(piece.likeness, self.most)
-        size = piece.job.size or (0, 0)
-        model = self.models.loaded().get(piece.job.model)
-        if model is None or not any(size):
-            return known
-        config = self.models.get(piece.job.model).config
-        each = _TIMES * room.least_bytes(config, size, 1)
-        return max(1, min(known, int(free_bytes() // max(each, 1))))
+        return max(1, min(known, int(free_bytes() // max(1, _TIMES * piece.bytes))))
 
     def _paint(self, pieces: list[Piece]) -> None:
         """Paints pieces together; those that fail together are tried by halves."""
@@ -113,7 +114,7 @@ class Painter(threading.Thread):
         for i, piece in enumerate(pieces):
             piece.job._look = _looker(view, run, i)
         before = {piece.job: piece.job.step for piece in pieces}
-        for _ in run.glances():
+        for _ in run.glances(self.glance):
             for own in before:
                 share = sum(piece.job is own for piece in pieces)
                 own.step = before[own] + run.done * share

@@ -42,6 +42,7 @@ class Piece:
         request: A `Request`.
         likeness: What pieces that go together have in common; `None` if it goes alone.
         cost: How much of the device it takes: pixels times steps.
+        bytes: The least of memory that it takes.
     """
 
     job: Job
@@ -49,6 +50,7 @@ class Piece:
     request: Request
     likeness: tuple | None
     cost: float
+    bytes: int = 0
     pictures: np.ndarray | None = None
 
 

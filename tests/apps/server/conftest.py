@@ -1,4 +1,4 @@
-"""One server for a whole module, on the bundled model, behind a real socket."""
+"""One server for a whole module, on a tiny model, behind a real socket."""
 
 import json
 import os
@@ -36,8 +36,8 @@ def serving(settings):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, request, tiny):
-    """A tiny model by the bundled one's name, or that itself; folders beside."""
+def models(tmp_path_factory, tiny):
+    """A tiny model by the bundled one's name, and folders for what else there is."""
     from kerasdiffusion.apps.server.models import Models
 
     folder = tmp_path_factory.mktemp("server")
@@ -45,9 +45,8 @@ def models(tmp_path_factory, request, tiny):
         (folder / name).mkdir()
     before = os.environ.get("KERASDIFFUSION_ADAPTERS")
     os.environ["KERASDIFFUSION_ADAPTERS"] = str(folder / "adapters")
-    make = None if request.config.getoption("--full-size") else lambda source: tiny
     folders = (folder / name for name in ("models", "adapters", "controls"))
-    yield Models(("emoji",), *folders, make=make)
+    yield Models(("emoji",), *folders, make=lambda source: tiny)
     if before is None:
         del os.environ["KERASDIFFUSION_ADAPTERS"]
     else:
@@ -61,6 +60,7 @@ def server(models, tmp_path_factory):
 
     results = tmp_path_factory.mktemp("results")
     found = serving(Settings(models, results=results))
+    found.core.painter.glance = 0.0  # each step is seen, quick as it is
     yield found
     found.end()
 

@@ -1,4 +1,4 @@
-"""Jobs against a real server on the bundled model."""
+"""Jobs against a real server."""
 
 import io
 import json
@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from kerasdiffusion.pictures.generation_parameters import parse_parameters
+from kerasdiffusion.requests.binary import to_png
 from kerasdiffusion.requests.request import Request
 from tests.apps.server.conftest import call
 
@@ -68,7 +69,7 @@ def test_a_job_may_have_a_size_and_no_seed(ask):
 
 
 def test_events_tell_how_it_goes(server, ask):
-    values = {**APPLE, "num_steps": 1000, "seed": 3}
+    values = {**APPLE, "num_steps": 100, "seed": 3}
     id = ask("POST", "/jobs", values).body["id"]
     found = list(events_of(server, id))
     assert found[-1][0] == "done" and len(found) > 2
@@ -132,6 +133,20 @@ def test_what_is_wrong_is_said_at_once(ask):
         answer = ask("POST", "/jobs", values)
         assert answer.status in (404, 422), (more, answer.body)
         assert rule in answer.body["error"]["message"], (more, answer.body)
+
+
+def test_what_a_part_is_painted_at_may_be_said(ask):
+    """A size goes with a picture where a part of it is painted at another."""
+    picture = to_png(Image.new("RGB", (40, 40), "white"), "image")
+    mask = Image.new("L", (40, 40))
+    mask.paste(255, (4, 4, 20, 20))
+    values = {**APPLE, "task": "inpaint", "image": picture, "padding": 4}
+    values |= {"mask": to_png(mask, "mask"), "width": 32, "height": 32}
+    job = until_it_ends(ask, ask("POST", "/jobs", values).body["id"])
+    assert picture_of(ask, job["pictures"][0]).size == (40, 40)
+    values.pop("padding")
+    answer = ask("POST", "/jobs", values)
+    assert answer.status == 422 and "`width`" in answer.body["error"]["message"]
 
 
 def test_what_is_not_there_is_said(ask):

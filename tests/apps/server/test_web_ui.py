@@ -316,9 +316,7 @@ def save_network(folder):
     (folder / "config.json").write_text(json.dumps(values))
 
 
-def test_a_picture_is_followed(web_ui, models, server, pytestconfig):
-    if pytestconfig.getoption("--full-size"):
-        pytest.skip("the network is for the tiny model")
+def test_a_picture_is_followed(web_ui, models):
     plain = web_ui.txt2img(prompt=TEXTS[0], **SHORT)
     save_network(models.controls / "edges")
     assert web_ui.controlnet_model_list() == ["edges"]
