@@ -311,6 +311,9 @@ class Adapted(Asked):
                 for part in merged:
                     self._merge(part, self._parts[part], self._wanted())
 
+    def _check_words(self, loaded: Loaded) -> None:
+        """The words of a bundle must fit; `StableDiffusion` reads prompts."""
+
     def _learn(self, loaded: Loaded) -> None:
         """The words of a bundle; `StableDiffusion` reads prompts."""
 

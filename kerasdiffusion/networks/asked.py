@@ -51,7 +51,7 @@ class Asked:
         token = _asked.set({**_asked.get(), id(self): asked})
         try:
             for name in taught:
-                self._learn(asked[name])
+                self._check_words(asked[name])
             for source, *weights in Adapters().check(adapters or [], "adapters") or ():
                 self._ask(source, *weights)
             yield
@@ -59,9 +59,6 @@ class Asked:
             # A run that was dropped half way ends in another context than its own.
             with contextlib.suppress(ValueError):
                 _asked.reset(token)
-            for loaded in asked.values():
-                if loaded.name not in self._adapters or loaded.name in taught:
-                    self._forget_words(loaded)
             if taught:
                 with self._turn():
                     self._merge_all()
@@ -96,7 +93,7 @@ class Asked:
             )
             return
         loaded = Loaded(name, self._remember(find(source)), *settings)
-        self._learn(loaded)
+        self._check_words(loaded)
         asked[name] = loaded
         self._warn_of_unused(loaded)
 

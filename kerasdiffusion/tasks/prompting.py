@@ -130,11 +130,13 @@ def is_told_guidance(model) -> bool:
 def _read(model, prompts, negatives, settings, guided: bool) -> Branches:
     """The branches of prompts, encoded."""
     table, request = settings.table, settings.request
-    encoders = encoders_of(model, request.clip_skip, request.prompt_weighting)
+    check_prompting(model.config, request.clip_skip, request.prompt_weighting)
     literal = request.prompt_weighting == "none"
     if not literal:
         warn_of_remarks([*prompts, *negatives])
         prompts, negatives = _without_tags(model, prompts), take_remarks(negatives)
+    # Behind the tags, which may bring words.
+    encoders = encoders_of(model, request.clip_skip, request.prompt_weighting)
 
     def encode_all(texts):
         rows = [x if isinstance(x, tuple) else (x,) * len(encoders) for x in texts]
@@ -166,7 +168,7 @@ def encoders_of(model, clip_skip, weighting) -> list[encode.Encoder]:
 
 
 def _encoder(model, name, tokenizer, config, clip_skip, weighting) -> encode.Encoder:
-    how, learned = {}, model._learned.get(config)
+    how, learned = {}, model.words_of(config)
     if clip_skip is not None:
         how["layers"] = np.int32(config.depth + 1 - clip_skip)
     if learned is not None:
@@ -209,10 +211,14 @@ def _without_tags(model, prompts: Sequence) -> list:
     return texts
 
 
-def each_alone(model, prompts: Sequence[str], encoders, weighting: str) -> Iterator:
-    """Context and pooled text of each prompt alone."""
+def each_alone(
+    model, prompts: Sequence[str], weighting: str, clip_skip=None, last: bool = False
+) -> Iterator:
+    """Context and pooled text of each prompt alone; by the last text encoder alone."""
     if weighting != "none":
         warn_of_remarks(prompts)
         prompts = [one_text(prompt) for prompt in _without_tags(model, prompts)]
+    encoders = encoders_of(model, clip_skip, weighting)
+    encoders = encoders[-1:] if last else encoders
     for prompt in prompts:
         yield encode.encode(encoders, [[prompt]] * len(encoders))

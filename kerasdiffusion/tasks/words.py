@@ -12,7 +12,11 @@ from kerasdiffusion.networks.latent_diffusion import LatentDiffusion
 from kerasdiffusion.prompts import encode
 from kerasdiffusion.prompts.chunks import LearnedWords
 from kerasdiffusion.requests.arguments import check_prompts
-from kerasdiffusion.tasks.prompting import each_alone, encoders_of
+from kerasdiffusion.tasks.prompting import (
+    check_prompting,
+    each_alone,
+    encoders_of,
+)
 from kerasdiffusion.weights.base import WeightsError
 
 
@@ -46,7 +50,7 @@ class ReadsWords(LatentDiffusion):
         prompts = check_prompts(prompt)
         encoders = encoders_of(self, clip_skip, prompt_weighting)
         with self._asking():
-            each = each_alone(self, prompts, encoders, prompt_weighting)
+            each = each_alone(self, prompts, prompt_weighting, clip_skip)
             contexts = [context for context, _ in each]
         padded = encode.same_length(contexts, lambda: encode.empty(encoders))
         return np.concatenate(padded)
@@ -72,10 +76,9 @@ class ReadsWords(LatentDiffusion):
                 "Pooled text is what SDXL and models of its layout take. "
                 f"Received: a model of {self.config.diffusion_model}"
             )
-        # It is the last text encoder's.
-        encoders = encoders_of(self, None, prompt_weighting)[-1:]
-        with self._asking():
-            each = each_alone(self, prompts, encoders, prompt_weighting)
+        check_prompting(self.config, None, prompt_weighting)
+        with self._asking():  # it is the last text encoder's
+            each = each_alone(self, prompts, prompt_weighting, last=True)
             return np.concatenate([pooled for _, pooled in each])
 
     def load_embedding(
@@ -113,8 +116,29 @@ class ReadsWords(LatentDiffusion):
             self._learned.setdefault(config, new).vectors.update(words)
         return list(dict.fromkeys(word for words in found.values() for word in words))
 
-    def _learn(self, loaded) -> None:
-        """The words of an adapter that is a bundle."""
+    def words_of(self, config) -> LearnedWords | None:
+        """The words that prompts of the call under way may use.
+
+        Args:
+            config: Of the text encoder that reads them.
+
+        Returns:
+            Those of the model, and beside them those of bundles that this call alone
+            asks for; `None` where there are none.
+        """
+        known, own = self._learned.get(config), {}
+        for loaded in self._wanted():
+            if self._adapters.get(loaded.name) is not loaded:
+                for part, words in loaded.adapter.embeddings.items():
+                    own |= words if getattr(self.config, part) == config else {}
+        if not own:
+            return known
+        return LearnedWords(
+            config.vocabulary_size, {**(known.vectors if known else {}), **own}
+        )
+
+    def _check_words(self, loaded) -> None:
+        """The words of a bundle must be as wide as the text encoders."""
         for part, words in loaded.adapter.embeddings.items():
             config = getattr(self.config, part)
             if config is None:
@@ -125,6 +149,14 @@ class ReadsWords(LatentDiffusion):
                         f"The words of a bundle must be {config.width} wide. Received: "
                         f"{word!r} of {vectors.shape} in {loaded.adapter.path}"
                     )
+
+    def _learn(self, loaded) -> None:
+        """The words of an adapter that is a bundle."""
+        self._check_words(loaded)
+        for part, words in loaded.adapter.embeddings.items():
+            config = getattr(self.config, part)
+            if config is None:
+                continue
             new = LearnedWords(config.vocabulary_size)
             self._learned.setdefault(config, new).vectors.update(words)
 

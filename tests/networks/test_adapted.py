@@ -344,7 +344,7 @@ def test_networks_with_adapters_are_not_trained(two):
     check_learns(model.diffusion_model)
 
 
-def test_words_of_a_bundle_come_and_go(tmp_path):
+def test_words_of_a_bundle_come_and_go(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     words = {
         "bundle_emb.zzz.clip_l": random.normal(size=(2, 32)).astype("float32"),
@@ -356,7 +356,18 @@ def test_words_of_a_bundle_come_and_go(tmp_path):
     loaded = model.load_adapter(path, 0.0)
     assert "words: zzz" in str(loaded) and not loaded.adapter.unused
     assert np.abs(model.encode_text("zzz") - plain).max() > 0.1
+    learned = model.encode_text("zzz")
     model.remove_adapter()
+    np.testing.assert_array_equal(model.encode_text("zzz"), plain)
+
+    # A call's own are its own, by a tag too; another call is not taught them.
+    with ThreadPoolExecutor(1) as pool, model._asking([(path, 0.0)]):
+        np.testing.assert_array_equal(model.encode_text("zzz"), learned)
+        other = pool.submit(model.encode_text, "zzz").result()
+        np.testing.assert_array_equal(other, plain)
+    monkeypatch.setenv("KERASDIFFUSION_ADAPTERS", str(tmp_path))
+    tagged = model.encode_text("zzz<lora:bundle:0>")
+    np.testing.assert_array_equal(tagged, learned)
     np.testing.assert_array_equal(model.encode_text("zzz"), plain)
 
 

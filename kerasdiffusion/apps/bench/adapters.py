@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +83,25 @@ def measure(job: Job, peers) -> list[str]:
                 for name, prepare, call in calls:
                     prepare()
                     found.setdefault((name, library), []).append(_seconds(call))
-        lines = [
-            f"{name}, {library}: {statistics.median(each[1:]):.3f} s"
-            for (name, library), each in sorted(found.items())
-        ]
-        return lines + _pictures(model, paths, repeats)
+        medians = {key: statistics.median(each[1:]) for key, each in found.items()}
+        return [*told(medians), *_pictures(model, paths, repeats)]
+
+
+def told(medians: Mapping[tuple[str, str], float]) -> list[str]:
+    """Lines of seconds by what is done and by whom, ours with their share of the other.
+
+    Example:
+
+    >>> told({("load", "diffusers"): 2.0, ("load", "kerasdiffusion"): 0.5})
+    ['load, diffusers: 2.000 s', 'load, kerasdiffusion: 0.500 s (0.250)']
+    """
+    lines = []
+    for (name, library), seconds in sorted(medians.items()):
+        line, other = f"{name}, {library}: {seconds:.3f} s", (name, "diffusers")
+        if other in medians and library != "diffusers":
+            line += f" ({seconds / medians[other]:.3f})"
+        lines.append(line)
+    return lines
 
 
 def _facts(model) -> dict:
