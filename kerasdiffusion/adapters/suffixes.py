@@ -7,6 +7,7 @@ split (`namespaces.py`).
 
 from __future__ import annotations
 
+import functools
 import re
 
 #: Adapters' own names may stand in PEFT's keys: `lora_A.default.weight`.
@@ -95,8 +96,11 @@ _ANY = re.compile(
     "|".join(f"(?P<{name}>{'|'.join(ENDINGS[slot])})$" for name, slot in _NAMES.items())
 )
 _REFUSED = [(re.compile(f"({ending})$"), why) for ending, why in REFUSED.items()]
+#: Keys of the latest files: each is asked for several times.
+_KEPT = 2**14
 
 
+@functools.lru_cache(_KEPT)
 def split(key: str) -> tuple[str, str] | None:
     """A key as a module's name and a slot.
 
@@ -115,6 +119,7 @@ def split(key: str) -> tuple[str, str] | None:
     return match and (key[: match.start()], _NAMES[match.lastgroup])
 
 
+@functools.lru_cache(_KEPT)
 def refused(key: str) -> str | None:
     """Why a key belongs to an adapter that is not read, if it does."""
     return next((why for ending, why in _REFUSED if ending.search(key)), None)
