@@ -29,9 +29,10 @@ OWN = ("name", "_name", "_path", "_parent_path", "_auto_name", "_called")
 
 def loaded_code() -> Iterable[str]:
     """The code and the constants of `ROOMS`, as they are in memory."""
-    for name, module in sorted(sys.modules.items()):
+    # Of copies, which are made at once: other threads import meanwhile.
+    for name, module in sorted(sys.modules.copy().items()):
         if _is_in_rooms(name):
-            for key, value in sorted(vars(module).items()):
+            for key, value in sorted(vars(module).copy().items()):
                 if not key.startswith("__"):
                     yield from _described(f"{name}.{key}", value)
 
@@ -47,7 +48,7 @@ def settings(layers: Iterable) -> Iterable[str]:
         for each in (layer, *layer._flatten_layers(include_self=False)):
             yield type(each).__qualname__
             yield each.dtype_policy.name
-            for key, value in sorted(vars(each).items()):
+            for key, value in sorted(vars(each).copy().items()):
                 if key in OWN:
                     continue
                 if isinstance(value, types.FunctionType):  # an activation

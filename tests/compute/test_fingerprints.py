@@ -1,5 +1,9 @@
 """Texts that tell code and layers apart."""
 
+import gc
+import sys
+import types
+
 import keras
 import numpy as np
 
@@ -27,6 +31,27 @@ def test_code_and_constants_that_were_exchanged_are_others(monkeypatch):
         patch.setattr(operations, "gelu", lambda x: x)
         assert list(loaded_code()) != before
     assert list(loaded_code()) == before
+
+
+def test_other_threads_may_import_meanwhile():
+    """The collector stands for them: it comes in between, wherever Python allows it."""
+    names, thresholds = [], gc.get_threshold()
+
+    def imported(*_):
+        if len(names) < 200:
+            names.append(f"imported_{len(names)}")
+            sys.modules[names[-1]] = types.ModuleType(names[-1])
+
+    gc.callbacks.append(imported)
+    gc.set_threshold(1, 10**6, 10**6)
+    try:
+        found = list(loaded_code())
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(imported)
+        for name in names:
+            del sys.modules[name]
+    assert len(names) == 200 and found == list(loaded_code())
 
 
 def test_settings_are_the_layers_own():
