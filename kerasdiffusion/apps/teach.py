@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from kerasdiffusion.apps import flags, options, outputs
-from kerasdiffusion.presets.named import PRESETS, find_preset
+from kerasdiffusion.presets.named import find_preset
 from kerasdiffusion.requests.kinds import Choice, Switch
 from kerasdiffusion.training.lesson import (
     CAPTIONS,
@@ -98,7 +98,7 @@ def _add(group, field: dataclasses.Field) -> None:
     arguments = {"dest": field.name, "help": help.replace("%", "%%")}
     flag = flags.option(name)
     if isinstance(kind, Switch):
-        if default:
+        if default is not False:
             arguments["action"] = argparse.BooleanOptionalAction
         else:
             arguments |= {"action": "store_true", "default": None}
@@ -160,7 +160,7 @@ def paint_command(base: str, taught) -> str:
     line = ["kerasdiffusion", "generate", taught.prompt]
     kind, path = taught.lesson.kind, str(taught.path)
     if kind in WITH_ADAPTER or kind == "textual-inversion":
-        if not (base in PRESETS and base == "emoji"):
+        if base != "emoji":
             line += ["--preset", str(base)]
         line += ["--adapter" if kind in WITH_ADAPTER else "--embedding", path]
     else:

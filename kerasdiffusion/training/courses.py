@@ -107,7 +107,7 @@ def teach(
             latents(*sample)
             bar.to(i + 1)
     trainer = make_trainer(model, lesson)
-    in_step = lesson.text_encoders or lesson.kind in WITH_WORDS
+    in_step = lesson.reads_tokens
     texts = Tokens(trainer.tokenize) if in_step else EncodedTexts(model, kept)
     options = {
         "size_ids": bool(model.config.diffusion_model.vector_width),
@@ -151,7 +151,7 @@ def teach(
         batches,
         lesson.steps,
         made=_made(lesson, base, samples, model),
-        may_change=(*lesson.may_change, "encoded"),
+        may_change=lesson.may_change,
         save_every=lesson.save_every,
         save_minutes=lesson.save_minutes,
         paint=paint if lesson.sample else None,

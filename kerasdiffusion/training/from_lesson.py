@@ -39,7 +39,12 @@ def make_trainer(model, lesson: Lesson) -> Finetuner:
     names += ("pyramid_noise", "input_perturbation", "noise_bias")
     objective = Objective(**{name: getattr(lesson, name) for name in names})
     return Finetuner(
-        model, objective=objective, remat=lesson.remat, seed=lesson.seed, **options
+        model,
+        objective=objective,
+        remat="auto" if lesson.remat is None else lesson.remat,
+        reads_tokens=lesson.reads_tokens,
+        seed=lesson.seed,
+        **options,
     )
 
 

@@ -194,8 +194,12 @@ class Lesson:
         "momentum of a moving average, which is what is painted with and written",
         "X",
     )
-    remat: bool = said(
-        Switch(), False, HOW, "less memory, and more time: activations computed twice"
+    remat: bool | None = said(
+        Switch(),
+        None,
+        HOW,
+        "less memory, and more time: activations computed twice (default: where they "
+        "would not fit)",
     )
     seed: int = said(Whole(0), 0, HOW, "of the order and all draws", "N")
     loss: str = said(Choice(("mse", "huber", "smooth_l1")), "mse", NOISE, "the loss")
@@ -275,6 +279,11 @@ class Lesson:
             name: value for name, value in found.items() if getattr(self, name) is None
         }
         return self.replace(**still)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether text encoders are a part of each step."""
+        return bool(self.text_encoders) or self.kind in WITH_WORDS
 
     @property
     def may_change(self) -> tuple[str, ...]:

@@ -146,7 +146,7 @@ def _of_training(lesson: Lesson, steps_per_epoch: int, precision: str) -> dict:
         "ss_lr_warmup_steps": lesson.warm_up,
         "ss_optimizer": lesson.optimizer,
         "ss_max_grad_norm": lesson.clip,
-        "ss_gradient_checkpointing": lesson.remat,
+        "ss_gradient_checkpointing": bool(lesson.remat),
         "ss_gradient_accumulation_steps": lesson.accumulate,
         "ss_mixed_precision": next(
             (name for key, name in half.items() if key in precision), "no"

@@ -51,6 +51,7 @@ def quiet(said=None):
     return {"report": (said if said is not None else []).append, "progress_bar": False}
 
 
+@pytest.mark.every_backend_at_length
 def test_a_lora_is_taught_in_one_size(tmp_path, folder, base):
     said, out = [], tmp_path / "cats.safetensors"
     taught = teach(folder, out, lesson(rank=2), base, **quiet(said))

@@ -16,6 +16,7 @@ from kerasdiffusion.training.runs import SAMPLES, SHEET, Run
 from kerasdiffusion.training.states import STATE
 from tests.training.test_checkpoints import Killed, Line, Numbers, at
 
+pytestmark = pytest.mark.every_backend_at_length
 STEPS = 6
 
 
