@@ -216,10 +216,13 @@ def tensors_of(change: Change) -> dict[str, np.ndarray]:
                 found[f"hada_t{i}"] = core
         return found
     if isinstance(change, Kronecker):
+        if change.parts is not None:
+            return {**change.parts, "alpha": np.float32(change.scale * change.rank)}
         first = change.first * np.float32(change.scale)
         rows = change.shape[0] // len(first), change.shape[1] // first.shape[1]
         second = change.second.reshape(*rows, *change.shape[2:])
-        return {"lokr_w1": first, "lokr_w2": second}
+        # LyCORIS reads no file without alpha, and heeds none of whole matrices.
+        return {"lokr_w1": first, "lokr_w2": second, "alpha": np.float32(1.0)}
     if isinstance(change, Added):
         if change.leaf == "bias":
             slot = "norm_bias" if change.kind == "norm" else "diff_bias"

@@ -89,7 +89,9 @@ class Factors(keras.layers.Layer):
             if kept is not None:
                 tensors = spec.drop_factors(tensors, kept)
             value = ops.cast(value, "float32")
-            base = {"weight": ops.transpose(value, to_stored(len(shape)))}
+            base = {}
+            if spec.dora:
+                base["weight"] = ops.transpose(value, to_stored(len(shape)))
             found = spec.change(tensors, shape).difference(base)
             if kept is not None:
                 found = spec.drop_change(found, kept)

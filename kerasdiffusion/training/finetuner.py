@@ -35,17 +35,14 @@ class Finetuner(Trainer):
     loops call it, for the loss of each picture, and take its `trainable_variables`.
     What is taught is all that it saves as its weights.
 
-    `fit()` takes dicts of arrays, without `y`:
-
-    | key | shape | |
-    | --- | --- | --- |
-    | `"latents"` | `(batch, height, width, channels)` | scaled |
-    | `"tokens"`, of SDXL `"tokens_2"` too | `(batch, tokens)` | see `tokenize` |
-    | `"context"`, of SDXL `"pooled"` too | `(batch, tokens, width)` | in their place |
-    | `"sizes"` | `(batch, 6)` | SDXL's; that of the latents, uncropped, by default |
-    | `"mask"` | `(batch, height, width, 1)` | what each pixel of the latents counts |
-    | `"weight"` | `(batch,)` | what each picture counts: prior preservation |
-    | `"noise"`, `"timestep"` | as the latents; `(batch,)` | drawn by default |
+    `fit()` takes dicts of arrays, without `y`. `"latents"` are scaled, of shape
+    `(batch, height, width, channels)`. Text is `"tokens"` (of SDXL `"tokens_2"` too),
+    as `tokenize` gives them, of shape `(batch, tokens)`; or, where no text encoder is
+    taught, `"context"`, of shape `(batch, tokens, width)` (and `"pooled"`). There may
+    be `"sizes"`, SDXL's six, by default those of the latents, uncropped; `"mask"`,
+    what each pixel of the latents counts, of shape `(batch, height, width, 1)`;
+    `"weight"`, what each picture counts (prior preservation), of shape `(batch,)`; and
+    `"noise"` and `"timestep"`, which are else drawn.
 
     Args:
         model: A `StableDiffusion`.
@@ -123,7 +120,7 @@ class Finetuner(Trainer):
             if self.taught.get(part) is not network:
                 self._layers.append(network)  # a part of the state, and not saved
         rate = text_encoders if adapter is None else adapter.text_encoders
-        self._text_rate = float(rate) if not words or adapter is not None else 1.0
+        self._text_rate = float(rate)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.evaluation_generator = keras.random.SeedGenerator(seed)
         self._begin = np.array(ops.convert_to_numpy(self.seed_generator.state))

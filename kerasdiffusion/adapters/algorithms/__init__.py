@@ -41,14 +41,13 @@ class Algorithm(NamedTuple):
 
 
 _HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
-_LOKR = tuple(f"lokr_w{i}{end}" for i in (1, 2) for end in ("", "_a", "_b"))
 _PATHS = tuple(f"{letter}{end}" for letter in "ABCDE" for end in "dux")
 
 ALGORITHMS = (
     Algorithm("LoRA", ("down", "up"), ("mid", "up_bias"), lora.sizes, lora.make),
     Algorithm("LoHa", _HADA, ("hada_t1", "hada_t2"), loha.sizes, loha.make),
     *(
-        Algorithm("LoKr", needs, (*_LOKR, "lokr_t2"), lokr.sizes, lokr.make)
+        Algorithm("LoKr", needs, lokr.SLOTS, lokr.sizes, lokr.make)
         for needs in (("lokr_w1",), ("lokr_w1_a",), ("lokr_w2",), ("lokr_w2_a",))
     ),
     Algorithm("full difference", ("diff",), (), full.sizes, full.make),

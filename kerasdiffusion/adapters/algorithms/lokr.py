@@ -17,6 +17,9 @@ from kerasdiffusion.adapters.algorithms.base import (
 )
 from kerasdiffusion.adapters.algorithms.loha import product, product_sizes
 
+#: What a file has of the two matrices.
+SLOTS = (*(f"lokr_w{i}{end}" for i in (1, 2) for end in ("", "_a", "_b")), "lokr_t2")
+
 
 class Kronecker(Change):
     """The Kronecker product of two matrices, each whole or in factors.
@@ -27,11 +30,13 @@ class Kronecker(Change):
         scale: What the product is multiplied by.
         shape: The weight's.
         rank: The factors' width.
+        parts: The two as a file has them, by slot, where one is in factors.
     """
 
     kind = "LoKr"
 
-    def __init__(self, first, second, scale, shape, rank):
+    def __init__(self, first, second, scale, shape, rank, parts=None):
+        self.parts = parts
         self.first, self.second, self.scale = first, second, scale
         self.shape, self.rank = shape, rank
 
@@ -75,4 +80,6 @@ def make(given: Given):
         factors.append(matrix(whole))
     stated = rank or given.rank
     scale = given.scale(stated) if stated else 1.0
-    yield Kronecker(*factors, scale, given.shape, rank)
+    parts = {slot: given.tensors[slot] for slot in SLOTS if slot in given.tensors}
+    parts = parts if rank is not None else None
+    yield Kronecker(*factors, scale, given.shape, rank, parts)

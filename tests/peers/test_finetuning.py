@@ -1,0 +1,404 @@
+"""Fine-tuning against diffusers' networks, PEFT's layers and PyTorch's optimizers.
+
+Loops as diffusers' training scripts have them: noise is added by `DDPMScheduler`, the
+loss is the mean squared error, the optimizer `torch.optim.AdamW`.
+"""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+pytest.importorskip("diffusers")
+pytest.importorskip("transformers")
+pytest.importorskip("peft")
+
+import diffusers  # noqa: E402
+import peft  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+from kerasdiffusion.compute.backend import to_numpy  # noqa: E402
+from kerasdiffusion.sampling.noise import initial_noise  # noqa: E402
+from kerasdiffusion.training.finetuner import Finetuner  # noqa: E402
+from kerasdiffusion.training.learned import LoHa, LoKr, LoRA  # noqa: E402
+from kerasdiffusion.training.objective import Objective  # noqa: E402
+from kerasdiffusion.training.words import NewWords  # noqa: E402
+from tests.peers.networks import channels_first, channels_last  # noqa: E402
+from tests.tiny import TINY, TINY_SDXL, tiny_model  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+STEPS, RATE, V = 20, 1e-3, "v_prediction"
+SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+#: What `LoRA(modules="attention")` is in PEFT's words.
+TARGETS = {
+    "unet": ["to_q", "to_k", "to_v", "to_out.0"],
+    "text_encoder": ["q_proj", "k_proj", "v_proj", "out_proj"],
+}
+SOME = ["attn1.to_q", "conv1", "ff.net.0.proj"]
+PARTS = {"unet": "diffusion_model", "text_encoder": "text_encoder"}
+
+
+def batches(config, steps=STEPS, tokens=None, seed=0):
+    """Latents, noise, timesteps and text for each step."""
+    random = np.random.default_rng(seed)
+
+    def normal(*size):
+        return random.normal(size=size).astype("float32")
+
+    for _ in range(steps):
+        batch = {
+            "latents": normal(2, 8, 8, 4),
+            "noise": normal(2, 8, 8, 4),
+            "timestep": random.integers(0, 1000, 2).astype("int32"),
+        }
+        if tokens is not None:
+            batch["tokens"] = tokens
+        else:
+            width = config.diffusion_model.context_width
+            batch["context"] = normal(2, 12, width)
+        if config.diffusion_model.vector_width:
+            batch["pooled"] = normal(2, 24)
+            sizes = [[64, 48, 0, 4, 64, 64], [80, 64, 2, 0, 64, 64]]
+            batch["sizes"] = np.array(sizes, "float32")
+        yield batch
+
+
+def networks(folder, model):
+    """diffusers' and transformers' networks with our weights."""
+    model.save_preset(folder)
+    found = {"unet": diffusers.UNet2DConditionModel.from_pretrained(folder / "unet")}
+    if model.config.text_encoder_2 is None:
+        found["text_encoder"] = transformers.CLIPTextModel.from_pretrained(
+            folder / "text_encoder"
+        )
+    for network in found.values():
+        network.requires_grad_(False)
+    return found
+
+
+def losses_of(theirs, batch, kind="epsilon", weigh=None):
+    """The squared errors of a step of diffusers' scripts, `(batch, c, h, w)`."""
+    scheduler = diffusers.DDPMScheduler(**SCHEDULE, prediction_type=kind)
+    latents, noise = (channels_first(batch[name]) for name in ("latents", "noise"))
+    timestep = torch.from_numpy(batch["timestep"]).long()
+    if "tokens" in batch:
+        tokens = torch.from_numpy(batch["tokens"]).long()
+        context = theirs["text_encoder"](tokens)[0]
+    else:
+        context = torch.from_numpy(batch["context"])
+    beside = {}
+    if "sizes" in batch:
+        beside["added_cond_kwargs"] = {
+            "text_embeds": torch.from_numpy(batch["pooled"]),
+            "time_ids": torch.from_numpy(batch["sizes"]),
+        }
+    noisy = scheduler.add_noise(latents, noise, timestep)
+    prediction = theirs["unet"](noisy, timestep, context, **beside).sample
+    wanted = noise
+    if kind == "v_prediction":
+        wanted = scheduler.get_velocity(latents, noise, timestep)
+    return torch.nn.functional.mse_loss(prediction, wanted, reduction="none")
+
+
+def adamw(parameters, rate=RATE):
+    """Their epsilon is the paper's, Keras's is its epsilon hat: neither may count."""
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, eps=1e-12)
+
+
+def ours_adamw(rate=RATE):
+    return keras.optimizers.AdamW(rate, weight_decay=0.01, epsilon=1e-13)
+
+
+def our_step(trainer, batch) -> float:
+    trainer.reset_metrics()
+    return float(trainer.train_on_batch(batch, return_dict=True)["loss"])
+
+
+def name_in(network, module):
+    """A canonical name as a peer's network has it: transformers 5 has it shorter."""
+    names = {name for name, _ in network.named_modules()}
+    return module if module in names else module.removeprefix("text_model.")
+
+
+def add_lora(theirs, trainer, rank=4, dora=False):
+    """PEFT's layers with the factors that ours begin with; both, of each module."""
+    pairs = []
+    for name, network in theirs.items():
+        factors = trainer.taught.get(PARTS[name])
+        if factors is None:
+            continue
+        peft.inject_adapter_in_model(
+            peft.LoraConfig(
+                r=rank,
+                lora_alpha=rank,
+                target_modules=TARGETS[name],
+                use_dora=dora,
+            ),
+            network,
+        )
+        modules = dict(network.named_modules())
+        for entry in factors.entries():
+            layer = modules[name_in(network, entry.module)]
+            low = entry.change.change if dora else entry.change
+            found = {"down": layer.lora_A, "up": layer.lora_B}
+            for slot, own in found.items():
+                with torch.no_grad():
+                    values = torch.from_numpy(getattr(low, slot).copy())
+                    own["default"].weight.copy_(values)
+                pairs.append((entry.module, slot, own["default"].weight))
+            if dora:
+                vector = layer.lora_magnitude_vector["default"].weight
+                pairs.append((entry.module, "magnitude", vector))
+    return pairs
+
+
+def factors_of(trainer):
+    """Our factors by module and slot, as PEFT shapes them."""
+    found = {}
+    for factors in trainer.taught.values():
+        for module, variables in factors._table.items():
+            for slot, variable in variables.items():
+                values = to_numpy(variable)
+                found[module, slot] = values.ravel() if slot == "magnitude" else values
+    return found
+
+
+def enliven(trainer, seed=5):
+    """Random numbers in all that is taught, so that every factor has a gradient."""
+    random = np.random.default_rng(seed)
+    for variable in trainer.trainable_variables:
+        values = to_numpy(variable)
+        variable.assign(values + 0.05 * random.normal(size=values.shape))
+
+
+def assert_near(ours, theirs, tolerance, floor=0.0):
+    for key, value in theirs.items():
+        wanted = value.detach().numpy().reshape(ours[key].shape)
+        error = np.abs(ours[key] - wanted).max()
+        assert error <= tolerance * max(np.abs(wanted).max(), floor), (key, error)
+
+
+CASES = {
+    "sd1": (TINY, LoRA(4), {}),
+    "sd1 with its text encoder": (TINY, LoRA(4, text_encoders=True), {}),
+    "sdxl": (TINY_SDXL, LoRA(4), {}),
+    "dora": (TINY, LoRA(4, dora=True), {}),
+}
+
+
+def make(case, folder, live=False):
+    config, adapter, _ = CASES[case]
+    model = tiny_model(config=config)
+    theirs = networks(folder / "model", model)
+    trainer = Finetuner(model, adapter)
+    if live:
+        enliven(trainer)
+    parameters = {
+        (module, slot): each
+        for module, slot, each in add_lora(theirs, trainer, dora=adapter.dora)
+    }
+    tokens = None
+    if adapter.text_encoders:
+        tokens = model.tokenizer(["two cats", "a red apple on a blue background"])
+    return config, trainer, theirs, parameters, tokens
+
+
+@pytest.mark.every_backend_at_length
+@pytest.mark.parametrize(
+    "case",
+    ["sd1", *(pytest.param(case, marks=pytest.mark.heavy) for case in list(CASES)[1:])],
+)
+def test_losses_and_factors_of_twenty_steps(case, tmp_path):
+    config, trainer, theirs, parameters, tokens = make(case, tmp_path)
+    trainer.compile(ours_adamw())
+    optimizer, begin = adamw(parameters.values()), factors_of(trainer)
+    for batch in batches(config, tokens=tokens):
+        loss = losses_of(theirs, batch).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert our_step(trainer, batch) == pytest.approx(loss.item(), abs=1e-4)
+    ours = factors_of(trainer)
+    assert ours.keys() == parameters.keys()
+    moved = {key: np.abs(ours[key] - begin[key]).max() for key in ours}
+    assert min(moved.values()) > 0.2 * STEPS * RATE
+    for key, value in parameters.items():
+        wanted = value.detach().numpy().reshape(ours[key].shape)
+        np.testing.assert_allclose(ours[key], wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("sd1", marks=pytest.mark.every_backend),
+        pytest.param("sdxl", marks=pytest.mark.every_backend_at_length),
+    ],
+)
+def test_gradients(case, tmp_path):
+    """A step of plain descent at rate 1 shows them."""
+    config, trainer, theirs, parameters, tokens = make(case, tmp_path, live=True)
+    trainer.compile(keras.optimizers.SGD(1.0), run_eagerly=True)
+    (batch,) = batches(config, 1, tokens)
+    losses_of(theirs, batch).mean().backward()
+    begin = factors_of(trainer)
+    our_step(trainer, batch)
+    ours = {key: begin[key] - each for key, each in factors_of(trainer).items()}
+    gradients = {key: each.grad for key, each in parameters.items()}
+    most = max(float(each.abs().max()) for each in gradients.values())
+    assert most > 1e-3
+    assert_near(ours, gradients, 1e-3, floor=1e-2 * most)
+
+
+@pytest.mark.every_backend_at_length
+def test_prior_preservation_of_the_whole_network(tmp_path):
+    """Their loss is the mean of the new pictures' and a share of the old ones'.
+
+    Ours is the mean over all of them, each at its weight.
+    """
+    model = tiny_model()
+    theirs, share = networks(tmp_path / "model", model), 0.5
+    theirs["unet"].requires_grad_(True)
+    trainer = Finetuner(model)
+    trainer.compile(ours_adamw(), run_eagerly=True)
+    optimizer = adamw(theirs["unet"].parameters())
+    for batch in batches(TINY, 2):
+        new, old = losses_of(theirs, batch)
+        loss = new.mean() + share * old.mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        batch["weight"] = np.array([2.0, 2.0 * share], "float32")
+        assert our_step(trainer, batch) == pytest.approx(loss.item(), abs=1e-4)
+    ours = to_numpy(model.diffusion_model.conv_in.kernel)
+    wanted = theirs["unet"].conv_in.weight.detach().numpy().transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(ours, wanted, atol=1e-3)
+
+
+@pytest.mark.heavy
+@pytest.mark.every_backend_at_length
+def test_textual_inversion(tmp_path):
+    """Their table of tokens has two rows more; all others are put back each step."""
+    model = tiny_model()
+    theirs = networks(tmp_path / "model", model)
+    word = NewWords("<thing>", vectors=2, begin="cats")
+    trainer = Finetuner(model, words=word)
+    tokens = trainer.tokenize(["a red <thing> on", "two <thing>"])["tokens"]
+    size = model.config.text_encoder.vocabulary_size
+    assert (tokens >= size).sum() == 4
+
+    theirs["text_encoder"].resize_token_embeddings(size + 2)
+    table = theirs["text_encoder"].get_input_embeddings().weight
+    (cats,) = model.tokenizer.tokens("cats")
+    with torch.no_grad():
+        table[size:] = table[cats]
+    table.requires_grad_(True)
+    before = table.detach().clone()
+    rate = 0.1 * RATE
+    trainer.compile(ours_adamw(rate))
+    optimizer = adamw([table], rate)
+    for batch in batches(TINY, tokens=tokens):
+        loss = losses_of(theirs, batch).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            table[:size] = before[:size]
+        assert our_step(trainer, batch) == pytest.approx(loss.item(), abs=1e-4)
+    ours = to_numpy(trainer.trainable_variables[0])
+    wanted = table.detach().numpy()[size:]
+    assert np.abs(wanted - before.numpy()[size:]).max() > 0.5 * STEPS * rate
+    np.testing.assert_allclose(ours, wanted, atol=1e-3)
+
+
+def test_losses_of_v_and_of_min_snr(tmp_path):
+    """diffusers' weights of v-prediction divide by the ratio and one more."""
+    config = TINY.replace(schedule=replace(TINY.schedule, prediction_type=V))
+    model = tiny_model(config=config)
+    theirs = networks(tmp_path / "model", model)
+    trainer = Finetuner(model, LoRA(4), objective=Objective(snr_gamma=5.0))
+    trainer.compile(ours_adamw(), run_eagerly=True)
+    (batch,) = batches(TINY, 1)
+    scheduler = diffusers.DDPMScheduler(**SCHEDULE, prediction_type=V)
+    timestep = torch.from_numpy(batch["timestep"]).long()
+    snr = diffusers.training_utils.compute_snr(scheduler, timestep)
+    weight = torch.clamp(snr, max=5.0) / (snr + 1)
+    loss = (weight * losses_of(theirs, batch, V).mean(dim=(1, 2, 3))).mean()
+    assert our_step(trainer, batch) == pytest.approx(loss.item(), rel=1e-4)
+
+
+def latents_of(pipeline, noise):
+    """Four steps of DDIM of diffusers' pipeline."""
+    pipeline.scheduler = diffusers.DDIMScheduler(
+        **SCHEDULE, set_alpha_to_one=False, steps_offset=1, clip_sample=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(
+        "two cats",
+        negative_prompt="blurry, dark",
+        height=32,
+        width=32,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        latents=channels_first(noise),
+        output_type="latent",
+    ).images
+    return channels_last(images)
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        LoRA(4, text_encoders=True),
+        pytest.param(LoRA(4, modules="all"), marks=pytest.mark.heavy),
+        pytest.param(LoHa(2, modules=SOME), marks=pytest.mark.heavy),
+        LoKr(2, modules=SOME, factor=4),
+    ],
+    ids=["LoRA", "LoCon", "LoHa", "LoKr"],
+)
+def test_files_give_the_pictures_that_we_give(adapter, tmp_path):
+    """LoRA in diffusers; LoHa and LoKr by LyCORIS' own modules in its pipeline."""
+    model = tiny_model()
+    model.save_preset(tmp_path / "model")
+    trainer = Finetuner(model, adapter)
+    enliven(trainer)
+    path = trainer.save(tmp_path / "taught.safetensors")
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "model")
+    noise = initial_noise([3], model.latent_shape)
+    plain = latents_of(pipeline, noise)
+    if isinstance(adapter, LoRA):
+        pipeline.load_lora_weights(path)
+    else:
+        apply_lycoris(pipeline.unet, path)
+    expected, seen = latents_of(pipeline, noise), []
+    trainer.model.text_to_image(
+        "two cats",
+        "blurry, dark",
+        num_steps=4,
+        unconditional_guidance_scale=5.0,
+        sampler="ddim",
+        seed=3,
+        callback=lambda step: seen.append(np.asarray(step.latents)),
+        progress_bar=False,
+    )
+    size = np.abs(expected).max()
+    assert np.abs(plain - expected).max() > 0.02 * size
+    assert np.abs(seen[-1] - expected).max() <= 1e-3 * size
+
+
+def apply_lycoris(unet, path):
+    """Its modules in place of the network's, by its own prefix: see the reader's test.
+
+    Its kohya reader (4.1.3) makes layers of a U-Net twice.
+    """
+    lycoris = pytest.importorskip("lycoris")
+    tensors = {
+        key.replace("lora_unet_", "lycoris_"): each
+        for key, each in load_file(path).items()
+    }
+    network, _ = lycoris.create_lycoris_from_weights(
+        1.0, None, unet, weights_sd=tensors
+    )
+    network.apply_to()
