@@ -135,7 +135,7 @@ def test_offset_noise_is_the_same_for_a_channel():
 
 def test_a_pyramid_has_more_low_frequencies_and_deviation_1():
     plain, _ = noise_of(Objective())
-    noise, _ = noise_of(Objective(pyramid_noise=0.4))
+    noise, _ = noise_of(Objective(pyramid_noise=0.9))
     assert noise.std() == pytest.approx(1.0, abs=1e-3)
     assert noise.mean(axis=(1, 2)).std() > 3 * plain.mean(axis=(1, 2)).std()
 
