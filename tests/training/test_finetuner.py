@@ -45,7 +45,7 @@ def test_a_lora_is_taught_painted_with_and_saved(tmp_path):
     model = tiny_model()
     trainer = Finetuner(model, LoRA(rank=4))
     plain, before = model.text_to_image(**CAT), bits(model.diffusion_model)
-    trainer.compile(keras.optimizers.AdamW(1e-2))
+    trainer.compile(keras.optimizers.AdamW(1e-2), run_eagerly=True)
     data = data_for(trainer)
     first = trainer.evaluate(data, verbose=0)
     assert trainer.evaluate(data, verbose=0) == first
