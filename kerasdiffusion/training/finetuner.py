@@ -351,9 +351,10 @@ class Finetuner(Trainer):
         shape, network = inputs["latents"].shape, self.base.networks[part]
         if None in shape:
             return False
+        optimizer = getattr(self, "optimizer", None)  # in a loop of one's own: none
         held = sum(
             math.prod(v.shape) * np.dtype(v.dtype).itemsize
-            for v in (*self.variables, *getattr(self.optimizer, "variables", ()))
+            for v in (*self.variables, *getattr(optimizer, "variables", ()))
         )
         size = np.dtype(network.compute_dtype).itemsize
         return needs_remat(network.config, shape, size, held)
