@@ -27,6 +27,24 @@ def devices(variables: Sequence) -> int:
     return strategy.num_replicas_in_sync if strategy else 1
 
 
+def shared(loss):
+    """A replica's part of a mean loss: `tf.distribute` adds the replicas' gradients.
+
+    Keras divides the losses that it knows, and no `compute_loss` of a model's own.
+
+    Args:
+        loss: The mean over a replica's part of the batch.
+
+    Returns:
+        It, divided by the number of replicas where there are several.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def placing() -> Callable:
     """What makes variables where they would be made now, as a context, also later."""
     is_tensorflow = keras.backend.backend() == "tensorflow"

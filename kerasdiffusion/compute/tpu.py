@@ -287,17 +287,8 @@ def compile_for(
         `"flops"` and `"bytes"` that it computes and moves; how often the program has
         each of `COLLECTIVES`.
     """
-    global _target
     import jax
     import keras
-
-    def spread(axis):
-        axes = () if axis < 0 else (None,) * axis + mesh.axis_names
-        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-
-    def share(variable):
-        whole = not shard_weights
-        return spread(-1 if whole else shared_axis(variable.shape, mesh.size))
 
     variables = [variable for layer in layers for variable in layer.variables]
 
@@ -307,10 +298,74 @@ def compile_for(
             return function(*args)
 
     values = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in variables]
-    shardings = [share(v) for v in variables], jax.tree.map(spread, axes)
+    shares = [_share(mesh, v.shape, shard_weights) for v in variables]
+    return compile_stateless(mesh, stateless, (values, args), (shares, axes))
+
+
+def compile_training(
+    mesh, trainer, batch: Any, shard_weights: bool = False
+) -> dict[str, float]:
+    """Compiles the step of a trainer as `fit()` runs it, which replaces its state.
+
+    Args:
+        mesh: As from `topology_mesh`.
+        trainer: A compiled Keras model on JAX, made within `abstract_weights()`, its
+            optimizer built.
+        batch: What `fit()` takes: nested structures of `jax.ShapeDtypeStruct`, of
+            which each chip has its part.
+        shard_weights: As in `compile_for`.
+
+    Returns:
+        As `compile_for`.
+    """
+    import jax
+
+    state = tuple(
+        [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in variables]
+        for variables in (
+            trainer.trainable_variables,
+            trainer.non_trainable_variables,
+            trainer.optimizer.variables,
+            trainer.metrics_variables,
+        )
+    )
+    shares = jax.tree.map(lambda x: _share(mesh, x.shape, shard_weights), state)
+    axes = jax.tree.map(lambda _: 0, batch)
+
+    def step(state, batch):
+        with abstract_weights():  # else Keras gives them values
+            logs, state = trainer.train_step(state, (batch,))
+        return state, logs
+
+    return compile_stateless(mesh, step, (state, batch), (shares, axes), donate=(0,))
+
+
+def _share(mesh, shape, shard_weights: bool) -> int:
+    """The axis of a weight that is spread over the chips, or -1."""
+    return shared_axis(shape, mesh.size) if shard_weights else -1
+
+
+def compile_stateless(mesh, function, args, axes, donate=()) -> dict[str, float]:
+    """As `compile_for`, of a function that depends on its arguments alone.
+
+    Args:
+        mesh: As there.
+        function: It.
+        args: As there.
+        axes: As there.
+        donate: Places of arguments whose memory the results may have.
+    """
+    global _target
+    import jax
+
+    def spread(axis):
+        axes = () if axis < 0 else (None,) * axis + mesh.axis_names
+        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+
+    how = {"in_shardings": jax.tree.map(spread, axes), "donate_argnums": donate}
     before, _target = _target, mesh
     try:
-        lowered = jax.jit(stateless, in_shardings=shardings).lower(values, args)
+        lowered = jax.jit(function, **how).lower(*args)
     finally:
         _target = before
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasdiffusion.compute.devices import shared
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.networks.quantization import check_learns
@@ -77,4 +78,4 @@ class DiffusionTrainer(Trainer):
         return self.noising.loss(prediction, drawn)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
-        return ops.mean(y_pred)
+        return shared(ops.mean(y_pred))

@@ -16,6 +16,7 @@ from kerasdiffusion.adapters.adapter import Adapter
 from kerasdiffusion.adapters.namespaces import UNET
 from kerasdiffusion.compute import backend
 from kerasdiffusion.compute.changed import Changed
+from kerasdiffusion.compute.devices import shared
 from kerasdiffusion.compute.remat import blocks
 from kerasdiffusion.models.embeddings import waves_of
 from kerasdiffusion.training import optimizing, teaching
@@ -218,7 +219,7 @@ class Finetuner(Trainer):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
         """The mean over the pictures."""
-        return ops.mean(y_pred)
+        return shared(ops.mean(y_pred))
 
     def evaluate(self, *args, **kwargs):
         """As of any Keras model, at the same noise and timesteps each time."""

@@ -86,6 +86,23 @@ def test_a_step_is_compiled_for_chips_that_are_not_here(assets, tmp_path):
 
 
 @NEEDS_LIBTPU
+def test_a_training_step_is_compiled_for_chips_that_are_not_here(assets, tmp_path):
+    preset = str(assets / "emoji")
+    text, found = compiled_for(preset, "--only", "teach", tmp_path=tmp_path)
+    assert "a training step by AdamW" in text
+    plain, checkpointed, whole = (
+        found[f"{kind}: 1"]
+        for kind in ("LoRA", "LoRA, checkpointed", "whole, checkpointed")
+    )
+    assert checkpointed["flops"] > 1.1 * plain["flops"]
+    # The weights, in float32, and two moments of each.
+    assert whole["arguments"] > 5 * plain["arguments"]
+    # The new state has the old one's memory.
+    assert whole["outputs"] < 0.1 * whole["arguments"]
+    assert whole["all-reduce"] > 0
+
+
+@NEEDS_LIBTPU
 @pytest.mark.full_size
 @pytest.mark.timeout(7200)
 def test_stable_diffusion_fits_a_v5e(tmp_path):

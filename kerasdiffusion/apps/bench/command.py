@@ -135,7 +135,8 @@ def register(commands) -> None:
         metavar="tpu:CHIP:AxB",
         help=f"measure nothing: compile a step for these chips ({', '.join(CHIPS)}) on "
         "JAX, as tpu:v5e:2x2, and print the memory, the arithmetic and the traffic of "
-        "each. Takes minutes, and needs pip install jax libtpu",
+        "each; with --only teach a training step. Takes minutes, and needs pip install "
+        "jax libtpu",
     )
     group.add_argument(
         "--chip-batch",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from kerasdiffusion.apps import options
+from kerasdiffusion.apps.bench import compile_teaching
 from kerasdiffusion.compute import tpu
 
 GIB = 2**30
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     precision = "bfloat16" if args.precision == "auto" else args.precision
     mesh = tpu.topology_mesh(*args.compile_for)
     batches = args.chip_batch or [1]
+    if args.only == (compile_teaching.NAME,):
+        return compile_teaching.run(args, config, (height, width), mesh, batches)
     columns = []
     for batch in batches:
         print(f"Compiling a step of {batch} a chip ...", file=sys.stderr)
@@ -66,10 +69,15 @@ def run(args: argparse.Namespace) -> int:
         f"libtpu {version('libtpu')}; figures are of one chip\n"
     )
     print(table(tpu.CHIPS[chip], batches, columns))
-    if args.json is not None:
-        rows = dict(zip(map(str, batches), columns, strict=True))
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+    write(args.json, batches, columns)
     return 0
+
+
+def write(path, names: Sequence, columns: Sequence[dict]) -> None:
+    """Writes the figures as JSON, where a file is named."""
+    if path is not None:
+        rows = dict(zip(map(str, names), columns, strict=True))
+        path.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
 
 
 def compile_step(config, size, precision, mesh, batch: int, shard_weights: bool):
