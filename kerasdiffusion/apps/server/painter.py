@@ -13,6 +13,7 @@ from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.models import Models
 from kerasdiffusion.apps.server.queue import Queue
 from kerasdiffusion.apps.server.work import DONE, FAILED, Job, Piece
+from kerasdiffusion.prompts.chunks import power_of_two
 from kerasdiffusion.sampling.driver import GLANCE
 from kerasdiffusion.tasks.batches import together
 from kerasdiffusion.tasks.previews import preview
@@ -110,7 +111,10 @@ class Painter(threading.Thread):
         job = pieces[0].job
         model = self._model(job.model)
         view = Sized(model, *job.size) if job.size else model
-        run = view.run(together([each.request for each in pieces]))
+        # Few sizes mean few compiled programs: the last is painted again and left.
+        size = power_of_two(len(pieces))
+        requests = [each.request for each in pieces]
+        run = view.run(together(requests + requests[-1:] * (size - len(pieces))))
         for i, piece in enumerate(pieces):
             piece.job._look = _looker(view, run, i)
         before = {piece.job: piece.job.step for piece in pieces}
@@ -123,7 +127,7 @@ class Painter(threading.Thread):
         self.models.used(job.model)
         if not all(piece.job.has_ended for piece in pieces):
             pictures = run.pictures()
-            each = len(pictures) // len(pieces)
+            each = len(pictures) // size
             for i, piece in enumerate(pieces):
                 if piece.pictures is None:
                     piece.pictures = pictures[i * each : (i + 1) * each]

@@ -13,6 +13,8 @@ from kerasdiffusion.apps.server.work import CANCELLED, RUNNING, Client, Job, Pie
 
 #: Share of the queue that clients of one address may fill.
 OF_ONE = 0.5
+#: The share of a larger batch that is enough for it.
+_FULL = 0.75
 #: Seconds for a unit of cost, until some have been measured.
 _FIRST_RATE = 1e-6
 #: The weight of the latest batch in the mean of what a unit takes.
@@ -84,8 +86,8 @@ class Queue:
             most: How many like a piece fit together.
 
         Returns:
-            Pieces that go together, a power of two of them; `None` when the queue is
-            closed and empty.
+            Pieces that go together, a power of two of them or little less; `None` when
+            the queue is closed and empty.
         """
         with self._changed:
             while not self._waiting:
@@ -218,13 +220,16 @@ class Queue:
         return there[client]
 
     def _like(self, first: Piece, most: int) -> list[Piece]:
-        """A piece and others that go along with it, a power of two together."""
+        """A piece and others that go along with it, a power of two or little less."""
         same = sum(
             piece.likeness == first.likeness
             for each in self._waiting.values()
             for piece in each
         )
-        count = 1 << int(math.log2(max(1, min(same, most))))
+        same = max(1, min(same, most))
+        count = 1 << int(math.log2(same))
+        if 2 * count <= most and same >= _FULL * 2 * count:
+            count = same  # the few that are missing cost less than two batches
         found = [first]
         while len(found) < count:
             found.append(self._next(first.likeness, found))

@@ -47,11 +47,12 @@ def events_of(server, id):
 
 
 def test_a_job_is_painted_as_python_paints_it(server, ask, models):
-    taken = ask("POST", "/jobs", {**APPLE, "batch_size": 2})
+    taken = ask("POST", "/jobs", {**APPLE, "batch_size": 3})
     assert taken.status == 202 and taken.headers["Location"].startswith("/jobs/")
     job = until_it_ends(ask, taken.body["id"])
-    assert (job["state"], job["progress"], job["step"]) == ("done", 1.0, 4)
-    request = Request(**APPLE, batch_size=2)
+    assert (job["state"], job["progress"], job["step"]) == ("done", 1.0, 6)
+    assert len(job["pictures"]) == 3  # painted as four
+    request = Request(**APPLE, batch_size=3)
     wanted = models.get("emoji").run(request).pictures()
     for i, path in enumerate(job["pictures"]):
         picture = picture_of(ask, path)

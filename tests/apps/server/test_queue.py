@@ -38,10 +38,15 @@ def test_pieces_that_are_alike_go_together_whoever_asks():
     assert queue.counts() == (0, 0)
 
 
-def test_a_batch_is_a_power_of_two_so_that_few_programs_are_compiled():
+@pytest.mark.parametrize(
+    "pieces, batches",
+    [(1, [1]), (2, [2]), (3, [3]), (5, [4, 1]), (6, [6]), (7, [7]), (15, [8, 7])],
+)
+def test_a_batch_is_a_power_of_two_or_little_less(pieces, batches):
+    """So that few programs are compiled, and few batches small."""
     queue = Queue()
-    queue.put(a_job(pieces=7))
-    assert [len(take(queue)) for _ in range(3)] == [4, 2, 1]
+    queue.put(a_job(pieces=pieces))
+    assert [len(take(queue)) for _ in batches] == batches
 
 
 def test_a_batch_is_no_larger_than_what_fits():
