@@ -6,6 +6,8 @@ import functools
 
 import keras
 
+from kerasdiffusion.compute import backend
+
 
 class Trainer(keras.Model):
     """A model that is trained for its networks' sake and never called by itself.
@@ -16,6 +18,13 @@ class Trainer(keras.Model):
 
     def build(self, input_shape=None):
         pass
+
+    @functools.wraps(keras.Model.compile)
+    def compile(self, *args, **kwargs):
+        # By XLA where programs are: Keras would on a CPU too, and take minutes.
+        if kwargs.get("jit_compile", "auto") == "auto":
+            kwargs["jit_compile"] = backend.resolve_jit_compile("auto")
+        super().compile(*args, **kwargs)
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
