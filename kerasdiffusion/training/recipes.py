@@ -219,6 +219,7 @@ TOY = Recipe(
         autoencoder=AutoencoderConfig(
             block_widths=(8, 8, 8), blocks_per_level=1, norm_groups=4
         ),
+        generation=replace(STARTER_GEOMETRY.generation, num_steps=2),
     ),
     scenes=TOY_SCENES,
     crowd=TOY_SCENES,

@@ -144,9 +144,17 @@ def test_the_vocabulary_is_that_of_the_captions(folder):
     assert model.tokenizer.count("a dog on a red background") == 6
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder, tmp_path):
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder, tmp_path, monkeypatch):
+    fit = emoji._fit
+
+    def fit_and_die(*arguments):
+        fit(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(emoji, "_fit", fit_and_die)
     keras.utils.set_random_seed(0)
-    emoji.train_autoencoder(TOY, tmp_path)
+    with pytest.raises(Killed):
+        emoji.train_autoencoder(TOY, tmp_path)
     assert len(losses(folder)) == TOY.strokes.epochs
     assert losses(folder) == pytest.approx(losses(tmp_path), rel=1e-5)
 
