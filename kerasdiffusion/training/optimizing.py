@@ -60,8 +60,9 @@ def _average_whole_steps(optimizer, steps: int) -> None:
                 continue
             first = ops.equal(optimizer.iterations, 0)
             momentum = ops.where(first, 0.0, optimizer.ema_momentum)
-            momentum = ops.cast(momentum, variable.dtype)
-            blended = momentum * mean + (1.0 - momentum) * variable
-            mean.assign(ops.where(whole, blended, mean))
+            value, old = map(ops.convert_to_tensor, (variable, mean))
+            momentum = ops.cast(momentum, old.dtype)
+            blended = momentum * old + (1.0 - momentum) * value
+            mean.assign(ops.where(whole, blended, old))
 
     optimizer._update_model_variables_moving_average = average
