@@ -105,17 +105,17 @@ def run(args: argparse.Namespace) -> int:
     options.choose_backend(args.backend)
     from kerasdiffusion.pictures import write
     from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
-    from kerasdiffusion.training import evaluate_cheaper as cheaper
-    from kerasdiffusion.training.evaluate import contact_sheet, evaluate
-    from kerasdiffusion.training.evaluate_inpainting import evaluate_inpainting
-    from kerasdiffusion.training.evaluate_samplers import (
+    from kerasdiffusion.training.bundled.model_card import read_scenes
+    from kerasdiffusion.training.judging import evaluate_cheaper as cheaper
+    from kerasdiffusion.training.judging.evaluate import contact_sheet, evaluate
+    from kerasdiffusion.training.judging.evaluate_inpainting import evaluate_inpainting
+    from kerasdiffusion.training.judging.evaluate_samplers import (
         STEPS,
         evaluate_samplers,
         markdown,
     )
-    from kerasdiffusion.training.evaluate_weights import evaluate_weights
-    from kerasdiffusion.training.kept_classifier import check_place
-    from kerasdiffusion.training.model_card import read_scenes
+    from kerasdiffusion.training.judging.evaluate_weights import evaluate_weights
+    from kerasdiffusion.training.judging.kept_classifier import check_place
 
     if args.reference is not None:
         return _beside_pictures(args)
@@ -171,7 +171,7 @@ def _beside_pictures(args: argparse.Namespace) -> int:
 
     from kerasdiffusion.datasets import FolderDataset
     from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
-    from kerasdiffusion.training.metrics import clip_score, frechet_distance
+    from kerasdiffusion.training.judging.metrics import clip_score, frechet_distance
 
     model = StableDiffusion.from_preset(args.preset)
     data = FolderDataset(args.reference, image_size=model.img_height, seed=None)
@@ -192,8 +192,8 @@ def _beside_pictures(args: argparse.Namespace) -> int:
 
 def _classifier(args: argparse.Namespace, scenes, image_size: int):
     """The classifier that is kept, or a new one."""
-    from kerasdiffusion.training.judge import train_classifier
-    from kerasdiffusion.training.kept_classifier import (
+    from kerasdiffusion.training.judging.judge import train_classifier
+    from kerasdiffusion.training.judging.kept_classifier import (
         read_classifier,
         save_classifier,
         usual_place,

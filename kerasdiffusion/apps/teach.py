@@ -10,7 +10,7 @@ from pathlib import Path
 from kerasdiffusion.apps import flags, options, outputs
 from kerasdiffusion.presets.named import find_preset
 from kerasdiffusion.requests.kinds import Choice, Switch
-from kerasdiffusion.training.lesson import (
+from kerasdiffusion.training.lessons.lesson import (
     CAPTIONS,
     HOW,
     NOISE,
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     find_preset(args.base)  # a mistyped name is said before a framework loads
     outputs.check_name(args.out)
     options.choose_backend(args.backend)
-    from kerasdiffusion.training.courses import run_folder, teach
+    from kerasdiffusion.training.lessons.courses import run_folder, teach
 
     run_at = args.run_folder or run_folder(args.out)
     try:

@@ -83,8 +83,8 @@ def register(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains and says where the model is."""
     options.choose_backend(args.backend)
-    from kerasdiffusion.training import emoji
-    from kerasdiffusion.training.recipes import RECIPES
+    from kerasdiffusion.training.bundled import emoji
+    from kerasdiffusion.training.bundled.recipes import RECIPES
 
     recipe = RECIPES["toy" if args.toy else args.recipe]
     if args.precision is not None:

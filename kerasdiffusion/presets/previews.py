@@ -1,7 +1,7 @@
 """Latents as cheap pictures: a linear map to colours for each family's latents.
 
-A colour is `latent @ factors + bias`, in [-1, 1]. `training/fit_preview.py` fits the
-map of a model by least squares.
+A colour is `latent @ factors + bias`, in [-1, 1]. `training/bundled/fit_preview.py`
+fits the map of a model by least squares.
 
 Reference:
     ComfyUI `comfy/latent_formats.py`, `latent_rgb_factors` and their bias: those of
@@ -60,7 +60,7 @@ UPSCALER = PreviewMap(
         (0.2523, -0.0055, -0.1651),
     )
 )
-#: `python -m kerasdiffusion.training.fit_preview emoji`
+#: `python -m kerasdiffusion.training.bundled.fit_preview emoji`
 EMOJI = PreviewMap(
     (
         (0.1627, -0.0364, -0.3142),

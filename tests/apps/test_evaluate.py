@@ -36,7 +36,7 @@ def test_pictures_of_a_folder_are_compared_by_the_fields_figures(
         return 6.789
 
     for function in (clip_score, frechet_distance):
-        name = f"kerasdiffusion.training.metrics.{function.__name__}"
+        name = f"kerasdiffusion.training.judging.metrics.{function.__name__}"
         monkeypatch.setattr(name, function)
     assert main(["evaluate", "--reference", str(folder), "--count", "3"]) == 0
     (shape, captions), shades = seen

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from kerasdiffusion.apps.cli import main
-from kerasdiffusion.training import courses
-from kerasdiffusion.training.courses import Taught
-from kerasdiffusion.training.lesson import Lesson
+from kerasdiffusion.training.lessons import courses
+from kerasdiffusion.training.lessons.courses import Taught
+from kerasdiffusion.training.lessons.lesson import Lesson
 
 
 @pytest.fixture

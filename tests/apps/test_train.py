@@ -1,11 +1,11 @@
-"""The command that trains: what it asks of `training.emoji.train`."""
+"""The command that trains: what it asks of `training.bundled.emoji.train`."""
 
 from pathlib import Path
 
 import pytest
 
-from kerasdiffusion.training import emoji
-from kerasdiffusion.training.recipes import RECIPES
+from kerasdiffusion.training.bundled import emoji
+from kerasdiffusion.training.bundled.recipes import RECIPES
 
 
 @pytest.fixture

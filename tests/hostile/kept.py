@@ -13,7 +13,7 @@ CASES = Collection(framework=True)
 
 @CASES.reader("recipes")
 def recipe(folder):
-    from kerasdiffusion.training.model_card import read_scenes
+    from kerasdiffusion.training.bundled.model_card import read_scenes
 
     return read_scenes(folder)
 
@@ -21,7 +21,7 @@ def recipe(folder):
 @CASES.reader("classifiers")
 def classifier(path):
     from kerasdiffusion.datasets import SceneConfig
-    from kerasdiffusion.training.kept_classifier import read_classifier
+    from kerasdiffusion.training.judging.kept_classifier import read_classifier
 
     return read_classifier(
         path, SceneConfig(objects=("red apple",), shapes=("circle",))

@@ -165,9 +165,9 @@ class Training(Job):
     """A run that goes on where it was."""
 
     def work(self, folder, turn):
-        from kerasdiffusion.training import emoji
+        from kerasdiffusion.training.bundled import emoji
+        from kerasdiffusion.training.bundled.recipes import Stage
         from kerasdiffusion.training.checkpoints import CHECKPOINT, _progress
-        from kerasdiffusion.training.recipes import Stage
         from tests.training.test_checkpoints import Line, Numbers
 
         path = folder / CHECKPOINT
@@ -192,9 +192,9 @@ class Training(Job):
 @functools.cache
 def lessons():
     """Pictures in two buckets for `Teaching`, and a trainer's parts."""
-    from kerasdiffusion.training.batches import Sample
-    from kerasdiffusion.training.buckets import fit
-    from kerasdiffusion.training.folders import Picture
+    from kerasdiffusion.training.examples.batches import Sample
+    from kerasdiffusion.training.examples.buckets import fit
+    from kerasdiffusion.training.examples.folders import Picture
 
     sizes = [(16, 16)] * 3 + [(16, 32)] * 2
     pictures = [Picture(Path(f"{i}"), "two cats", size) for i, size in enumerate(sizes)]
@@ -212,12 +212,12 @@ class Teaching(Job):
         assert len(self.expected) == self.steps
 
     def teach(self, folder):
-        from kerasdiffusion.training.batches import FolderBatches
-        from kerasdiffusion.training.finetuner import Finetuner
-        from kerasdiffusion.training.from_lesson import optimizer_of
-        from kerasdiffusion.training.learned import LoRA
-        from kerasdiffusion.training.lesson import Lesson
-        from kerasdiffusion.training.runs import Run
+        from kerasdiffusion.training.examples.batches import FolderBatches
+        from kerasdiffusion.training.finetuning.finetuner import Finetuner
+        from kerasdiffusion.training.finetuning.learned import LoRA
+        from kerasdiffusion.training.lessons.from_lesson import optimizer_of
+        from kerasdiffusion.training.lessons.lesson import Lesson
+        from kerasdiffusion.training.lessons.runs import Run
 
         def latents(picture, to):
             dice = np.random.default_rng(int(picture.path.name))

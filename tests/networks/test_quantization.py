@@ -7,8 +7,8 @@ from keras import ops
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.networks.quantization import is_quantized, quantize
-from kerasdiffusion.training.autoencoder import AutoencoderTrainer
-from kerasdiffusion.training.diffusion import DiffusionTrainer
+from kerasdiffusion.training.bundled.autoencoder import AutoencoderTrainer
+from kerasdiffusion.training.bundled.diffusion import DiffusionTrainer
 from kerasdiffusion.weights.load import load_weights
 from tests.tiny import TINY, lively, tiny_model
 

@@ -22,10 +22,10 @@ from safetensors.torch import load_file  # noqa: E402
 
 from kerasdiffusion.compute.backend import to_numpy  # noqa: E402
 from kerasdiffusion.sampling.noise import initial_noise  # noqa: E402
-from kerasdiffusion.training.finetuner import Finetuner  # noqa: E402
-from kerasdiffusion.training.learned import LoHa, LoKr, LoRA  # noqa: E402
+from kerasdiffusion.training.finetuning.finetuner import Finetuner  # noqa: E402
+from kerasdiffusion.training.finetuning.learned import LoHa, LoKr, LoRA  # noqa: E402
+from kerasdiffusion.training.finetuning.words import NewWords  # noqa: E402
 from kerasdiffusion.training.objective import Objective  # noqa: E402
-from kerasdiffusion.training.words import NewWords  # noqa: E402
 from tests.peers.networks import channels_first, channels_last  # noqa: E402
 from tests.tiny import TINY, TINY_SDXL, tiny_model  # noqa: E402
 

@@ -11,8 +11,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import keras
 import numpy as np
 
-from kerasdiffusion.training.finetuner import Finetuner
-from kerasdiffusion.training.learned import LoRA
+from kerasdiffusion.training.finetuning.finetuner import Finetuner
+from kerasdiffusion.training.finetuning.learned import LoRA
 from tests.compute.test_remat import SMALL
 from tests.tiny import tiny_model
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from kerasdiffusion.storage.locks import locked
-from kerasdiffusion.training import checkpoints, emoji
+from kerasdiffusion.training import checkpoints
+from kerasdiffusion.training.bundled import emoji
+from kerasdiffusion.training.bundled.recipes import TOY, Stage
 from kerasdiffusion.training.checkpoints import CHECKPOINT, LOG, claim
-from kerasdiffusion.training.data import Batches
-from kerasdiffusion.training.recipes import TOY, Stage
+from kerasdiffusion.training.examples.data import Batches
 from kerasdiffusion.training.trainer import Trainer
 
 STAGE = Stage(3, 2, 4, 1e-2, 0.9)

@@ -6,11 +6,11 @@ import pytest
 
 from kerasdiffusion.compute import devices
 from kerasdiffusion.presets.config import DiffusionModelConfig
-from kerasdiffusion.training.finetuner import Finetuner
-from kerasdiffusion.training.learned import LoRA
+from kerasdiffusion.training.finetuning.finetuner import Finetuner
+from kerasdiffusion.training.finetuning.learned import LoRA
 from kerasdiffusion.training.room import needs_remat
 from tests.tiny import tiny_model
-from tests.training.test_finetuner import data_for
+from tests.training.finetuning.test_finetuner import data_for
 
 
 def taught(model, remat, adapter, **options):

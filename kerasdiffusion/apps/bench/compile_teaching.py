@@ -72,8 +72,8 @@ def compile_step(config, size, kind: str, mesh, batch: int, shard_weights: bool)
     import keras
 
     from kerasdiffusion.models.diffusion_model import DiffusionModel
-    from kerasdiffusion.training.finetuner import Finetuner
-    from kerasdiffusion.training.learned import LoRA
+    from kerasdiffusion.training.finetuning.finetuner import Finetuner
+    from kerasdiffusion.training.finetuning.learned import LoRA
 
     adapts, remat, precision = KINDS[kind]
     optimizer = keras.optimizers.AdamW(1e-4, global_clipnorm=1.0)  # has values at once

@@ -15,8 +15,8 @@ from kerasdiffusion.apps.bench.teach_worker import (
 )
 from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
-from kerasdiffusion.training.finetuner import Finetuner
-from kerasdiffusion.training.learned import LoRA
+from kerasdiffusion.training.finetuning.finetuner import Finetuner
+from kerasdiffusion.training.finetuning.learned import LoRA
 from kerasdiffusion.weights.folders import dataclass_from
 
 

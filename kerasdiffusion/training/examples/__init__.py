@@ -1,0 +1,1 @@
+"""Pictures and captions of your own, as batches."""

@@ -1,0 +1,1 @@
+"""A folder that is taught: what is asked, the run, what it writes."""
