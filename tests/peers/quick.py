@@ -1,6 +1,16 @@
-"""What runs by default, where many parameters show one thing."""
+"""What runs by default, where much shows one thing."""
 
+import keras
 import pytest
+
+
+def compiler(config: pytest.Config) -> bool | str:
+    """How models are compiled: with `--full-size` by XLA on TensorFlow's CPU too.
+
+    XLA takes three times as long there, and `test_pipelines` shows it by default.
+    """
+    xla = config.getoption("--full-size") and keras.backend.backend() == "tensorflow"
+    return True if xla else "auto"
 
 
 def quick(values, *some) -> list:

@@ -13,7 +13,7 @@ diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
 
 from tests.peers.networks import channels_first, channels_last  # noqa: E402
-from tests.peers.quick import quick  # noqa: E402
+from tests.peers.quick import compiler, quick  # noqa: E402
 
 pytestmark = [
     pytest.mark.every_backend_at_length,
@@ -41,18 +41,12 @@ PICTURES = RANDOM.integers(0, 256, (2, HEIGHT, WIDTH, 3), np.uint8)
 DEPTHS = RANDOM.normal(size=(2, 37, 21)).astype("float32")
 
 
-def ours(config):
-    # With XLA on TensorFlow too, where a CPU's default is without.
-    xla = True if keras.backend.backend() == "tensorflow" else "auto"
-    return tiny_model(config=config, jit_compile=xla)
-
-
 class Pair:
     """One model, ours and as diffusers' pipeline of the folder that we write."""
 
-    def __init__(self, config, kind, folder, **more):
+    def __init__(self, config, kind, folder, jit_compile, **more):
         diffusers.utils.logging.disable_progress_bar()
-        self.ours = ours(config)
+        self.ours = tiny_model(config=config, jit_compile=jit_compile)
         self.ours.save_preset(folder)
         whole = diffusers.DiffusionPipeline.from_pretrained(folder)
         parts = {
@@ -124,11 +118,11 @@ def tensor(pictures) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def depth(tmp_path_factory):
+def depth(tmp_path_factory, pytestconfig):
     folder = tmp_path_factory.mktemp("depth") / "model"
     kind = "StableDiffusionDepth2ImgPipeline"
     none = {"depth_estimator": None, "feature_extractor": None}
-    return Pair(TINY_DEPTH, kind, folder, **none)
+    return Pair(TINY_DEPTH, kind, folder, compiler(pytestconfig), **none)
 
 
 @pytest.mark.parametrize("sampler", SOME)
@@ -166,11 +160,12 @@ def tensor_last(picture) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def editing(tmp_path_factory):
+def editing(tmp_path_factory, pytestconfig):
     folder = tmp_path_factory.mktemp("editing") / "model"
     kind = "StableDiffusionInstructPix2PixPipeline"
     none = {"safety_checker": None, "feature_extractor": None}
-    return Pair(TINY_EDITING, kind, folder, requires_safety_checker=False, **none)
+    none["requires_safety_checker"] = False
+    return Pair(TINY_EDITING, kind, folder, compiler(pytestconfig), **none)
 
 
 @pytest.mark.parametrize("sampler", SOME)
@@ -189,7 +184,7 @@ def test_edit(editing, sampler, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def upscaler(tmp_path_factory):
+def upscaler(tmp_path_factory, pytestconfig):
     folder = tmp_path_factory.mktemp("upscaler") / "model"
     diffusers.utils.logging.disable_progress_bar()
     low_res = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
@@ -197,6 +192,7 @@ def upscaler(tmp_path_factory):
         TINY_UPSCALER,
         "StableDiffusionUpscalePipeline",
         folder,
+        compiler(pytestconfig),
         low_res_scheduler=diffusers.DDPMScheduler(**low_res),
     )
 

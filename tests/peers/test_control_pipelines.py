@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from kerasdiffusion import Control  # noqa: E402
 from tests.peers.networks import channels_first, channels_last  # noqa: E402
-from tests.peers.quick import quick  # noqa: E402
+from tests.peers.quick import compiler, quick  # noqa: E402
 from tests.peers.test_control_networks import random_peer  # noqa: E402
 from tests.tiny import TINY, TINY_SDXL, tiny_model  # noqa: E402
 
@@ -34,14 +34,13 @@ STEPS = 8
 class Pair:
     """One tiny model with networks that follow pictures, ours and diffusers'."""
 
-    def __init__(self, config, folder, xla):
+    def __init__(self, config, folder, jit_compile="auto"):
         diffusers.utils.logging.disable_progress_bar()
-        xla &= keras.backend.backend() == "tensorflow"
         self.ours = tiny_model(
             config=config,
             img_height=HEIGHT,
             img_width=WIDTH,
-            jit_compile=True if xla else "auto",
+            jit_compile=jit_compile,
         )
         self.ours.save_preset(folder / "model")
         unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "model/unet")
@@ -119,8 +118,8 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    return Pair(TINY, tmp_path_factory.mktemp("sd1"), xla=True)
+def pair(tmp_path_factory, pytestconfig):
+    return Pair(TINY, tmp_path_factory.mktemp("sd1"), compiler(pytestconfig))
 
 
 def as_tensor(i):
@@ -225,7 +224,7 @@ def test_guess_mode(pair, plain):
 
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory):
-    return Pair(TINY_SDXL, tmp_path_factory.mktemp("sdxl"), xla=False)
+    return Pair(TINY_SDXL, tmp_path_factory.mktemp("sdxl"))
 
 
 @pytest.mark.every_backend_at_length

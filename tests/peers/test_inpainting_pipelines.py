@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 
 from kerasdiffusion import Control
-from tests.peers.quick import quick
+from tests.peers.quick import compiler, quick
 from tests.peers.test_control_networks import random_peer
 from tests.peers.test_pipelines import CASES, SD15
 from tests.tasks.test_image_to_image import APPLE, PICTURE
@@ -26,10 +25,8 @@ pytestmark = pytest.mark.every_backend_at_length
 class Pair:
     """One model, ours and as diffusers' pipeline of the folder that we write."""
 
-    def __init__(self, config, folder):
-        # On a CPU, TensorFlow compiles by XLA where it is asked to.
-        xla = keras.backend.backend() != "torch"
-        self.ours = tiny_model(config=config, jit_compile=xla)
+    def __init__(self, config, folder, jit_compile):
+        self.ours = tiny_model(config=config, jit_compile=jit_compile)
         self.ours.save_preset(folder)
         kind = diffusers.StableDiffusionInpaintPipeline
         self.pipeline = kind.from_pretrained(folder)
@@ -89,9 +86,10 @@ class Pair:
 
 @pytest.fixture(scope="module", params=[4, 9], ids=["4 channels", "9 channels"])
 def pair(request, tmp_path_factory):
+    how = compiler(request.config)
     diffusers.utils.logging.disable_progress_bar()
     folder = tmp_path_factory.mktemp("inpainting") / "model"
-    return Pair(NINE if request.param == 9 else TINY, folder)
+    return Pair(NINE if request.param == 9 else TINY, folder, how)
 
 
 @pytest.fixture(autouse=True)
