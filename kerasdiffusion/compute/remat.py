@@ -37,7 +37,8 @@ def blocks(remat: bool = False, jit_compile: bool = False) -> Iterator[None]:
     Example:
 
     >>> with blocks(remat=True):
-    ...     prediction = network(inputs)
+    ...     print(are_on())
+    True
     """
     before = _step.set(_Step(remat, bool(jit_compile)))
     try:

@@ -29,8 +29,8 @@ def shortage_told() -> Iterator[None]:
     ...     with shortage_told():
     ...         raise RuntimeError("RESOURCE_EXHAUSTED: 9 GiB")
     ... except MemoryError as error:
-    ...     print(str(error)[-38:])
-     Received: RESOURCE_EXHAUSTED: 9 GiB
+    ...     print(str(error)[-35:])
+    Received: RESOURCE_EXHAUSTED: 9 GiB
     """
     try:
         yield
