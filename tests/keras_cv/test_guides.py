@@ -1,8 +1,9 @@
 """What keras.io's guides for KerasCV do to teach a model, with our classes.
 
-Its steps in our words: https://keras.io/examples/generative/
-fine_tune_via_textual_inversion. It has a loop of its own, of TensorFlow's tape. What it
-takes of Keras 2 (`compiled_loss`) is written out here.
+Their steps in our words: of https://keras.io/examples/generative/ these are
+`fine_tune_via_textual_inversion`, `dreambooth` and `finetune_stable_diffusion`. They
+have loops of their own, of TensorFlow's tape. What they take of Keras 2
+(`compiled_loss`, `optimizers.experimental`) is Keras 3's own here.
 """
 
 import functools
@@ -14,6 +15,8 @@ import pytest
 
 from kerasdiffusion.keras_cv.models import StableDiffusion
 from kerasdiffusion.keras_cv.models.stable_diffusion import (
+    DiffusionModel,
+    ImageEncoder,
     NoiseScheduler,
     TextEncoder,
 )
@@ -141,3 +144,106 @@ def test_textual_inversion():
     ]
     assert [rows.tolist() for rows in changed if len(rows)] == [[size - 1]]
     assert (model.text_to_image("a <thing>", num_steps=1, seed=1) != painted).any()
+
+
+class DreamBooth(keras.Model):
+    """New pictures and old ones in one batch, and their two losses."""
+
+    def __init__(self, diffusion_model, moments):
+        super().__init__()
+        scheduler()
+        self.diffusion_model, self.moments = diffusion_model, moments
+        self.moments.trainable = False
+
+    def train_step(self, inputs):
+        new, old = inputs
+        pictures, context = (tf.concat([new[k], old[k]], 0) for k in new)
+        with tf.GradientTape() as tape:
+            moments = self.moments(pictures, training=False)
+            noise, noisy, waves = drawn(sampled(moments))
+            found = self.diffusion_model([noisy, waves, context], training=True)
+            loss = self.compute_loss(noise, found)
+        taught = self.diffusion_model.trainable_variables
+        gradients = tape.gradient(loss, taught)
+        gradients = [tf.clip_by_norm(each, 1.0) for each in gradients]
+        self.optimizer.apply_gradients(zip(gradients, taught, strict=True))
+        return {"loss": loss}
+
+    def compute_loss(self, target, found):
+        pairs = zip(tf.split(target, 2), tf.split(found, 2), strict=True)
+        return sum(tf.reduce_mean(tf.square(a - b)) for a, b in pairs)
+
+    def save_weights(self, filepath, overwrite=True, save_format=None, options=None):
+        self.diffusion_model.save_weights(
+            filepath=filepath,
+            overwrite=overwrite,
+            save_format=save_format,
+            options=options,
+        )
+
+
+@pytest.mark.heavy
+def test_dreambooth(tmp_path):
+    """The best weights so far are saved by a callback, and a model paints with them."""
+    encoder = TextEncoder(LENGTH)
+    tokens = RANDOM.integers(0, 500, (4, LENGTH)).astype("float64")
+    context = encoder([tokens, POSITIONS], training=False)
+    network = DiffusionModel(SIZE, SIZE, LENGTH)
+    trainer = DreamBooth(network, moments_of(ImageEncoder(SIZE, SIZE)))
+    trainer.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-2))
+    each = {"pictures": PICTURES, "context": context}
+    data = tf.data.Dataset.from_tensor_slices((each, each)).batch(2)
+    path = tmp_path / "best.weights.h5"
+    keep = keras.callbacks.ModelCheckpoint(
+        path, save_weights_only=True, monitor="loss", mode="min"
+    )
+    before = values(network.weights)
+    trainer.fit(data, epochs=2, callbacks=[keep], verbose=0)
+    model = StableDiffusion(SIZE, SIZE)
+    model.diffusion_model.load_weights(path)
+    after = values(model.diffusion_model.weights)
+    moved = [np.abs(a - b).max() for a, b in zip(before, after, strict=True)]
+    assert min(moved) > 0
+
+
+class Tuning(keras.Model):
+    """The whole U-Net, on dicts of pictures and encoded text."""
+
+    def __init__(self, diffusion_model, encoder):
+        super().__init__()
+        scheduler()
+        self.diffusion_model, self.encoder = diffusion_model, encoder
+        self.encoder.trainable = False
+
+    def train_step(self, inputs):
+        with tf.GradientTape() as tape:
+            latents = self.encoder(inputs["images"], training=False)
+            noise, noisy, waves = drawn(latents)
+            context = inputs["encoded_text"]
+            found = self.diffusion_model([noisy, waves, context], training=True)
+            loss = self.compute_loss(y=noise, y_pred=found)
+        taught = self.diffusion_model.trainable_variables
+        gradients = tape.gradient(loss, taught)
+        gradients = [tf.clip_by_norm(each, 1.0) for each in gradients]
+        self.optimizer.apply_gradients(zip(gradients, taught, strict=True))
+        return {"loss": loss}
+
+
+@pytest.mark.heavy
+def test_fine_tuning():
+    encoder = TextEncoder(LENGTH)
+    tokens = RANDOM.integers(0, 500, (4, LENGTH)).astype("float64")
+
+    def encode(pictures, tokens):
+        context = encoder([tokens, POSITIONS], training=False)
+        return {"images": pictures, "tokens": tokens, "encoded_text": context}
+
+    data = tf.data.Dataset.from_tensor_slices((PICTURES, tokens)).batch(2).map(encode)
+    network = DiffusionModel(SIZE, SIZE, LENGTH)
+    trainer = Tuning(network, ImageEncoder(SIZE, SIZE))
+    trainer.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-2), loss="mse")
+    before = values(network.weights)
+    trainer.fit(data, epochs=1, verbose=0)
+    after = values(network.weights)
+    moved = [np.abs(a - b).max() for a, b in zip(before, after, strict=True)]
+    assert min(moved) > 0

@@ -53,7 +53,7 @@ def test_a_lora_is_taught_painted_with_and_saved(tmp_path):
     assert trainer.evaluate(data, verbose=0) != first
     painted = trainer.model.text_to_image(**CAT)
     assert (painted != plain).any()
-    assert bits(model.diffusion_model) == before
+    assert bits(trainer.base.networks[UNET]) == before
     path = trainer.save(tmp_path / "cat.safetensors")
     model.remove_adapter("taught")
     assert (model.text_to_image(**CAT) == plain).all()
