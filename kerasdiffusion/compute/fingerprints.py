@@ -6,7 +6,10 @@ Two processes, or two layers, that give the same text trace to the same graph.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import importlib
+import pkgutil
 import sys
 import types
 from collections.abc import Iterable
@@ -16,7 +19,8 @@ import numpy as np
 #: Where the code is that programs run through: rooms, and files of rooms.
 ROOMS = (
     *("compute.backend", "compute.operations", "compute.repeats"),
-    *("compute.tensorflow_cpu", "models", "networks.autoencoding", "networks.control"),
+    *("compute.tensorflow_cpu", "compute.tensorflow_gradients", "models"),
+    *("networks.autoencoding", "networks.control"),
     *("networks.latent_diffusion", "networks.quantization", "networks.tiling"),
     *("requests.cheaper_steps", "sampling"),
 )
@@ -29,17 +33,28 @@ OWN = ("name", "_name", "_path", "_parent_path", "_auto_name", "_called")
 
 def loaded_code() -> Iterable[str]:
     """The code and the constants of `ROOMS`, as they are in memory."""
-    # Of copies, which are made at once: other threads import meanwhile.
-    for name, module in sorted(sys.modules.copy().items()):
-        if _is_in_rooms(name):
-            for key, value in sorted(vars(module).copy().items()):
-                if not key.startswith("__"):
-                    yield from _described(f"{name}.{key}", value)
+    for name in _modules():
+        # Of a copy, which is made at once: other threads import meanwhile.
+        for key, value in sorted(vars(sys.modules[name]).copy().items()):
+            if not key.startswith("__"):
+                yield from _described(f"{name}.{key}", value)
 
 
-def _is_in_rooms(module: str) -> bool:
-    house, _, place = module.partition(".")
-    return house == HOUSE and any(f"{place}.".startswith(f"{room}.") for room in ROOMS)
+@functools.cache
+def _modules() -> list[str]:
+    """All modules of `ROOMS`, whole.
+
+    They are imported here: what happens to be there, and how much of it, would depend
+    on what other threads are importing, and so would the key.
+    """
+    found = []
+    for room in ROOMS:
+        module = importlib.import_module(f"{HOUSE}.{room}")
+        found.append(module.__name__)
+        for each in pkgutil.iter_modules(getattr(module, "__path__", ())):
+            found.append(f"{module.__name__}.{each.name}")
+            importlib.import_module(found[-1])
+    return sorted(found)
 
 
 def settings(layers: Iterable) -> Iterable[str]:

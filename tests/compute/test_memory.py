@@ -15,9 +15,11 @@ from kerasdiffusion.compute import backend, memory
 
 @pytest.fixture
 def collector():
-    """As it was, afterwards."""
+    """As it was, afterwards; nothing is frozen in between, as the tests' start is."""
     was_on = gc.isenabled()
+    gc.unfreeze()
     yield
+    gc.freeze()
     (gc.enable if was_on else gc.disable)()
 
 
