@@ -234,7 +234,9 @@ def test_losses_and_factors_of_twenty_steps(case, tmp_path):
     "case",
     [
         pytest.param("sd1", marks=pytest.mark.every_backend),
-        pytest.param("sdxl", marks=pytest.mark.every_backend_at_length),
+        pytest.param(
+            "sdxl", marks=[pytest.mark.heavy, pytest.mark.every_backend_at_length]
+        ),
     ],
 )
 def test_gradients(case, tmp_path):
@@ -354,7 +356,7 @@ def latents_of(pipeline, noise):
         LoRA(4, text_encoders=True),
         pytest.param(LoRA(4, modules="all"), marks=pytest.mark.heavy),
         pytest.param(LoHa(2, modules=SOME), marks=pytest.mark.heavy),
-        LoKr(2, modules=SOME, factor=4),
+        pytest.param(LoKr(2, modules=SOME, factor=4), marks=pytest.mark.heavy),
     ],
     ids=["LoRA", "LoCon", "LoHa", "LoKr"],
 )

@@ -75,6 +75,7 @@ def test_the_preset_says_how_it_was_made(folder):
     assert "| samples | 16 for the U-Net" in card
 
 
+@pytest.mark.heavy
 def test_a_run_goes_on_from_a_preset(folder, tmp_path):
     again = dataclasses.replace(TOY, seed=1)
     preset = emoji.train(tmp_path, again, start=folder / "preset")

@@ -130,7 +130,11 @@ def test_sizes_of_sdxl_are_those_of_the_latents_by_default():
 
 @pytest.mark.parametrize(
     "adapter",
-    [LoHa(2, modules="all"), LoKr(2, decompose_both=True), LoRA(4, dora=True)],
+    [
+        LoHa(2, modules="all"),
+        pytest.param(LoKr(2, decompose_both=True), marks=pytest.mark.heavy),
+        pytest.param(LoRA(4, dora=True), marks=pytest.mark.heavy),
+    ],
     ids=["LoHa", "LoKr", "DoRA"],
 )
 def test_adapters_begin_as_nothing_and_are_read_as_they_were_taught(adapter, tmp_path):
@@ -152,6 +156,7 @@ def test_adapters_begin_as_nothing_and_are_read_as_they_were_taught(adapter, tmp
         trainer.save(path)
 
 
+@pytest.mark.heavy
 def test_dropout_leaves_out_modules_and_ranks_of_a_step_alone():
     whole = live(small(LoRA(4)))
     batch = given(whole)
@@ -257,6 +262,7 @@ def test_a_model_is_taught_as_a_whole(tmp_path):
     }
 
 
+@pytest.mark.heavy
 def test_text_encoders_learn_at_their_own_rate():
     moved = {}
     for rate in (1.0, 0.25):
@@ -274,6 +280,7 @@ def test_text_encoders_learn_at_their_own_rate():
         np.testing.assert_allclose(slow, share * whole, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.heavy
 def test_checkpoints_hold_what_is_taught_and_a_run_goes_on_from_them(tmp_path):
     def run(trainer, *seeds):
         return [trainer.train_on_batch(given(trainer, seed=s)) for s in seeds]
