@@ -85,6 +85,7 @@ def test_a_step_is_compiled_for_chips_that_are_not_here(assets, tmp_path):
     assert sum(shared[name] for name in tpu.COLLECTIVES) > 0
 
 
+@pytest.mark.heavy
 @NEEDS_LIBTPU
 def test_a_training_step_is_compiled_for_chips_that_are_not_here(assets, tmp_path):
     preset = str(assets / "emoji")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from kerasdiffusion.compute.devices import shared
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.networks.quantization import check_learns
 from kerasdiffusion.training.trainer import Trainer
@@ -74,4 +75,4 @@ class AutoencoderTrainer(Trainer):
         mean, log_variance = y_pred["mean"], y_pred["log_variance"]
         kl = 0.5 * ops.mean(mean**2 + ops.exp(log_variance) - 1.0 - log_variance)
         self.metric_l1.update_state(l1)
-        return l1 + self.edge_weight * edges + self.kl_weight * kl
+        return shared(l1 + self.edge_weight * edges + self.kl_weight * kl)

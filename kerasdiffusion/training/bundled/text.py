@@ -7,6 +7,7 @@ import math
 import keras
 from keras import ops
 
+from kerasdiffusion.compute.devices import shared
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.networks.quantization import check_learns
 from kerasdiffusion.training.trainer import Trainer
@@ -60,4 +61,4 @@ class TextTrainer(Trainer):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **kwargs):
         error = ops.cast(y_pred, "float32") - ops.cast(x["latents"], "float32")
-        return ops.mean(ops.square(error))
+        return shared(ops.mean(ops.square(error)))
