@@ -83,6 +83,7 @@ def test_compiled_diffusers_freezes_its_weights(monkeypatch):
         assert compiled == [(name, {"dynamic": False}) for name in names]
 
 
+@pytest.mark.heavy
 def test_openvino_has_diffusers_numbers(tmp_path):
     """The same weights give the same prediction, by what was converted."""
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
