@@ -110,7 +110,7 @@ def test_an_interruption_waits_for_the_step_and_can_be_gone_on_with(tmp_path, nu
 
     def interrupted(batch, **options):
         if len(made.batches.asked) == 3:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)  # to this thread, and now
         return step(batch, **options)
 
     made.trainer.train_on_batch = interrupted
