@@ -228,7 +228,8 @@ def dataclass_from(kind, values: Mapping, where: str):
         value = _tuples(value)
         like = (int, float) if isinstance(default, float) else type(default)
         if "|" in allowed:
-            like = (int, str, tuple)
+            kinds = {"int": int, "float": (int, float), "str": str, "tuple": tuple}
+            like = tuple(each for word, each in kinds.items() if word in allowed)
         if not isinstance(value, like):
             raise WeightsError(
                 f"The field {name!r} must be like {default!r}. "
@@ -265,6 +266,8 @@ def _check_numbers(name: str, value, where: str) -> None:
             fields.check(row, abs(each))
             if name in ("scale_factor", "latents_std") and each == 0:
                 fields.refuse(name, each)
+        elif not isinstance(each, (str, type(None))):
+            fields.refuse(name, each)
 
 
 def write_configs(

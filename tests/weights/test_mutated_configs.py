@@ -90,3 +90,8 @@ def test_our_own_metadata(data):
         assert "Received" in str(error) and len(str(error)) < 2000
         return
     assert "nan" not in repr(found) and "inf" not in repr(found)
+
+
+def test_an_id_is_a_whole_number():
+    with pytest.raises(WeightsError, match="'end_id' must be like None. Received: "):
+        dataclass_from(ModelConfig, {"text_encoder": {"end_id": [1]}}, "a file")
