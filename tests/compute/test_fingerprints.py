@@ -1,6 +1,7 @@
 """Texts that tell code and layers apart."""
 
 import gc
+import subprocess
 import sys
 import types
 
@@ -52,6 +53,19 @@ def test_other_threads_may_import_meanwhile():
         for name in names:
             del sys.modules[name]
     assert len(names) == 200 and found == list(loaded_code())
+
+
+def test_what_is_imported_so_far_makes_no_difference():
+    """Else a program's key would depend on how far other threads are."""
+    code = (
+        "from kerasdiffusion.compute.fingerprints import loaded_code\n"
+        "before = list(loaded_code())\n"
+        "from kerasdiffusion import StableDiffusion\n"
+        "print(len(before), list(loaded_code()) == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    count, same = done.stdout.split()
+    assert int(count) > 500 and same == "True"
 
 
 def test_settings_are_the_layers_own():
