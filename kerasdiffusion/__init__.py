@@ -1,6 +1,7 @@
 """Stable Diffusion as a Keras 3 model. Public names; frameworks load when used."""
 
 import importlib
+import sys
 
 from kerasdiffusion._version import __version__
 
@@ -40,7 +41,12 @@ _OF_KERAS_CV = {
 
 def __getattr__(name):
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        if _PUBLIC[name] not in sys.modules:
+            from kerasdiffusion.compute.memory import collector_paused
+
+            with collector_paused(importing=True):
+                importlib.import_module(_PUBLIC[name])
+        return getattr(sys.modules[_PUBLIC[name]], name)
     if name in _OF_KERAS_CV:
         raise AttributeError(
             f"module {__name__!r} has no attribute {name!r}: it is KerasCV's, and "

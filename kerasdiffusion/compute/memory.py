@@ -99,8 +99,12 @@ def laid_out(
         return None
     import tensorflow as tf
 
-    tensor = tf.cast(values, dtype.name)
-    return tensor if axes is None else tf.transpose(tensor, axes)
+    if axes is None:
+        return tf.cast(values, dtype.name)
+    # Reordered in the narrower dtype: half the bytes, half the time.
+    if values.dtype.itemsize < dtype.itemsize:
+        return tf.cast(tf.transpose(values, axes), dtype.name)
+    return tf.transpose(tf.cast(values, dtype.name), axes)
 
 
 def give_up(backend: str, variables: Iterable) -> None:

@@ -13,11 +13,12 @@ from kerasdiffusion.compute import backend, operations
 from kerasdiffusion.compute.repeats import Repeated
 from kerasdiffusion.models.eight_bit import EightBitConv, EightBitDense
 from kerasdiffusion.models.keras_files import KerasFiles, register
+from kerasdiffusion.models.quick_attributes import QuickAttributes
 from kerasdiffusion.models.taps import tapped
 from kerasdiffusion.models.tiles import current_whole, normalize
 
 
-class Block(keras.layers.Layer):
+class Block(QuickAttributes, keras.layers.Layer):
     """A layer made of layers, which build themselves as `call` runs.
 
     Keras would trace `call` once for each level of nesting to build them: minutes
@@ -49,7 +50,7 @@ class Network(KerasFiles, Block, keras.Model):
             )
 
 
-class Dense(EightBitDense, keras.layers.Dense):
+class Dense(QuickAttributes, EightBitDense, keras.layers.Dense):
     """A dense layer that is left empty where weights are read next."""
 
     def __init__(self, units: int, **kwargs):
@@ -58,7 +59,7 @@ class Dense(EightBitDense, keras.layers.Dense):
         super().__init__(units, **kwargs)
 
 
-class Conv(EightBitConv, keras.layers.Conv2D):
+class Conv(QuickAttributes, EightBitConv, keras.layers.Conv2D):
     """A square convolution of stride 1 that keeps height and width.
 
     Args:
@@ -75,7 +76,7 @@ class Conv(EightBitConv, keras.layers.Conv2D):
         super().__init__(filters, size, **kwargs)
 
 
-class GroupNorm(keras.layers.Layer):
+class GroupNorm(QuickAttributes, keras.layers.Layer):
     """Group normalisation in float32, with an optional SiLU behind it.
 
     Args:
@@ -118,7 +119,7 @@ class GroupNorm(keras.layers.Layer):
         return ops.cast(x, self.compute_dtype)
 
 
-class LayerNorm(keras.layers.LayerNormalization):
+class LayerNorm(QuickAttributes, keras.layers.LayerNormalization):
     """Layer normalisation over channels with PyTorch's epsilon."""
 
     def __init__(self, **kwargs):
@@ -163,7 +164,7 @@ class Upsample(Block):
         return operations.upsample(x, self.conv, size)
 
 
-class ResidualBlock(Repeated, keras.layers.Layer):
+class ResidualBlock(QuickAttributes, Repeated, keras.layers.Layer):
     """Two convolutions around the time embedding, beside a shortcut.
 
     Args:

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 
 from kerasdiffusion.adapters.algorithms import Change
+from kerasdiffusion.adapters.algorithms.base import narrow_product
+from kerasdiffusion.adapters.algorithms.lora import LowRank
 from kerasdiffusion.compute import memory
 from kerasdiffusion.compute.backend import has_accelerator
 from kerasdiffusion.weights.arrays import EightBit, stored_variables
@@ -103,6 +105,8 @@ class Merging:
     def _values(self, name: str, module: Mapping[str, tuple], wanted):
         """The values of a tensor with its changes, in Keras's order."""
         leaf, variable = name.rpartition(".")[2], self._variables[name]
+        if not isinstance(variable, EightBit) and all(map(_is_low_rank, wanted[name])):
+            return (_with_low_rank(variable, module[leaf], wanted[name], name),)
         originals = {
             each: _array(self._variables[f"{name.rpartition('.')[0]}.{each}"], kept)
             for each, kept in module.items()
@@ -161,6 +165,37 @@ def _array(variable, kept: tuple) -> np.ndarray:
     return values / np.asarray(scale[0], "float32") if scale else values
 
 
+#: Numbers of a kernel that are changed at a time: they stay in a core's cache.
+_BLOCK = 2**17
+
+
+def _is_low_rank(wanted: tuple[Change, float]) -> bool:
+    return isinstance(wanted[0], LowRank) and wanted[0].mid is None
+
+
+def _with_low_rank(variable, kept: tuple, wanted: Wanted, name: str) -> np.ndarray:
+    """A kernel with the products of LoRA, block by block: each is in memory once."""
+    pairs = [change.narrow(strength) for change, strength in wanted]
+    left = np.concatenate([left for left, _ in pairs], axis=1)
+    right = np.concatenate([right for _, right in pairs])
+    backend, shape = keras.backend.backend(), tuple(variable.shape)
+    dtype = np.dtype(variable.dtype)
+    values = memory.room(backend, shape) if dtype == np.float32 else None
+    values = np.empty(shape, dtype) if values is None else values
+    originals = memory.view(backend, kept[0]).reshape(-1, shape[-1])
+    result, rows = values.reshape(originals.shape), max(128, _BLOCK // shape[-1])
+    for start in range(0, len(result), rows):
+        place = slice(start, start + rows)
+        is_whole = dtype == np.float32
+        block = narrow_product(left[place], right, result[place] if is_whole else None)
+        block += np.asarray(originals[place], "float32")
+        if not is_whole:
+            with np.errstate(over="ignore"):
+                result[place] = block
+        _check_finite(result[place], name)
+    return values
+
+
 def _stored_axes(values: np.ndarray, leaf: str, variable) -> tuple[int, ...]:
     """From Keras's order of dimensions to PyTorch's."""
     if leaf != "weight" or values.ndim == 1 or not variable.path.endswith("/kernel"):
@@ -179,12 +214,16 @@ def _as_stored(values: np.ndarray, variable, name: str) -> tuple[np.ndarray, ...
     dtype = np.dtype(variable.dtype)
     with np.errstate(over="ignore"):
         values = values.astype(dtype, copy=False)
+    _check_finite(values, name)
+    return (values,)
+
+
+def _check_finite(values: np.ndarray, name: str) -> None:
     if not _is_finite(values):
         raise ValueError(
-            f"Weights with adapters must fit {dtype.name}: use a smaller weight. "
-            f"Received: a change of {name} that does not"
+            f"Weights with adapters must fit {values.dtype.name}: use a smaller "
+            f"weight. Received: a change of {name} that does not"
         )
-    return (values,)
 
 
 #: The bits of an exponent, which are all set in what is not finite.

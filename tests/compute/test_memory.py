@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -140,3 +141,46 @@ def test_a_variable_takes_over_an_array_and_keeps_others(shape):
         assert taken is None
     memory.put(name, variable, before)
     assert not keras.ops.convert_to_numpy(variable).any()
+
+
+@pytest.mark.parametrize("name", ["StableDiffusion", "DiffusionModel"])
+def test_it_pauses_whatever_brings_keras(name):
+    """In a process of its own: how often all objects are gone through meanwhile."""
+    code = f"""
+import gc
+full = []
+def told(when, facts):
+    full.append((when, facts["generation"]))
+gc.callbacks.append(told)
+import kerasdiffusion
+kerasdiffusion.{name}
+assert gc.isenabled()
+print("times:", full.count(("start", 2)))
+"""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+    assert "times: 0" in found.stdout, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("wanted", ["float16", "bfloat16", "float32"])
+def test_values_are_cast_and_reordered_alike_whichever_comes_first(stored, wanted):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow does it by itself")
+    values = np.random.default_rng(0).normal(size=(5, 4, 3, 2)).astype(_dtype(stored))
+    axes = (2, 3, 1, 0)
+    found = memory.laid_out("tensorflow", values, axes, _dtype(wanted))
+    expected = values.transpose(axes).astype(_dtype(wanted))
+    np.testing.assert_array_equal(
+        np.asarray(found, "float32"), expected.astype("float32")
+    )
+
+
+def _dtype(name: str) -> np.dtype:
+    return np.dtype(getattr(ml_dtypes, name, name))

@@ -116,7 +116,7 @@ def operations(values):
 ALONE = 2**17
 
 
-def narrow_product(left, right):
+def narrow_product(left, right, out=None):
     """The product of a tall matrix and a wide one, of arrays in blocks.
 
     Adapters are changed in several threads. A BLAS that divides each narrow product
@@ -126,6 +126,7 @@ def narrow_product(left, right):
     Args:
         left: float32, `(rows, rank)`; an array, or a tensor of `keras.ops`.
         right: float32, `(rank, columns)`, the same.
+        out: A contiguous array that the product of arrays is written into.
 
     Example:
 
@@ -140,8 +141,8 @@ def narrow_product(left, right):
     while m * n * rank > ALONE and m * n > 1:
         m, n = (m // 2, n) if m >= n else (m, n // 2)
     if m * n < 256:  # sizes that no network here has
-        return left @ right
-    result = np.empty((rows, width), "float32")
+        return np.matmul(left, right, out=out)
+    result = np.empty((rows, width), "float32") if out is None else out
     np.matmul(
         left.reshape(rows // m, 1, m, rank),
         right.reshape(rank, width // n, n).transpose(1, 0, 2),

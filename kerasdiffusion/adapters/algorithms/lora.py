@@ -40,20 +40,30 @@ class LowRank(Change):
         elif len(shape) == 4 and shape[2:] != (1, 1):
             self.kind = "LoCon"
 
+    def narrow(self, strength=1.0):
+        """A tall matrix and a wide one: their product is the change in Keras's order.
+
+        `(inputs times the kernel's pixels, rank)` and `(rank, outputs)`; none with a
+        core.
+        """
+        xp, scale = operations(self.up), float(self.scale * strength)
+        _, ins, *sides = self.shape
+        down = xp.reshape(self.down, (self.rank, ins, *sides))
+        down = xp.transpose(down, (2, 3, 1, 0) if sides else (1, 0))
+        return xp.reshape(down, (-1, self.rank)) * scale, xp.transpose(self.up)
+
     def difference(self, base, strength=1.0):
         """As `Change.difference`; Keras's order in memory, so that it is added soon."""
-        xp, scale = operations(self.up), float(self.scale * strength)
+        xp = operations(self.up)
         if self.mid is not None:
+            scale = float(self.scale * strength)
             core = xp.einsum("mn...,im->in...", self.mid, self.up * scale)
             return xp.einsum("in...,nj->ij...", core, self.down)
-        up = xp.transpose(self.up)
+        kernel = narrow_product(*self.narrow(strength))
         if len(self.shape) == 2:
-            return xp.transpose(narrow_product(xp.transpose(self.down) * scale, up))
+            return xp.transpose(kernel)
         _, ins, *sides = self.shape
-        kernel = xp.reshape(self.down, (self.rank, ins, *sides))
-        kernel = xp.reshape(xp.transpose(kernel, (2, 3, 1, 0)), (-1, self.rank))
-        kernel = xp.reshape(narrow_product(kernel * scale, up), (*sides, ins, -1))
-        return xp.transpose(kernel, (3, 2, 0, 1))
+        return xp.transpose(xp.reshape(kernel, (*sides, ins, -1)), (3, 2, 0, 1))
 
 
 def sizes(shapes):
