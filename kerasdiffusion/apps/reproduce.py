@@ -1,4 +1,7 @@
-"""From a picture's parameters to the options that make it again."""
+"""From another program's parameters of a picture to the options that make it again.
+
+Those that this library writes are read by `requests.text`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ from kerasdiffusion.apps.foreign import (
     as_ours,
     program_of,
 )
-from kerasdiffusion.apps.options import RNGS
 from kerasdiffusion.presets.config import ScheduleConfig
 from kerasdiffusion.requests.request import FIELDS
 from kerasdiffusion.sampling.names import SAMPLERS, find_sampler
@@ -55,12 +57,12 @@ def sampling_options(parameters: Mapping, config: ScheduleConfig) -> dict:
         ValueError: If the sampler or the spacing is unknown, or a number is none.
     """
     version = str(parameters.get("version", ""))
-    ours, program = version.startswith("kerasdiffusion"), program_of(version)
-    options = {"rng": _rng(parameters, ours, program)}
+    program = program_of(version)
+    options = {"rng": _rng(parameters, program)}
     steps = _steps(parameters)
     if steps is not None:
         options["num_steps"] = steps
-    sampler, kind = _sampler(parameters, ours, program)
+    sampler, kind = _sampler(parameters, program)
     for label, name in _OF_SAMPLERS.items():
         # What a sampler does not take changed nothing there either.
         if label in parameters and (not sampler or name in _options(sampler)):
@@ -72,13 +74,6 @@ def sampling_options(parameters: Mapping, config: ScheduleConfig) -> dict:
     if sampler is None:
         return options
     options["sampler"] = sampler
-    if ours:
-        if "Spacing" in parameters:
-            options["spacing"] = find_spacing(str(parameters["Spacing"]))
-        if "Sigmas" in parameters:
-            options["sigmas"] = _sigmas(str(parameters["Sigmas"]))
-            options.pop("num_steps", None)
-        return options
     if "Timesteps" in parameters:
         options.pop("num_steps", None)
         return options
@@ -150,17 +145,15 @@ def unsupported(parameters: Mapping, followed: Iterable[str] = ()) -> list[str]:
         followed: Labels that the caller follows.
     """
     version = str(parameters.get("version", ""))
-    program, ours = program_of(version), version.startswith("kerasdiffusion")
+    program = program_of(version)
     known = set(followed) | {"steps", "sampler", "schedule_type", "guidance_scale"}
     known |= {"seed", "width", "height", "Discard penultimate sigma"}
     known |= {"Variation seed", "Variation seed strength"}
-    if ours:
-        known |= {"Spacing", "Sigmas", "RNG", *_OF_SAMPLERS}
-    elif program.rngs:
+    if program.rngs:
         said = str(parameters.get("RNG", parameters.get("rand_device", ""))).lower()
         known |= {"RNG", "rand_device"} if said in program.rngs else set()
     try:
-        taken = _options(_sampler(parameters, ours, program)[0])
+        taken = _options(_sampler(parameters, program)[0])
     except ValueError:
         taken = ()
     known |= {label for label, name in _OF_SAMPLERS.items() if name in taken}
@@ -176,14 +169,11 @@ def unsupported(parameters: Mapping, followed: Iterable[str] = ()) -> list[str]:
     return names
 
 
-def _sampler(parameters: Mapping, ours: bool, program: Program):
+def _sampler(parameters: Mapping, program: Program):
     """The canonical name of a picture's sampler, and its spacing as it is said."""
     if "sampler" not in parameters:
         return None, None
     label, kind = str(parameters["sampler"]), parameters.get("schedule_type")
-    if ours:
-        suffix = f" {kind}" if kind in ("Karras", "Exponential") else ""
-        return find_sampler(label + suffix).name, None
     if kind is None and program.starts == "stable-diffusion.cpp":
         label, _, kind = label.partition(" ")  # "euler_a karras"
         kind = kind or None
@@ -225,22 +215,9 @@ def _number(parameters: Mapping, label: str) -> float:
         ) from None
 
 
-def _sigmas(text: str) -> list[float]:
-    found = text.replace(",", " ").split()
-    if len(found) > _MOST_STEPS:
-        raise ValueError(
-            f"`Sigmas` in a picture must be at most {_MOST_STEPS}. "
-            f"Received: {len(found)}"
-        )
-    return [_number({"Sigmas": each}, "Sigmas") for each in found]
-
-
-def _rng(parameters: Mapping, ours: bool, program: Program) -> str:
+def _rng(parameters: Mapping, program: Program) -> str:
     """Whose noise the seed stands for."""
     said = str(parameters.get("RNG", parameters.get("rand_device", "")))
-    if ours:
-        words = {"CPU": "torch", "NV": "torch-cuda", "GPU": "torch-cuda"}
-        return said if said in RNGS else words.get(said, "numpy")
     if program.rng == "comfy" and str(parameters.get("sampler", "")).endswith("_gpu"):
         return "comfy-gpu"
     return program.rngs.get(said.lower(), program.rng or "torch")

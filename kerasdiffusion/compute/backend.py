@@ -7,7 +7,6 @@ the defaults of the machine, and `operations.py` for attention and its like.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import difflib
 import functools
 import threading
@@ -20,6 +19,7 @@ import numpy as np
 from kerasdiffusion.compute import kept_traces, openvino_programs, replicas, tpu
 from kerasdiffusion.compute.memory import collector_paused
 from kerasdiffusion.compute.shortage import shortage_told, to_tensor
+from kerasdiffusion.compute.within import Within
 
 with collector_paused(importing=True):
     import keras
@@ -351,20 +351,15 @@ def to_numpy(tensor) -> np.ndarray:
 
 #: Numbers of which TensorFlow's memory is left as it is, see `empty_weights`.
 UNTOUCHED = 2**18
-_empty_weights = contextvars.ContextVar("empty_weights", default=False)
+_empty_weights = Within("empty_weights", False)
 
 
-@contextlib.contextmanager
-def empty_weights(empty: bool = True):
+def empty_weights(empty: bool = True) -> contextlib.AbstractContextManager:
     """Within it, variables are made of zeros or ones, where weights are read next.
 
     A large one may hold anything on TensorFlow.
     """
-    before = _empty_weights.set(_empty_weights.get() or empty)
-    try:
-        yield
-    finally:
-        _empty_weights.reset(before)
+    return _empty_weights.set(_empty_weights.get() or empty)
 
 
 def initializer(otherwise: str = "glorot_uniform"):

@@ -93,6 +93,7 @@ def _described(name: str, value) -> Iterable[str]:
             yield f"{name} {text}"
 
 
+@functools.cache
 def _code(code: types.CodeType) -> str:
     """The same for the same code in any process."""
     constants = [

@@ -5,8 +5,6 @@ For TensorFlow alone, which is imported where it is needed: `backend` calls this
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import ctypes
 import importlib.util
 import sys
@@ -19,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from kerasdiffusion.compute.within import Within
+
 #: The value of `jit_compile` that asks for it.
 OPENVINO = "openvino"
 #: Programs of one function: a run that guides in part of its steps takes two.
 KEPT = 2
 
-_tracing = contextvars.ContextVar("tracing", default=False)
+_tracing = Within("tracing", False)
 
 
 def check(backend: str, accelerator: bool) -> str:
@@ -199,7 +199,7 @@ class _Compiled:
         def spec(x):
             return tf.TensorSpec(x.shape, x.dtype)
 
-        with _traces():
+        with _tracing.set(True):
             concrete = tf.function(traced, autograph=False).get_concrete_function(
                 *keras.tree.map_structure(spec, (values, args))
             )
@@ -235,15 +235,6 @@ class _Compiled:
         found = self._request.infer(arrays)
         outputs = [tf.convert_to_tensor(found[i]) for i in self._outputs]
         return keras.tree.pack_sequence_as(self.structure, outputs)
-
-
-@contextlib.contextmanager
-def _traces():
-    before = _tracing.set(True)
-    try:
-        yield
-    finally:
-        _tracing.reset(before)
 
 
 def _name(port, names) -> str | None:

@@ -11,32 +11,23 @@ For TensorFlow alone, which is imported where it is needed: `kept_traces` asks f
 from __future__ import annotations
 
 import contextlib
-import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from kerasdiffusion.compute import remat
 from kerasdiffusion.compute.fingerprints import settings
+from kerasdiffusion.compute.within import Within
 
-_traced = contextvars.ContextVar("traced", default=None)
+_traced = Within("traced")
 
 
 def traced_once() -> contextlib.AbstractContextManager:
     """Within it, of `Repeated` layers that are alike one is traced."""
-    return _knowing({})
+    return _traced.set({})
 
 
 def one_by_one() -> contextlib.AbstractContextManager:
     """Within it, each layer is traced by itself: for what tells like layers apart."""
-    return _knowing(None)
-
-
-@contextlib.contextmanager
-def _knowing(functions: dict | None) -> Iterator[None]:
-    before = _traced.set(functions)
-    try:
-        yield
-    finally:
-        _traced.reset(before)
+    return _traced.set(None)
 
 
 class Repeated:

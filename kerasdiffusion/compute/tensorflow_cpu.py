@@ -7,13 +7,14 @@ used within `kernels()` alone; `backend.py` asks here.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from keras import ops
 
-_active = contextvars.ContextVar("kernels", default=False)
+from kerasdiffusion.compute.within import Within
+
+_active = Within("kernels", False)
 #: Below these sizes, of an image's elements, an attention's scores and an image's
 #: pixels, the kernels save less than their additional operations cost.
 MIN_ELEMENTS, MIN_SCORES, MIN_PIXELS = 2**17, 2**20, 2**8
@@ -26,14 +27,9 @@ DTYPES = ("float32", "bfloat16")
 MAX_BATCH = 16
 
 
-@contextlib.contextmanager
-def kernels() -> Iterator[None]:
+def kernels() -> contextlib.AbstractContextManager:
     """Within it, `operations.py` uses these kernels."""
-    before = _active.set(True)
-    try:
-        yield
-    finally:
-        _active.reset(before)
+    return _active.set(True)
 
 
 def are_active() -> bool:
@@ -99,38 +95,71 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
     """
     import tensorflow as tf
 
-    batch, channels = x.shape[0], x.shape[-1]
-    images = tf.split(x, batch)
+    images = tf.split(x, x.shape[0])
+    moments = zip(*map(tf.unstack, group_moments(images, groups)), strict=True)
+    return tf.concat(
+        [
+            normalized(image, gamma, beta, *own, epsilon)
+            for image, own in zip(images, moments, strict=True)
+        ],
+        axis=0,
+    )
 
-    def normalize(image, moments=None):
-        mean, variance = moments or (tf.zeros(0), tf.zeros(0))
-        return tf.raw_ops.FusedBatchNormV3(
+
+def group_moments(images: Sequence, groups: int) -> tuple:
+    """Mean and variance of the group of each channel, of each of some images.
+
+    Args:
+        images: Tensors of shape `(1, height, width, channels)`.
+        groups: Number of groups that the channels fall into.
+
+    Returns:
+        Two float32 tensors of shape `(images, channels)`.
+    """
+    import tensorflow as tf
+
+    _, height, width, channels = images[0].shape
+    found = [
+        tf.raw_ops.FusedBatchNormV3(
             x=image,
-            scale=gamma,
-            offset=beta,
-            mean=mean,
-            variance=variance,
-            epsilon=epsilon,
-            is_training=moments is None,
+            scale=tf.ones(channels),
+            offset=tf.zeros(channels),
+            mean=tf.zeros(0),
+            variance=tf.zeros(0),
+            is_training=True,
         )
-
-    def over_groups(per_channel):
-        members = tf.reshape(per_channel, (batch, groups, -1))
-        mean = tf.reduce_mean(members, axis=-1, keepdims=True) * tf.ones_like(members)
-        return tf.reshape(mean, (batch, channels))
-
-    found = [normalize(image) for image in images]
+        for image in images
+    ]
     means = tf.stack([each.batch_mean for each in found])
-    pixels = x.shape[1] * x.shape[2]
     # Theirs are those of a sample, divided by one less.
     variances = tf.stack([each.batch_variance for each in found])
-    variances *= (pixels - 1) / pixels
-    mean = over_groups(means)
-    variance = over_groups(variances + tf.square(means - mean))
-    moments = zip(tf.unstack(mean), tf.unstack(variance), strict=True)
-    return tf.concat(
-        [normalize(*each).y for each in zip(images, moments, strict=True)], axis=0
-    )
+    variances *= (height * width - 1) / (height * width)
+    mean = over_groups(means, groups)
+    return mean, over_groups(variances + tf.square(means - mean), groups)
+
+
+def over_groups(per_channel, groups: int):
+    """The mean of each group, for each of its channels: `(images, channels)` both."""
+    import tensorflow as tf
+
+    members = tf.reshape(per_channel, (per_channel.shape[0], groups, -1))
+    mean = tf.reduce_mean(members, axis=-1, keepdims=True) * tf.ones_like(members)
+    return tf.reshape(mean, per_channel.shape)
+
+
+def normalized(image, scale, shift, mean, variance, epsilon: float):
+    """An image whose channels have these moments, scaled and shifted, in one pass."""
+    import tensorflow as tf
+
+    return tf.raw_ops.FusedBatchNormV3(
+        x=image,
+        scale=scale,
+        offset=shift,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        is_training=False,
+    ).y
 
 
 def has_upsample(x) -> bool:

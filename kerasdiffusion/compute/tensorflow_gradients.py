@@ -10,31 +10,20 @@ For the blocks of `taught_blocks` alone, which asks for them by `gradients()`.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import math
-from collections.abc import Iterator
 
-_active = contextvars.ContextVar("gradients", default=False)
+from kerasdiffusion.compute import tensorflow_cpu
+from kerasdiffusion.compute.within import Within
+
+_active = Within("gradients", False)
 #: The largest attention map that is made at once: queries times keys times heads times
 #: the batch, 64 MiB in float32. Its gradient has three of them.
 PIECE = 2**24
-#: Images whose normalisation is written out one by one.
-MAX_BATCH = 16
 
 
-@contextlib.contextmanager
-def gradients() -> Iterator[None]:
+def gradients() -> contextlib.AbstractContextManager:
     """Within it, `operations.py` uses what is here."""
-    before = _active.set(True)
-    try:
-        yield
-    finally:
-        _active.reset(before)
-
-
-def are_active() -> bool:
-    """Whether what is here is used here and now."""
-    return _active.get()
+    return _active.set(True)
 
 
 def takes(x) -> bool:
@@ -44,7 +33,8 @@ def takes(x) -> bool:
 
 def has_group_norm(x) -> bool:
     """Whether `group_norm` takes a tensor, here and now."""
-    return takes(x) and x.shape[0] <= MAX_BATCH and x.dtype.name != "float16"
+    fits = takes(x) and x.shape[0] <= tensorflow_cpu.MAX_BATCH
+    return fits and x.dtype.name != "float16"
 
 
 def group_norm(x, gamma, beta, groups: int, epsilon: float, silu: bool):
@@ -67,53 +57,22 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float, silu: bool):
     pixels = height * width
 
     def over_groups(per_channel):
-        """Means of each group, repeated for its channels."""
-        members = tf.reshape(per_channel, (batch, groups, -1))
-        mean = tf.reduce_mean(members, axis=-1, keepdims=True) * tf.ones_like(members)
-        return tf.reshape(mean, (batch, channels))
+        return tensorflow_cpu.over_groups(per_channel, groups)
 
-    def affine(image, scale, shift, mean=None, variance=None):
-        """By TensorFlow's fused normalisation, in one pass over the image."""
-        return tf.raw_ops.FusedBatchNormV3(
-            x=image,
-            scale=scale,
-            offset=shift,
-            mean=tf.zeros(channels) if mean is None else mean,
-            variance=tf.ones(channels) if variance is None else variance,
-            epsilon=0.0 if variance is None else epsilon,
-            is_training=False,
-        ).y
-
-    def moments(images):
-        found = [
-            tf.raw_ops.FusedBatchNormV3(
-                x=image,
-                scale=tf.ones(channels),
-                offset=tf.zeros(channels),
-                mean=tf.zeros(0),
-                variance=tf.zeros(0),
-                epsilon=epsilon,
-                is_training=True,
-            )
-            for image in images
-        ]
-        means = tf.stack([each.batch_mean for each in found])
-        # Theirs are those of a sample, divided by one less.
-        variances = tf.stack([each.batch_variance for each in found])
-        variances *= (pixels - 1) / pixels
-        mean = over_groups(means)
-        return mean, over_groups(variances + tf.square(means - mean))
+    def affine(image, scale, shift):
+        unmoved = tf.zeros(channels), tf.ones(channels), 0.0
+        return tensorflow_cpu.normalized(image, scale, shift, *unmoved)
 
     @tf.custom_gradient
     def run(x, gamma, beta):
         images = tf.split(x, batch)
-        mean, variance = moments(images)
+        mean, variance = tensorflow_cpu.group_moments(images, groups)
         own = list(zip(tf.unstack(mean), tf.unstack(variance), strict=True))
 
         def normalized(images):
             return tf.concat(
                 [
-                    affine(image, gamma, beta, *each)
+                    tensorflow_cpu.normalized(image, gamma, beta, *each, epsilon)
                     for image, each in zip(images, own, strict=True)
                 ],
                 axis=0,

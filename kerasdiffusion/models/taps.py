@@ -6,7 +6,6 @@ Nothing here runs unless it is asked for: a call that taps nothing is the plain 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,9 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion.compute.repeats import one_by_one
+from kerasdiffusion.compute.within import Within
 
-_current = contextvars.ContextVar("tap", default=None)
+_current = Within("tap")
 
 
 @dataclass
@@ -43,12 +43,8 @@ class Tap:
 @contextlib.contextmanager
 def tapping(tap: Tap) -> Iterator[Tap]:
     """Within it, self-attention goes by the tap."""
-    before = _current.set(tap)
-    try:
-        with one_by_one():
-            yield tap
-    finally:
-        _current.reset(before)
+    with _current.set(tap), one_by_one():
+        yield tap
 
 
 def tapped(path: str, query, key, value, attended):

@@ -8,15 +8,15 @@ called within `tile_of`.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from keras import ops
 
 from kerasdiffusion.compute.repeats import one_by_one
+from kerasdiffusion.compute.within import Within
 
-_current = contextvars.ContextVar("tile", default=None)
+_current = Within("tile")
 
 
 class Enough(Exception):
@@ -48,12 +48,8 @@ class Whole:
 @contextlib.contextmanager
 def tile_of(whole: Whole) -> Iterator[Whole]:
     """Within it, group norms go by the statistics of the whole picture."""
-    before = _current.set(whole)
-    try:
-        with one_by_one():
-            yield whole
-    finally:
-        _current.reset(before)
+    with _current.set(whole), one_by_one():
+        yield whole
 
 
 def current_whole() -> Whole | None:

@@ -6,19 +6,19 @@ Nothing here runs unless it is asked for, like `taps`.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from keras import ops
 
 from kerasdiffusion.compute.repeats import one_by_one
+from kerasdiffusion.compute.within import Within
 from kerasdiffusion.presets.config import DiffusionModelConfig
 
 #: Of each square of tokens with this side, the first is what others are merged into.
 STRIDE = 2
 
-_current = contextvars.ContextVar("merging", default=None)
+_current = Within("merging")
 
 
 @contextlib.contextmanager
@@ -32,12 +32,8 @@ def merging(share: float, height: int, width: int) -> Iterator[None]:
             another number of tokens is left alone.
         width: Of it.
     """
-    before = _current.set((share, height, width))
-    try:
-        with one_by_one():
-            yield
-    finally:
-        _current.reset(before)
+    with _current.set((share, height, width)), one_by_one():
+        yield
 
 
 def finest_attention(config: DiffusionModelConfig) -> int | None:

@@ -13,7 +13,13 @@ from kerasdiffusion.compute.turns import Turn
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.text_encoder import TextEncoder
-from kerasdiffusion.networks.parts import Arrival, Guests, make_networks, make_parts
+from kerasdiffusion.networks.parts import (
+    LATER,
+    Arrival,
+    Guests,
+    make_networks,
+    make_parts,
+)
 
 
 class LazyNetworks:
@@ -81,7 +87,8 @@ class LazyNetworks:
                 def make(part):
                     return make_networks(self.config, [part], *how)[part]
 
-                self._arrival = Arrival(make, self.config.parts, self._sources)
+                order = sorted(self.config.parts, key=lambda part: part in LATER)
+                self._arrival = Arrival(make, order, self._sources)
             parts, arrival = self._parts, self._arrival
         if not parts and arrival is None:
             self.build()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from queue import SimpleQueue
 
 import keras
 
@@ -28,6 +30,8 @@ PARTS = {
     "decoder": (Decoder, "autoencoder"),
 }
 TINY = {"image_encoder": TinyImageEncoder, "decoder": TinyDecoder}
+#: What no picture needs that is painted from a text alone.
+LATER = ("image_encoder",)
 
 
 def make_parts(
@@ -121,27 +125,46 @@ def read(
 class Arrival:
     """Networks that are made in one thread and read in another.
 
-    Meanwhile programs are traced and run, of those that are there. A program that ends
-    waits for the part that is under way, and for no other.
+    Meanwhile programs are traced and run, of those that are there. A part that is asked
+    for comes next. A program that ends waits for the part that is under way, and for no
+    other.
 
     Args:
         make: A function of a part's name that makes its network, without weights.
-        names: Of the parts, in their order.
+        names: Of the parts, in the order in which they come where nobody asks.
         sources: Where the weights of each are.
     """
 
     def __init__(self, make: Callable, names: Sequence[str], sources: Mapping):
         self._made = {name: Future() for name in names}
         self._read = {name: Future() for name in names}
+        self._asked, order = deque(), SimpleQueue()
         settings = backend.thread_settings()
 
         def with_weights(name):
             read({name: self._made[name].result()}, sources)
 
-        for function, futures in ((make, self._made), (with_weights, self._read)):
-            args = (function, futures, settings())
+        def make_all():
+            for name in self._to_make():
+                order.put(name)
+                yield name
+
+        for names, function, futures in (
+            (make_all(), make, self._made),
+            ((order.get() for _ in self._read), with_weights, self._read),
+        ):
+            args = (names, function, futures, settings())
             # No daemon: one that is at work as the interpreter ends can abort it.
             threading.Thread(target=_fill, args=args).start()
+
+    def _to_make(self) -> Iterator[str]:
+        """The parts that are still to make: those that were asked for come first."""
+        left = list(self._made)
+        while left:
+            name = self._asked.popleft() if self._asked else left[0]
+            if name in left:
+                left.remove(name)
+                yield name
 
     def network(self, name: str):
         """A part's network as soon as it is made; it may have no weights yet.
@@ -149,6 +172,8 @@ class Arrival:
         Raises:
             ValueError: If its configuration is none.
         """
+        if not self._made[name].done():
+            self._asked.append(name)
         return self._made[name].result()
 
     def wait(self, names: Iterable[str]) -> None:
@@ -172,11 +197,12 @@ class Arrival:
         return all(each.done() and not each.exception() for each in self._read.values())
 
 
-def _fill(function: Callable, futures: Mapping[str, Future], settings) -> None:
+def _fill(names: Iterable[str], function: Callable, futures: Mapping, settings) -> None:
     """A result for each name, or for all that are left the error of one."""
     error = None
     with settings:
-        for name, future in futures.items():
+        for name in names:
+            future = futures[name]
             try:
                 if not threading.main_thread().is_alive():
                     raise RuntimeError("The program has ended: nothing more is read")

@@ -154,7 +154,8 @@ class Programs:
 
         While the U-Net does, the decoder's is compiled.
         """
-        self._wait(arrival, (part,))
+        # With the decoder, the last of a picture, all are there: the model is built.
+        self._wait(arrival, self.config.parts if part == "decoder" else (part,))
         latents = np.zeros((1, *self.latent_shape), "float32")
         if part == "diffusion_model" and "decode" not in self.traces:
             if self._tile_side(*self._pixels(latents)) is None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
 
+from kerasdiffusion.compute.within import Within
 from kerasdiffusion.sampling import loop
 
-_warming = contextvars.ContextVar("warming", default=False)
+_warming = Within("warming", False)
 #: Tasks that begin with a picture, and what they take beside it and a prompt.
 OF_PICTURES = {
     "image_to_image": lambda size: {},
@@ -69,7 +68,7 @@ class Warming:
 
     def _warm(self, task: str, size, batch_size: int, keywords) -> None:
         more = {"batch_size": batch_size, **keywords}
-        with _without_steps():
+        with _warming.set(True):
             if task == "text_to_image" and size == (self.img_height, self.img_width):
                 self.text_to_image("", **more)
                 return
@@ -79,15 +78,6 @@ class Warming:
             picture = np.full((*size, 3), 128, np.uint8)
             beside = OF_PICTURES[task](size)
             getattr(self, task)(picture, prompt="", **beside, **more)
-
-
-@contextlib.contextmanager
-def _without_steps() -> Iterator[None]:
-    before = _warming.set(True)
-    try:
-        yield
-    finally:
-        _warming.reset(before)
 
 
 def is_warming() -> bool:

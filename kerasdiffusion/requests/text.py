@@ -16,7 +16,7 @@ from kerasdiffusion.requests import batches
 from kerasdiffusion.requests.control import TOLD
 from kerasdiffusion.requests.kinds import as_list
 from kerasdiffusion.requests.request import FIELDS, Request
-from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
+from kerasdiffusion.requests.web_ui_names import SCHEDULE_TYPES, WEB_UI_NAMES
 from kerasdiffusion.sampling.names import find_sampler
 from kerasdiffusion.sampling.noise import resolve_seeds
 from kerasdiffusion.weights.fingerprint import of_file
@@ -37,6 +37,7 @@ LORA_HASHES = "Lora hashes"
 EMPTY_NEGATIVE = "Empty negative prompt"
 #: The web UI's words for whose noise a seed stands for.
 RNGS = {"torch": "CPU", "torch-cuda": "NV"}
+_SPACINGS = {label: spacing for spacing, label in SCHEDULE_TYPES.items()}
 SIDES = ("left", "right", "top", "bottom")
 #: Most letters of a file's hash that are written.
 _SHORT = 10
@@ -145,6 +146,8 @@ def _shared(request: Request, generation) -> dict:
     """What all pictures of a request have in common."""
     canonical = find_sampler(request.sampler or generation.sampler).name
     sampler, schedule_type = WEB_UI_NAMES[canonical]
+    if request.spacing is not None:
+        schedule_type = SCHEDULE_TYPES.get(request.spacing)
     own, scale = request.sigmas or request.timesteps or (), request.num_steps
     steps = len(own) or scale or generation.num_steps
     scale = request.unconditional_guidance_scale
@@ -161,6 +164,8 @@ def _shared(request: Request, generation) -> dict:
     for name, value in request.given().items():
         field, word = FIELDS[name], WORDS.get(name, FIELDS[name].asked.label)
         if word is None or word in values or name in _OF_EACH:
+            continue
+        if name == "spacing" and schedule_type is not None:
             continue
         text = field.asked.kind.write(value)
         values[word] = RNGS.get(text, text) if name == "rng" else text
@@ -239,15 +244,18 @@ def fields_in(parameters: Mapping, where: str = "a picture") -> dict:
         if word is None or word not in parameters:
             continue
         text = str(parameters[word])
-        if name == "sampler":
-            kind = str(parameters.get("schedule_type", ""))
-            text += f" {kind}" * (kind in ("Karras", "Exponential"))
         if name == "rng":
             text = {word: rng for rng, word in RNGS.items()}.get(text, text)
         try:
             found[name] = field.asked.kind.read(text)
         except ValueError as error:
             raise ValueError(f"{word!r} in {where} {error}") from None
+    spacing = _SPACINGS.get(str(parameters.get("schedule_type", "")))
+    joined = f"{found.get('sampler')}_{spacing}"
+    if "spacing" not in found and joined in WEB_UI_NAMES:
+        found["sampler"] = joined
+    elif spacing is not None:
+        found.setdefault("spacing", spacing)
     _check_hashes(parameters, found.get("adapters"), where)
     if EMPTY_NEGATIVE in parameters:
         found["negative_prompt"] = ""

@@ -1,4 +1,4 @@
-"""What AUTOMATIC1111's web UI calls the samplers.
+"""What AUTOMATIC1111's web UI calls the samplers and how their steps are spaced.
 
 Reference:
     `modules/sd_samplers_kdiffusion.py`, `modules/sd_samplers_timesteps.py` and
@@ -39,6 +39,19 @@ _SPACED = {
     "deis": "DEIS",
     "deis_3": "DEIS 3",
     "ipndm": "IPNDM",
+}
+#: Its words for `Schedule type` of the spacings that it has.
+SCHEDULE_TYPES = {
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "polyexponential": "Polyexponential",
+    "sgm_uniform": "SGM Uniform",
+    "kl_optimal": "KL Optimal",
+    "align_your_steps_11": "Align Your Steps",
+    "simple": "Simple",
+    "normal": "Normal",
+    "ddim_uniform": "DDIM",
+    "beta": "Beta",
 }
 _TYPES = {"": "Uniform", "_karras": "Karras", "_exponential": "Exponential"}
 

@@ -55,7 +55,7 @@ def test_a_picture_is_painted_again_from_its_file(generate, tmp_path):
     (second,) = (tmp_path / "again").iterdir()
     assert np.array_equal(Image.open(first), Image.open(second))
     assert read_parameters(second) == read_parameters(first)
-    assert read_parameters(second)["Spacing"] == "beta"
+    assert read_parameters(second)["schedule_type"] == "Beta"
 
 
 def test_options_reach_the_picture_and_a_grid_shows_all(generate, assets, capsys):

@@ -31,7 +31,12 @@ FOLLOWED = {
 
 def follow(found: dict) -> dict:
     """What is asked of a model as a picture's parameters say, ahead of painting."""
-    fields = sampling_options(found, TINY.schedule) | keywords(found)[0]
+    if is_ours(found):
+        fields = fields_in(found)
+        batch_in(found)
+        walk_in(found)
+    else:
+        fields = sampling_options(found, TINY.schedule) | keywords(found)[0]
     prompt, negative, _ = prompts(found)
     for word, field in FOLLOWED.items():
         if word in found:
@@ -39,11 +44,8 @@ def follow(found: dict) -> dict:
     task, image = "text_to_image", {}
     if "strength" in found:
         task, image = "image_to_image", {"image": "a.png"}
-    Request(task=task, prompt=prompt, negative_prompt=negative, **fields, **image)
-    if is_ours(found):
-        fields_in(found)
-        batch_in(found)
-        walk_in(found)
+    words = {"prompt": prompt, "negative_prompt": negative}
+    Request(task=task, **{**words, **fields, **image})
     return found
 
 

@@ -1,32 +1,14 @@
 """Folders that are whole under their name, whatever happens while they are written."""
 
 import os
-import re
-import shutil
+import subprocess
+import sys
 
 import pytest
 
 from kerasdiffusion.storage import folders
-from kerasdiffusion.storage.folders import recover, whole_folder
-
-OURS = re.compile(r"index\.json|unet/weights")
-
-
-def is_ours(folder):
-    return (folder / "index.json").is_file()
-
-
-def save(path, content, overwrite=True):
-    with whole_folder(path, overwrite, is_ours, OURS.fullmatch) as part:
-        (part / "unet").mkdir()
-        for name in ("index.json", "unet/weights"):
-            (part / name).write_text(content)
-
-
-def model_in(path):
-    """What is there: the old or the new, and never some of both."""
-    (content,) = {(path / n).read_text() for n in ("index.json", "unet/weights")}
-    return content
+from kerasdiffusion.storage.folders import whole_folder
+from tests.storage.forked import OURS, ROOT, SYSTEMS, as_on, is_ours, model_in, save
 
 
 @pytest.fixture
@@ -49,17 +31,11 @@ def assert_theirs(path):
     assert (path / "empty").is_dir()
 
 
-@pytest.fixture(params=["exchange", "two renames", "no links"])
+@pytest.fixture(params=SYSTEMS)
 def system(request, monkeypatch):
     """Systems that can exchange names and link, and those that cannot."""
-    if request.param == "two renames":
-        monkeypatch.setattr(folders, "_exchanged", lambda *names: False)
-    if request.param == "no links":
-
-        def link(*names, **options):
-            raise PermissionError(1, "no links here")
-
-        monkeypatch.setattr(os, "link", link)
+    as_on(request.param, monkeypatch.setattr)
+    return request.param
 
 
 def test_only_what_is_ours_is_replaced(model, system):
@@ -119,84 +95,24 @@ def test_a_link_to_a_folder_stays_a_link(model, tmp_path):
     assert model_in(model) == "new"
 
 
-STEPS = ("rename", "link", "unlink", "rmdir", "mkdir", "symlink", "fsync")
-
-
-def killed_at(number, path):
-    """A save in a child that ends, without any cleaning up, at its n-th such call.
-
-    Returns whether it came so far.
-    """
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    count = 0
-
-    def counted(function):
-        def call(*args, **options):
-            nonlocal count
-            count += 1
-            if count == number:
-                os._exit(9)
-            return function(*args, **options)
-
-        return call
-
-    try:
-        for name in STEPS:
-            setattr(os, name, counted(getattr(os, name)))
-        folders._exchanged = counted(folders._exchanged)
-        save(path, "new")
-    finally:
-        os._exit(0)
+def forked(*arguments):
+    """Runs what forks in a process without frameworks, where that is cheap."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.storage.forked", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("there", ["nothing", "model"])
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new(tmp_path, there, system):
-    for number in range(1, 200):
-        path = tmp_path / str(number) / "model"
-        path.parent.mkdir()
-        if there == "model":
-            save(path, "old")
-            (path / "thesis").mkdir()
-            (path / "thesis" / "chapter.txt").write_text("mine")
-        if not killed_at(number, path):
-            break
-        recover(path)  # as who loads does
-        if there == "model":
-            assert model_in(path) in ("old", "new"), number
-            assert (path / "thesis" / "chapter.txt").read_text() == "mine"
-        else:
-            assert not path.exists() or model_in(path) == "new"
-        save(path, "newer")
-        assert model_in(path) == "newer"
-        assert os.listdir(path.parent) == ["model"], number
-        shutil.rmtree(path.parent)
-    assert 5 < number < 199
+    forked("kills", tmp_path, system, there)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("overwrite", ["overwrite", "new"])
 def test_two_processes_save_to_one_name(tmp_path, overwrite, system):
-    path = tmp_path / "model"
-    for _ in range(10):
-        children = []
-        for content in ("one", "two"):
-            child = os.fork()
-            if not child:
-                try:
-                    save(path, content, overwrite)
-                    os._exit(0)
-                except FileExistsError:
-                    os._exit(3)
-                finally:
-                    os._exit(4)
-            children.append(child)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(c, 0)[1]) for c in children]
-        if overwrite and folders._exchanged.__name__ != "<lambda>":
-            assert codes == [0, 0]
-        assert 0 in codes
-        assert model_in(path) in ("one", "two")
-        assert os.listdir(tmp_path) == ["model"]
-        shutil.rmtree(path)
+    forked("two", tmp_path, system, overwrite)

@@ -25,7 +25,6 @@ from kerasdiffusion.requests.kinds import SHARE, Number, Switch, Text, Whole, ne
 from kerasdiffusion.requests.objects import SEEDS
 from kerasdiffusion.requests.request import FIELDS, Request
 from kerasdiffusion.requests.subject import LARGEST, WIDEST
-from kerasdiffusion.sampling.names import SAMPLERS
 from kerasdiffusion.sampling.spacings import find_spacing
 from kerasdiffusion.storage.bounds import BOUNDS, shown
 
@@ -271,10 +270,6 @@ def sampling(sampler, scheduler, steps, found: Mapping, settings, config) -> dic
     fields = reproduce.sampling_options(told, config.schedule)
     if not sampler and label not in (None, "Automatic"):
         fields["spacing"] = find_spacing(label)
-    joined = f"{fields.get('sampler')}_{fields.get('spacing')}"
-    if joined in SAMPLERS:  # the same, by the name that texts have
-        fields["sampler"] = joined
-        del fields["spacing"]
     return fields
 
 

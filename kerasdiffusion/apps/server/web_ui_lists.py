@@ -10,24 +10,15 @@ from __future__ import annotations
 import os
 
 from kerasdiffusion.apps.server.models import Models
-from kerasdiffusion.requests.web_ui_names import ALONE, WEB_UI_NAMES
+from kerasdiffusion.requests.web_ui_names import ALONE, SCHEDULE_TYPES, WEB_UI_NAMES
 
 #: The version whose API this is.
 VERSION = "v1.10.1"
-#: Its schedulers: name, label, and whether what it makes is of the model's own.
-SCHEDULERS = {
-    "automatic": "Automatic",
-    "uniform": "Uniform",
-    "karras": "Karras",
-    "exponential": "Exponential",
-    "polyexponential": "Polyexponential",
-    "sgm_uniform": "SGM Uniform",
-    "kl_optimal": "KL Optimal",
-    "align_your_steps": "Align Your Steps",
-    "simple": "Simple",
-    "normal": "Normal",
-    "ddim": "DDIM",
-    "beta": "Beta",
+# What it calls spacings that have another name here.
+_OTHERS = {"align_your_steps_11": "align_your_steps", "ddim_uniform": "ddim"}
+#: Its schedulers: name and label.
+SCHEDULERS = {"automatic": "Automatic", "uniform": "Uniform"} | {
+    _OTHERS.get(spacing, spacing): label for spacing, label in SCHEDULE_TYPES.items()
 }
 #: How pictures are made larger without a network.
 UPSCALERS = ("None", "Lanczos", "Nearest")
