@@ -263,8 +263,8 @@ def test_progress_and_interrupt(web_ui, server):
     other.interrupt()
     thread.join()
     assert found["result"].image.size == (32, 32)
+    other.util_wait_for_ready(0.01)  # its thread may end behind the answer
     assert other.get_progress()["progress"] == 0.0
-    other.util_wait_for_ready(0.01)
 
 
 def test_pictures_are_enlarged(web_ui):
