@@ -30,6 +30,7 @@ COMMANDS = (
     "kerasdiffusion.apps.train",
     "kerasdiffusion.apps.evaluate",
     "kerasdiffusion.apps.serve",
+    "kerasdiffusion.apps.page.command",
 )
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130

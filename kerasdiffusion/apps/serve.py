@@ -7,6 +7,7 @@ import importlib.util
 import ipaddress
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from kerasdiffusion.apps import flags, options
@@ -28,6 +29,24 @@ def register(commands) -> None:
         'once is painted in one batch. Needs pip install ".[server]" in a checkout.',
         epilog="Example: kerasdiffusion serve --models ~/models --api-key ...",
     )
+    parser.add_argument(
+        "--page",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="serve a page for people too, at /page/; needs pip install "
+        '".[page]" in a checkout',
+    )
+    add_flags(parser)
+    parser.set_defaults(run=run, refuse=parser.error)
+
+
+def add_flags(parser: argparse.ArgumentParser, results: str = "in memory") -> None:
+    """Adds what is served, to whom, and how much at once.
+
+    Args:
+        parser: Of the command.
+        results: Where results are kept by default, in words.
+    """
     parser.add_argument(
         "--preset",
         action="append",
@@ -55,10 +74,9 @@ def register(commands) -> None:
         help="a folder of ControlNets and T2I-Adapters that may be named",
     )
     _add_network(parser)
-    _add_work(parser)
+    _add_work(parser, results)
     options.add_machine_options(parser)
     options.add_memory_option(parser)
-    parser.set_defaults(run=run, refuse=parser.error)
 
 
 def _add_network(parser) -> None:
@@ -103,7 +121,7 @@ def _add_network(parser) -> None:
     )
 
 
-def _add_work(parser) -> None:
+def _add_work(parser, results: str) -> None:
     group = parser.add_argument_group("how much at once")
     group.add_argument(
         "--batch",
@@ -130,29 +148,52 @@ def _add_work(parser) -> None:
         "--results",
         type=Path,
         metavar="DIR",
-        help="where results of /jobs are kept (default: in memory)",
+        help=f"where results of /jobs and of the page are kept (default: {results})",
     )
     group.add_argument(
         "--keep",
         type=options.checked(Number(0.0)),
         default=24.0,
         metavar="HOURS",
-        help="how long they are (default: 24)",
+        help="how long they are (default: %(default)g)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is told to end."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    presets = checked(args)
+    keys = keys_of(args)
+    return start(args, presets, keys, lambda where: _say(where, presets, args.page))
+
+
+def checked(args: argparse.Namespace) -> list[str]:
+    """The models that are named, where what a server needs is installed.
+
+    Raises:
+        ImportError: If it is not.
+        ValueError: If there is no such model.
+    """
+    needed = (*_NEEDED, "gradio") if args.page else _NEEDED
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
+        what, extra = ("A page", "page") if args.page else ("A server", "server")
         raise ImportError(
-            'A server needs pip install ".[server]" in a checkout. '
+            f'{what} needs pip install ".[{extra}]" in a checkout. '
             f"Received: no {', '.join(missing)}"
         )
     presets = args.preset or ["emoji"]
     for name in presets:
         find_preset(name)  # a mistyped name is said before a framework loads
-    keys = _keys(args)
+    return presets
+
+
+def start(
+    args: argparse.Namespace,
+    presets: list[str],
+    keys: list[str],
+    say: Callable[[str], None],
+) -> int:
+    """Serves; `say` is called with the address."""
     options.choose_backend(args.backend)
     from kerasdiffusion.apps.server.running import serve
 
@@ -160,10 +201,10 @@ def run(args: argparse.Namespace) -> int:
     # What is wrong with the default model is said before anybody asks.
     settings.models.get(settings.models.default).build()
     _warn(args, settings)
-    return serve(settings, args.host, args.port, lambda where: _say(where, presets))
+    return serve(settings, args.host, args.port, say)
 
 
-def _keys(args: argparse.Namespace) -> list[str]:
+def keys_of(args: argparse.Namespace) -> list[str]:
     """The keys that clients may have, those of the environment too."""
     keys = [*(args.api_key or ()), *filter(None, [os.environ.get(KEY)])]
     for each in [*keys, *(args.auth or ())]:
@@ -202,6 +243,7 @@ def _settings(args: argparse.Namespace, presets: list[str], keys: list[str]):
         args.auth or (),
         args.allow_host or (),
         args.allow_origin or (),
+        args.page,
     )
 
 
@@ -222,8 +264,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _say(where: str, presets: list[str]) -> None:
+def _say(where: str, presets: list[str], page: bool) -> None:
     print(f"Serving {', '.join(presets)} on {where}, described at {where}/docs")
+    if page:
+        print(f"The page is {where}/page/")
     sys.stdout.flush()
 
 

@@ -60,7 +60,21 @@ def user_caches() -> Path | None:
     Reference:
         XDG Base Directory Specification 0.8: a relative `XDG_CACHE_HOME` is ignored.
     """
-    for name in ("XDG_CACHE_HOME", *(("LOCALAPPDATA",) * (sys.platform == "win32"))):
+    return _of_user("XDG_CACHE_HOME", "Library/Caches", ".cache")
+
+
+def user_data() -> Path | None:
+    """The folder for what a user wants to keep; `None` where there is no home.
+
+    Reference:
+        As for `user_caches`: `XDG_DATA_HOME`.
+    """
+    return _of_user("XDG_DATA_HOME", "Library/Application Support", ".local/share")
+
+
+def _of_user(variable: str, on_macs: str, elsewhere: str) -> Path | None:
+    """A folder by a variable, or in the user's home."""
+    for name in (variable, *(("LOCALAPPDATA",) * (sys.platform == "win32"))):
         if os.path.isabs(os.environ.get(name, "")):
             return Path(os.environ[name])
     try:
@@ -69,7 +83,7 @@ def user_caches() -> Path | None:
         return None
     if not home.is_absolute():
         return None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return home / (on_macs if sys.platform == "darwin" else elsewhere)
 
 
 def is_private(folder: Path) -> bool:

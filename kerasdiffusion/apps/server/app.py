@@ -55,12 +55,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(jobs.routes(core))
     app.include_router(web_ui.routes(core))
     app.include_router(openai.routes(core))
+    if settings.page:
+        from kerasdiffusion.apps.page.mount import mount
+
+        mount(app, core)
     app.add_middleware(
         Guards,
         keys=settings.keys,
         users=settings.users,
         hosts=settings.hosts,
         origins=settings.origins,
+        asks_people=settings.page,
     )
     return app
 

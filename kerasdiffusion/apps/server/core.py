@@ -52,6 +52,7 @@ class Settings:
         users: Likewise.
         hosts: Likewise.
         origins: Likewise.
+        page: Whether there is a page for people too.
     """
 
     models: Models = field(default_factory=Models)
@@ -63,6 +64,7 @@ class Settings:
     users: Sequence[str] = ()
     hosts: Sequence[str] = ()
     origins: Sequence[str] = ()
+    page: bool = False
 
 
 class Core:

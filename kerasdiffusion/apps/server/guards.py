@@ -33,9 +33,10 @@ class Guards:
         users: `user:password`, of which one will do too (`Basic`). Without keys and
             users nobody is asked.
         hosts: Names that this server goes by, beside addresses, `localhost` and the
-            machine's own name.
+            machine's own name; of all names in a domain, with a dot ahead.
         origins: Origins of pages that may ask from a browser, as
             `https://example.org`.
+        asks_people: Whether a browser asks who its user is; a key will do as password.
         most: Bytes of a request's body.
     """
 
@@ -46,9 +47,10 @@ class Guards:
         users: Iterable[str] = (),
         hosts: Iterable[str] = (),
         origins: Iterable[str] = (),
+        asks_people: bool = False,
         most: int | None = None,
     ):
-        self.app = app
+        self.app, self.asks_people = app, asks_people
         self.keys, self.users = list(map(_digest, keys)), list(map(_digest, users))
         self.hosts = {name.lower() for name in (*_LOCAL, *hosts, socket.gethostname())}
         self.origins = {origin.lower().rstrip("/") for origin in origins}
@@ -97,7 +99,8 @@ class Guards:
     def _check_host(self, headers) -> None:
         given = headers.get("host", "")
         name = (urlsplit(f"//{given}").hostname or "") if _is_plain(given) else ""
-        if name in self.hosts or _is_address(name):
+        domain = f".{name.partition('.')[2]}"
+        if name in self.hosts or _is_address(name) or domain in self.hosts:
             return
         raise Refused(
             403,
@@ -128,12 +131,14 @@ class Guards:
                 given = base64.b64decode(given, validate=True).decode("utf-8")
             except (binascii.Error, ValueError):
                 given = ""
-            known = self.users
+            found = _compared(given.strip(), self.users)
+            if self.asks_people:
+                found += _compared(given.partition(":")[2].strip(), self.keys)
         else:
-            known = self.keys if kind.lower() == "bearer" else []
-        found = [hmac.compare_digest(_digest(given.strip()), each) for each in known]
+            found = _compared(given.strip(), self.keys * (kind.lower() == "bearer"))
         if not any(found):
-            kind = 'Basic realm="kerasdiffusion"' if self.users else "Bearer"
+            by_name = self.users or self.asks_people
+            kind = 'Basic realm="kerasdiffusion"' if by_name else "Bearer"
             raise Refused(
                 401,
                 "The request must have a key or a user that this server knows.",
@@ -180,6 +185,11 @@ def _headers(scope) -> dict[str, str]:
 def _digest(text: str) -> bytes:
     """Of one length, whatever was given: a comparison tells nothing of it."""
     return hashlib.sha256(text.encode("utf-8", "replace")).digest()
+
+
+def _compared(given: str, known: list[bytes]) -> list[bool]:
+    """Which of these it is; all are looked at, whatever comes first."""
+    return [hmac.compare_digest(_digest(given), each) for each in known]
 
 
 def _is_address(name: str) -> bool:

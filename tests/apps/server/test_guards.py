@@ -55,6 +55,32 @@ def test_another_name_may_be_allowed():
     assert asked(headers={"host": "paint.example"}, hosts=["Paint.example"])[0] == 200
 
 
+@pytest.mark.parametrize(
+    "host, status",
+    [("a1.paint.example", 200), ("paint.example", 403), ("a.b.paint.example", 403)],
+)
+def test_all_names_of_a_domain_may_be_allowed(host, status):
+    assert asked(headers={"host": host}, hosts=[".paint.example"])[0] == status
+
+
+@pytest.mark.parametrize(
+    "given, asks, status",
+    [
+        ("x:key", True, 200),
+        ("x:key", False, 401),
+        ("key:x", True, 401),
+        ("", True, 401),
+    ],
+)
+def test_a_key_is_a_password_where_people_are_asked(given, asks, status):
+    code = base64.b64encode(given.encode()).decode()
+    headers = {**OWN, "authorization": f"Basic {code}"}
+    found, told, _ = asked(headers=headers, keys=["key"], asks_people=asks)
+    assert found == status
+    if status == 401:
+        assert told["www-authenticate"].startswith("Basic" if asks else "Bearer")
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1"])
 def test_pages_of_other_sites_may_not_ask(origin):
     status, told, body = asked(headers={**OWN, "origin": origin})

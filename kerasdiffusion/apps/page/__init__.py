@@ -1,0 +1,1 @@
+"""The page for people: widgets that make requests, which the server paints."""

@@ -1,0 +1,16 @@
+(() => {
+  const press = (name) => {
+    const found = document.getElementById(name);
+    const button = found && (found.matches("button") ? found : found.querySelector("button"));
+    if (button && !button.disabled && button.offsetParent !== null) button.click();
+  };
+  document.addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter") {
+      event.preventDefault();
+      // What has just been written reaches the page first.
+      setTimeout(() => press("kd-paint"), 60);
+    } else if (event.key === "Escape" && document.activeElement === document.body) {
+      press("kd-cancel");
+    }
+  }, true);
+})();
