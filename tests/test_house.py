@@ -20,6 +20,7 @@ FLOORS = (
     {"networks"},
     {"tasks"},
     {"training", "keras_cv"},
+    {"batch"},
     {"apps"},
     {"__main__"},
 )

@@ -23,9 +23,11 @@ from kerasdiffusion.requests import foreign
 COMMANDS = (
     "kerasdiffusion.apps.generate",
     "kerasdiffusion.apps.walk",
+    "kerasdiffusion.apps.batch",
     "kerasdiffusion.apps.show",
     "kerasdiffusion.apps.adapter",
     "kerasdiffusion.apps.bench.command",
+    "kerasdiffusion.apps.encode",
     "kerasdiffusion.apps.teach",
     "kerasdiffusion.apps.train",
     "kerasdiffusion.apps.evaluate",

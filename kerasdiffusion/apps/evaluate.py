@@ -91,6 +91,20 @@ def register(commands) -> None:
         'Fréchet distance to them; needs pip install ".[metrics]" in a checkout',
     )
     parser.add_argument(
+        "--rows",
+        type=Path,
+        metavar="FILE",
+        help="write what is painted to be judged as rows for `kerasdiffusion batch`, "
+        "and paint nothing; ends in .jsonl",
+    )
+    parser.add_argument(
+        "--of",
+        type=Path,
+        metavar="DIR",
+        help="judge the pictures of a batch: of --rows by the classifier, others by "
+        "the CLIP score and, beside --reference, the Fréchet distance",
+    )
+    parser.add_argument(
         "--inpainting",
         action="store_true",
         help="paint a dog over an apple's region, and print in how many of 50 pictures "
@@ -117,6 +131,15 @@ def run(args: argparse.Namespace) -> int:
     from kerasdiffusion.training.judging.evaluate_weights import evaluate_weights
     from kerasdiffusion.training.judging.kept_classifier import check_place
 
+    if args.rows is not None:
+        from kerasdiffusion.batch.judging import write_rows
+
+        scenes = read_scenes(args.preset)
+        count = write_rows(args.rows, scenes, args.count or 340)
+        print(f"Wrote {args.rows}, {count} rows")
+        return 0
+    if args.of is not None:
+        return _of_batch(args)
     if args.reference is not None:
         return _beside_pictures(args)
     if args.classifier is not None:
@@ -162,6 +185,24 @@ def run(args: argparse.Namespace) -> int:
         told = {"prompt": "", "version": f"kerasdiffusion {__version__}"}
         told |= {"model": outputs.name_of(args.preset), "Made by": command}
         print(f"Wrote {write.save_png(contact_sheet(judged), args.sheet, told)}")
+    return 0
+
+
+def _of_batch(args: argparse.Namespace) -> int:
+    """Prints how well a batch's pictures show what they were asked for."""
+    from kerasdiffusion.batch import judging
+
+    if judging.is_of_scenes(args.of):
+        from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
+        from kerasdiffusion.training.bundled.model_card import read_scenes
+
+        scenes = read_scenes(args.preset)
+        side = StableDiffusion(weights=args.preset).img_height
+        for line in judging.judge(args.of, scenes, _classifier(args, scenes, side)):
+            print(line)
+        return 0
+    for line in judging.figures(args.of, args.reference):
+        print(line)
     return 0
 
 

@@ -83,12 +83,12 @@ def register(commands) -> None:
         group = parser.add_argument_group(title)
         for each in dataclasses.fields(Lesson):
             if each.metadata["group"] == title:
-                _add(group, each)
+                add_field(group, each)
     options.add_machine_options(parser, openvino=False)
     parser.set_defaults(run=run)
 
 
-def _add(group, field: dataclasses.Field) -> None:
+def add_field(group, field: dataclasses.Field) -> None:
     """The flag of a field; what is not given is `None`."""
     told, kind = field.metadata, field.metadata["kind"]
     name = "as" if field.name == "kind" else field.name

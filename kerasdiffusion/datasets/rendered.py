@@ -84,6 +84,11 @@ class SceneDataset:
         """The specification of sample `index`, 0 or more."""
         return self._draw(index)[0]
 
+    def caption(self, index: int) -> str:
+        """The caption of sample `index`, which is not rendered."""
+        scene, rng = self._draw(index)
+        return caption(scene, rng, self.config)
+
     def sample(self, index: int) -> tuple[np.ndarray, str]:
         """Sample `index`: its picture, uint8 `(S, S, 3)`, and its caption."""
         scene, rng = self._draw(index)

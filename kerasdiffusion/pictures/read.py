@@ -224,6 +224,13 @@ def upright(image):
     return ImageOps.exif_transpose(image)
 
 
+def size_of(image) -> tuple[int, int]:
+    """Height and width of an opened Pillow image, upright; its pixels are not read."""
+    width, height = image.size
+    lies = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    return (width, height) if lies else (height, width)
+
+
 def deep_levels(image) -> np.ndarray:
     """The numbers of a Pillow image of 16 or 32 bits, which conversion would clip."""
     values = np.asarray(image)

@@ -16,7 +16,10 @@ import regex
 from kerasdiffusion.pictures.generation_parameters import format_parameters
 from kerasdiffusion.storage.whole import write_whole
 
+#: The kinds of files that pictures are written as.
+KINDS = ("png", "jpeg", "webp")
 _NAME_BYTES = 100
+_EXIF_BYTES = 65_000
 
 
 def check_size(height: int, width: int, multiple: int = 8) -> None:
@@ -112,11 +115,28 @@ def filename_for(prompt: str, seed: int) -> str:
     filename_for("A red apple!", 42)  # "a-red-apple-42.png"
     ```
     """
-    text = unicodedata.normalize("NFKC", prompt).lower()
-    # No dots, no separators, and a seed at the end: no name that Windows reserves.
+    # A seed at the end: no name that Windows reserves.
+    return f"{slug_of(prompt)}-{operator.index(seed)}.png"
+
+
+def slug_of(text: str) -> str:
+    """The letters and digits of a text, of any script, with `-` between words.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        At most 100 bytes in UTF-8: no dots, no separators, never empty.
+
+    Example:
+
+    >>> slug_of("A red apple!")
+    'a-red-apple'
+    """
+    text = unicodedata.normalize("NFKC", text).lower()
     slug = "-".join(regex.findall(r"[\p{L}\p{M}\p{N}]+", text))
     slug = slug.encode("utf-8")[:_NAME_BYTES].decode("utf-8", errors="ignore")
-    return f"{slug.strip('-') or 'picture'}-{operator.index(seed)}.png"
+    return slug.strip("-") or "picture"
 
 
 def save_png(
@@ -163,6 +183,48 @@ def png_of(image: np.ndarray, parameters: dict | None = None) -> memoryview:
     encoded = io.BytesIO()
     Image.fromarray(_check_picture(image)).save(encoded, format="PNG", pnginfo=chunks)
     return encoded.getbuffer()
+
+
+def encoded(
+    image: np.ndarray,
+    kind: str = "png",
+    quality: int = 95,
+    parameters: dict | None = None,
+) -> bytes | memoryview:
+    """A picture as the bytes of a file, with how it was made in it.
+
+    Args:
+        image: A picture, uint8, `(height, width, 3)`.
+        kind: One of `KINDS`.
+        quality: Of JPEG and WebP, from 1 to 100; a WebP of 100 loses nothing.
+        parameters: As in `save_png`; JPEG and WebP have them in EXIF's comment.
+
+    Raises:
+        ValueError: If there is no such kind.
+
+    Example:
+
+    >>> encoded(np.zeros((8, 8, 3), "uint8"), "webp")[:4]
+    b'RIFF'
+    """
+    if kind not in KINDS:
+        raise ValueError(f"`kind` must be one of {', '.join(KINDS)}. Received: {kind}")
+    if kind == "png":
+        return png_of(image, parameters)
+    from PIL import Image
+
+    exif, more = Image.Exif(), {}
+    if parameters is not None:
+        text = text_of(parameters).encode("utf-16-be")
+        # (JPEG's part for it has 64 KiB.)
+        exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text[:_EXIF_BYTES]
+        more["exif"] = exif
+    if kind == "webp":
+        more["lossless"] = quality == 100
+    out = io.BytesIO()
+    picture = Image.fromarray(_check_picture(image))
+    picture.save(out, format=kind.upper(), quality=quality, **more)
+    return out.getvalue()
 
 
 def text_of(parameters: dict) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kerasdiffusion.prompts.chunks import chunks
+from kerasdiffusion.pictures.formats import open_image
+from kerasdiffusion.pictures.read import size_of
+from kerasdiffusion.prompts.chunks import chunks, power_of_two
 from kerasdiffusion.prompts.schedule import schedule
 from kerasdiffusion.prompts.syntax import Span, compose, parse_text
 from kerasdiffusion.prompts.tags import split_tags
@@ -146,8 +148,10 @@ def _length(model, request: Request, texts: Sequence[str]) -> int:
 
 
 def _size(picture):
-    if picture is None or isinstance(picture, str):
-        return picture
+    if picture is None:
+        return None
+    if isinstance(picture, str):
+        return open_image(picture, size_of)
     if hasattr(picture, "shape"):
         return tuple(picture.shape[:2])
     return picture.size[::-1]
@@ -180,3 +184,23 @@ def together(requests: Sequence[Request]) -> Request:
             continue
         own[name] = tuple(values)
     return first.replace(**own)
+
+
+def filled_up(requests: Sequence[Request]) -> Request:
+    """The same, of a power of two pictures: few sizes mean few compiled programs.
+
+    The last is painted again as often as need be; these pictures, behind the others,
+    are left.
+
+    Args:
+        requests: As of `together`.
+
+    Example:
+
+    >>> some = [Request(task="text_to_image", prompt="a", seed=i) for i in range(3)]
+    >>> filled_up(some).seed
+    (0, 1, 2, 2)
+    """
+    requests = list(requests)
+    more = power_of_two(len(requests)) - len(requests)
+    return together(requests + requests[-1:] * more)

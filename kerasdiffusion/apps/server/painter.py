@@ -15,7 +15,7 @@ from kerasdiffusion.apps.server.queue import Queue
 from kerasdiffusion.apps.server.work import DONE, FAILED, Job, Piece
 from kerasdiffusion.prompts.chunks import power_of_two
 from kerasdiffusion.sampling.driver import GLANCE
-from kerasdiffusion.tasks.batches import together
+from kerasdiffusion.tasks.batches import filled_up
 from kerasdiffusion.tasks.previews import preview
 from kerasdiffusion.tasks.sized import Sized
 
@@ -111,10 +111,8 @@ class Painter(threading.Thread):
         job = pieces[0].job
         model = self._model(job.model)
         view = Sized(model, *job.size) if job.size else model
-        # Few sizes mean few compiled programs: the last is painted again and left.
         size = power_of_two(len(pieces))
-        requests = [each.request for each in pieces]
-        run = view.run(together(requests + requests[-1:] * (size - len(pieces))))
+        run = view.run(filled_up([each.request for each in pieces]))
         for i, piece in enumerate(pieces):
             piece.job._look = _looker(view, run, i)
         before = {piece.job: piece.job.step for piece in pieces}

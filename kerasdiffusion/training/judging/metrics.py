@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 CLIP = "openai/clip-vit-large-patch14"
@@ -28,11 +30,21 @@ def clip_score(pictures, captions: list[str], clip=CLIP, batch_size: int = 16) -
         Hessel et al. 2021, "CLIPScore: A Reference-free Evaluation Metric for Image
         Captioning".
     """
+    parts = _parts(pictures, batch_size), _parts(captions, batch_size)
+    return clip_score_of(zip(*parts, strict=True), clip)
+
+
+def clip_score_of(parts: Iterable[tuple], clip=CLIP) -> float:
+    """The same of pictures that come in parts, of a size each.
+
+    Args:
+        parts: Pictures and captions of each.
+        clip: As there.
+    """
     torch, metrics = _torchmetrics()
     metric = metrics.multimodal.CLIPScore(clip)
-    for start in range(0, len(pictures), batch_size):
-        part = slice(start, start + batch_size)
-        metric.update(_channels_first(torch, pictures[part]), list(captions[part]))
+    for pictures, captions in parts:
+        metric.update(_channels_first(torch, pictures), list(captions))
     return float(metric.compute())
 
 
@@ -60,16 +72,34 @@ def frechet_distance(
         Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a
         Local Nash Equilibrium".
     """
+    shown, real = _parts(pictures, batch_size), _parts(references, batch_size)
+    return frechet_distance_of(shown, real, features, np.shape(pictures)[1:3])
+
+
+def frechet_distance_of(
+    pictures: Iterable, references: Iterable, features=2048, size=(299, 299)
+) -> float:
+    """The same of pictures that come in parts, of a size each.
+
+    Args:
+        pictures: Parts, uint8 `(count, height, width, 3)`.
+        references: Likewise.
+        features: As there.
+        size: Height and width of a picture that `features` may be tried with.
+    """
     torch, metrics = _torchmetrics()
     metric = metrics.image.fid.FrechetInceptionDistance(
-        features, input_img_size=(3, *np.shape(pictures)[1:3])
+        features, input_img_size=(3, *size)
     )
     metric.set_dtype(torch.float64)
-    for each, real in ((references, True), (pictures, False)):
-        for start in range(0, len(each), batch_size):
-            part = _channels_first(torch, each[start : start + batch_size])
-            metric.update(part, real=real)
+    for parts, real in ((references, True), (pictures, False)):
+        for each in parts:
+            metric.update(_channels_first(torch, each), real=real)
     return float(metric.compute())
+
+
+def _parts(all, count: int) -> Iterator:
+    return (all[start : start + count] for start in range(0, len(all), count))
 
 
 def _torchmetrics():

@@ -1,0 +1,132 @@
+"""Clusters of Ray on this machine: killed at random, each row is recorded once."""
+
+import collections
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasdiffusion.batch import paint, read_index
+from kerasdiffusion.batch.ray_engine import counts
+from kerasdiffusion.requests.request import Request
+from tests.batch import cluster
+from tests.batch.stand_in import StandIn, painted, picture_of
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("the children choose their backends", allow_module_level=True)
+
+HOSTS = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0, "TPU": 4.0}, {"CPU": 4.0}]
+
+
+@pytest.mark.parametrize(
+    ("devices", "wanted"),
+    [
+        ("auto", {"gpu": 2, "tpu": 4}),
+        ("gpu", {"gpu": 2}),
+        ("gpu:1,cpu:2", {"gpu": 1, "cpu": 2}),
+        ("cpu", {"cpu": 3}),
+    ],
+)
+def test_devices_by_what_hosts_have(devices, wanted):
+    assert counts(devices, HOSTS) == wanted
+
+
+@pytest.mark.parametrize("devices", ["gpu:3", "npu", "gpu:x", "gpu,gpu", "tpu:0", ""])
+def test_devices_that_are_not_there_are_refused(devices):
+    with pytest.raises(ValueError, match="`devices` must be"):
+        counts(devices, HOSTS)
+
+
+def check(folder, count: int, kills: list[str], actors: int, picture) -> None:
+    """That each row is recorded once, its picture whole, and little was done twice."""
+    lines = [
+        line
+        for part in (folder / "out/index").rglob("*.jsonl")
+        for line in part.read_text().splitlines()
+    ]
+    assert len(lines) == count
+    records = list(read_index(folder / "out"))
+    assert sorted(each["name"] for each in records) == sorted(
+        each["name"] for each in cluster.rows_of(count)
+    )
+    for each in records:
+        (file,) = each["files"]
+        shown = np.asarray(Image.open(folder / "out" / file)).astype(int)
+        assert shown.shape == (each["height"], each["width"], 3)
+        wanted = picture(each)
+        if wanted is not None:
+            assert np.abs(shown - wanted.astype(int)).max() <= 1
+    again = len(painted(folder / "log")) - count
+    most = sum(8 * (actors if each == "driver" else 1) for each in kills)
+    told = collections.Counter(kills)
+    print(f"{count} rows, {dict(told)} killed, {again} painted twice of {most} at most")
+    assert 0 <= again <= most
+
+
+@pytest.mark.heavy
+def test_a_cluster_of_stand_ins_is_killed_twenty_times(tmp_path):
+    kills = cluster.killed("stand-in", tmp_path, 2000, 20, seconds=0.5)
+    assert len(kills) == 20 and set(kills) == {"driver", "worker", "node"}
+
+    def picture(record):
+        return picture_of(record["key"], (record["height"], record["width"]))[0]
+
+    check(tmp_path, 2000, kills, 2, picture)
+
+
+@pytest.mark.heavy
+def test_the_bundled_model_is_killed_twenty_times(tmp_path):
+    """Some hundred of the pictures are painted alone, too."""
+    from kerasdiffusion import StableDiffusion
+    from kerasdiffusion.tasks.sized import Sized
+
+    kills = cluster.killed("emoji", tmp_path, 2000, 20)
+    assert len(kills) == 20 and set(kills) == {"driver", "worker", "node"}
+    model = StableDiffusion.from_preset("emoji")
+
+    def picture(record):
+        if int(record["name"][1:]) % 16:
+            return None
+        asked = {name: record[name] for name in ("task", "prompt", "seed")}
+        view = Sized(model, record["height"], record["width"])
+        return view.run(Request(**asked, num_steps=1)).pictures()[0]
+
+    check(tmp_path, 2000, kills, 2, picture)
+
+
+@pytest.mark.heavy
+def test_a_ray_dataset_is_painted_on_the_cluster_that_runs(tmp_path):
+    import ray
+
+    ray.init(**cluster.SMALL, log_to_driver=False)
+    try:
+        rows = ray.data.from_items(cluster.rows_of(40))
+        how = {"devices": "cpu", "progress_bar": False}
+        assert paint(rows, tmp_path / "out", StandIn, **how).painted == 40
+        assert paint(rows, tmp_path / "out", StandIn, **how).before == 40
+        with pytest.raises(ValueError, match="must have a column `name`"):
+            paint(rows.drop_columns(["name"]), tmp_path / "out", StandIn, **how)
+        with pytest.raises(ValueError, match="what the cluster has, 0 of gpu"):
+            paint(rows, tmp_path / "out", StandIn, devices="gpu", progress_bar=False)
+        killer = cluster.rows_of(20)
+        killer[3]["prompt"] = "kill whoever paints it"
+        done = paint(killer, tmp_path / "other", StandIn, batch_size=4, **how)
+        assert (done.painted, done.failed) == (19, 1)
+        (failed,) = (x for x in read_index(tmp_path / "other") if "error" in x)
+        assert failed["name"] == "r3"
+        assert failed["error"] == "The process that painted it has ended, 3 times."
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.heavy
+def test_a_missing_model_is_one_error(tmp_path):
+    import ray
+
+    ray.init(**cluster.SMALL, log_to_driver=False)
+    try:
+        with pytest.raises((ValueError, OSError), match="no/such/model"):
+            paint(cluster.rows_of(1), tmp_path, "no/such/model", progress_bar=False)
+    finally:
+        ray.shutdown()
