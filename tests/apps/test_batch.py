@@ -28,7 +28,7 @@ def test_a_table_is_painted_and_gone_on_with(batch, tmp_path, capsys):
     assert "Model: emoji" in picture.info["parameters"]
     assert batch("--steps", "2", "--size", "32x48", "--quiet") == 0
     assert capsys.readouterr().out == "out\n"
-    more = f"{ROWS}third,{TEXTS[2]},\n"
+    more = f"{ROWS}third,blurry,\n"
     assert batch("--steps", "2", "--size", "32x48", rows=more) == 0
     assert capsys.readouterr().out == (
         "Painted 1 rows to out. 2 were recorded before.\n"
