@@ -50,11 +50,20 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-def run(page: Path) -> None:
-    """Runs a page's blocks one after the other, with the same names, in this folder."""
+#: How a reason begins of a block that can be run, with patience.
+LONG = "takes a minute"
+
+
+def run(page: Path, long: bool = False) -> None:
+    """Runs a page's blocks one after the other, with the same names, in this folder.
+
+    Args:
+        page: The page.
+        long: Whether those are run as well that take a minute.
+    """
     names = {"__name__": "__main__"}
     for block in blocks(page):
-        if block.why_not is None:
+        if block.why_not is None or long and block.why_not.startswith(LONG):
             # Padded, so that a traceback has the page's own line.
             code = "\n" * (block.line - 1) + block.code
             exec(compile(code, str(page), "exec"), names)  # noqa: S102

@@ -32,6 +32,17 @@ def test_code_blocks_run(page, monkeypatch, tmp_path):
         assert (tmp_path / picture).is_file(), f"no block paints {picture}"
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if f": {blocks.LONG}" in page.read_text("utf-8")],
+    ids=name_of,
+)
+def test_blocks_that_take_long_run(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    blocks.run(page, long=True)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_what_is_not_run_says_why(page):
     for block in blocks.blocks(page):

@@ -114,6 +114,28 @@ def empty_chunk(tokenizer) -> Chunk:
     return chunks([Span("", 1.0)], tokenizer)[0]
 
 
+def in_chunks(
+    text: str, tokenizer, learned: LearnedWords | None = None, count: int = 1
+) -> tuple[np.ndarray, bool]:
+    """A text as it stands, brackets and all, in so many chunks.
+
+    Args:
+        text: What is read.
+        tokenizer: A `Tokenizer`.
+        learned: Words that have vectors of their own.
+        count: Chunks; those of the empty prompt fill them up.
+
+    Returns:
+        int32 tokens of shape `(count * context_length,)`, and whether the text's end
+        is cut off.
+    """
+    # What is cut is cut as late as can be.
+    found = chunks([Span(text, 1.0)], tokenizer, learned, BACKTRACK * (count > 1))
+    missing = [empty_chunk(tokenizer)] * (count - len(found))
+    tokens = [each.tokens for each in [*found, *missing][:count]]
+    return np.concatenate(tokens), len(found) > count
+
+
 class _Filling:
     """The chunk that is being filled, and those before it."""
 

@@ -120,7 +120,7 @@ def save_folder(
                     names.canonical_name(variable.path, parts[part].name),
                     variable,
                     stored_shape(variable),
-                    _dtype(variable, dtype),
+                    dtype_of(variable, dtype),
                 )
                 for part in members
                 for variable in stored_variables(parts[part])
@@ -184,7 +184,7 @@ def save_file(
         rows = {tensor.name: tensor for tensor in table}
         for variable in stored_variables(parts[part]):
             row = rows[names.canonical_name(variable.path, parts[part].name)]
-            name, kind = row.original, _dtype(variable, dtype)
+            name, kind = row.original, dtype_of(variable, dtype)
             if part == "text_encoder" and config.diffusion_model.vector_width:
                 name = name.replace(PREFIXES[part], EMBEDDER, 1)
             entries.append(Entry(name, variable, row.original_shape, kind))
@@ -310,7 +310,7 @@ def _write_shards(stem: Path, entries: Sequence[Entry], max_size: int) -> None:
     path.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
-def _dtype(variable, dtype: str | None) -> np.dtype:
+def dtype_of(variable, dtype: str | None) -> np.dtype:
     """What a variable is stored in; checked to be floating-point."""
     try:
         kind = np.dtype(variable.dtype if dtype is None else dtype)

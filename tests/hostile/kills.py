@@ -267,6 +267,63 @@ class Teaching(Job):
         )
 
 
+class Broken(Teaching):
+    """One run that is killed again and again, and at last ends."""
+
+    steps = 40
+
+    def teach(self, folder):
+        # A state takes about as long to reach the disk as a step: kills meet both.
+        sync = os.fsync
+
+        def slow(handle):
+            time.sleep(0.02)
+            sync(handle)
+
+        os.fsync = slow
+        try:
+            super().teach(folder)
+        finally:
+            os.fsync = sync
+
+    def work(self, folder, turn):
+        self.teach(folder)
+        while turn >= 0:  # the end is for the process that is not killed
+            time.sleep(1.0)
+
+
+def break_one_run(kills: int, seed: int) -> None:
+    """Kills one run so often, at random moments; prints what was found in the end."""
+    job, dice, steps, midway = Broken(), random.Random(seed), [], 0
+    with tempfile.TemporaryDirectory() as place:
+        folder, whole = Path(place, "out"), Path(place, "whole")
+        folder.mkdir()
+        job.prepare(folder)
+        begun = time.monotonic()
+        job.teach(Path(place, "again"))
+        each = (time.monotonic() - begun) / kills
+        for _ in range(kills):
+            trial(job, folder, dice.uniform(0.3, 1.2) * each)
+            job.check(folder)
+            midway += bool(hidden(folder))
+            steps.append(len(job.rows(folder)))
+        job.work(folder, -1)
+        job.check(folder)
+        assert len(job.rows(folder)) == job.steps and not hidden(folder)
+        pairs = zip(numbers(whole), numbers(folder), strict=True)
+        most = max(float(np.abs(a - b).max()) for a, b in pairs)
+    told = {"kills": kills, "while a state was written": midway, "steps": steps}
+    print(json.dumps({**told, "largest difference": most}))
+
+
+def numbers(folder: Path) -> list[np.ndarray]:
+    """All that a run has in the end: what is taught, the optimizer, the draws."""
+    from kerasdiffusion.weights.files import open_tensors
+
+    with open_tensors(folder / "state.safetensors") as file:
+        return [file.read(name).astype("float64") for name in sorted(file.keys())]
+
+
 JOBS = {
     kind.__name__: kind()
     for kind in (
@@ -337,5 +394,7 @@ def main(kills: int, seed: int, names=tuple(JOBS)) -> None:
     print(json.dumps(found))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[3:] == ["Broken"]:
+    break_one_run(int(sys.argv[1]), int(sys.argv[2]))
+elif __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or tuple(JOBS))

@@ -16,10 +16,10 @@ pytestmark = [
 ]
 
 
-def killed(kills: int, seed: int) -> dict:
+def killed(kills: int, seed: int, *names: str) -> dict:
     pytest.importorskip("torch")
     child = subprocess.run(
-        [sys.executable, "-m", "tests.hostile.kills", str(kills), str(seed)],
+        [sys.executable, "-m", "tests.hostile.kills", str(kills), str(seed), *names],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -37,6 +37,15 @@ def test_a_few_kills_of_each():
 def test_a_hundred_kills():
     found = killed(12, seed=2)
     assert sum(each["kills"] for each in found.values()) >= 100
+
+
+@pytest.mark.heavy
+def test_a_run_that_is_killed_ten_times_ends_as_one_that_is_not():
+    """Its losses are compared after each kill, its state in the end."""
+    found = killed(10, 3, "Broken")
+    assert found["kills"] == 10 and found["while a state was written"] > 0
+    assert found["steps"][5] > 0
+    assert found["largest difference"] < 1e-5
 
 
 WRITERS = """

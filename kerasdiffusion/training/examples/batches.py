@@ -21,6 +21,11 @@ class Sample(NamedTuple):
     fit: Fit
 
 
+def mirrored(sample: Sample) -> Sample:
+    """The sample, left to right."""
+    return sample._replace(fit=sample.fit._replace(mirrored=True))
+
+
 class FolderBatches(Batches):
     """What `Finetuner.fit()` takes: latents and texts of pictures, bucket by bucket.
 
@@ -39,6 +44,7 @@ class FolderBatches(Batches):
         prior_weight: The weight of class pictures in the loss, 0 or more.
         size_ids: Whether batches have SDXL's `"sizes"`.
         shrink: Pixels on a side of a latent, for masks.
+        flip: Whether a sample in two is mirrored, left to right.
         seed: Seed of the order.
         **epochs: As `Batches`; `steps` is by default the batches of the first epoch.
 
@@ -62,6 +68,7 @@ class FolderBatches(Batches):
         *,
         size_ids: bool = False,
         shrink: int = 8,
+        flip: bool = False,
         seed: int = 0,
         **epochs,
     ):
@@ -74,7 +81,7 @@ class FolderBatches(Batches):
         self.samples, self.latents, self.texts = list(samples), latents, texts
         self.batch_size, self.captions = batch_size, captions or Captions(seed=seed)
         self.prior_weight, self.size_ids = prior_weight, size_ids
-        self.shrink, self.seed = shrink, seed
+        self.shrink, self.flip, self.seed = shrink, flip, seed
         numbers = range(len(self.samples))
         self._own = [
             i
@@ -115,8 +122,9 @@ class FolderBatches(Batches):
         """The batch of these pictures, with the captions of this number."""
         samples = [self.samples[i] for i in rows]
         samples += samples[:1] * (self.batch_size - len(rows))
-        found = {"latents": np.stack([self.latents(*each) for each in samples])}
         first = number * self.batch_size
+        samples = [self._turned(each, first + i) for i, each in enumerate(samples)]
+        found = {"latents": np.stack([self.latents(*each) for each in samples])}
         told = [
             self.texts(self.captions.of(each.picture.caption, first + i))
             for i, each in enumerate(samples)
@@ -194,6 +202,15 @@ class FolderBatches(Batches):
                     rest = [b for k, b in enumerate(batches) if k not in (i, j)]
                     return [batches[i], batches[j], *rest]
         return batches
+
+    def _turned(self, sample: Sample, number: int) -> Sample:
+        """The sample of this number, mirrored or as it is."""
+        if (
+            not self.flip
+            or np.random.default_rng((self.seed, 7, number)).random() < 0.5
+        ):
+            return sample
+        return mirrored(sample)
 
     def _read_mask(self, sample: Sample) -> np.ndarray:
         if sample.picture.mask is None:

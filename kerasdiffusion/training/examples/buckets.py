@@ -28,6 +28,7 @@ class Fit(NamedTuple):
         top: Rows of these that are cut off above.
         left: Columns that are cut off on the left.
         bucket: Height and width in the end.
+        mirrored: Whether left and right are exchanged.
     """
 
     original: tuple[int, int]
@@ -35,6 +36,7 @@ class Fit(NamedTuple):
     top: int
     left: int
     bucket: tuple[int, int]
+    mirrored: bool = False
 
     @property
     def is_enlarged(self) -> bool:
@@ -191,7 +193,8 @@ def brought(pixels: np.ndarray, to: Fit) -> np.ndarray:
         smooth = Image.Resampling.LANCZOS if pixels.ndim == 3 else Image.Resampling.BOX
         image = image.resize((width, height), smooth)
     rows, columns = to.bucket
-    return np.asarray(image)[to.top : to.top + rows, to.left : to.left + columns]
+    found = np.asarray(image)[to.top : to.top + rows, to.left : to.left + columns]
+    return found[:, ::-1] if to.mirrored else found
 
 
 def shrunk(mask: np.ndarray, by: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 
 from kerasdiffusion.networks.fingerprint import NUMERICS, of_part
 from kerasdiffusion.pictures.read import to_unit
+from kerasdiffusion.prompts.chunks import in_chunks
 from kerasdiffusion.storage.reading import open_regular
 from kerasdiffusion.storage.whole import whole_file
 from kerasdiffusion.tasks.prompting import encoders_of
@@ -110,11 +111,29 @@ class EncodedPictures:
         return np.asarray(latents[0], "float32")
 
 
-def tokens_of(model, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Texts as the text encoders of a model take them: int32 `(texts, length)` each."""
-    found = {"tokens": model.tokenizer(list(texts))}
+def tokens_of(model, texts: Sequence[str], chunks: int = 1) -> dict[str, np.ndarray]:
+    """Texts as the text encoders of a model take them, as they stand.
+
+    Args:
+        model: A `StableDiffusion`.
+        texts: Texts.
+        chunks: How often what a text encoder reads at once they are long. What is
+            beyond is cut, with a warning.
+
+    Returns:
+        int32 `"tokens"` of shape `(texts, chunks * length)`, and `"tokens_2"` where
+        there are two text encoders.
+    """
+    tokenizers = {"tokens": model.tokenizer}
     if model.tokenizer_2 is not None:
-        found["tokens_2"] = model.tokenizer_2(list(texts))
+        tokenizers["tokens_2"] = model.tokenizer_2
+    found = {}
+    for name, tokenizer in tokenizers.items():
+        rows = [in_chunks(text, tokenizer, count=chunks) for text in texts]
+        for text, (_, is_cut) in zip(texts, rows, strict=True):
+            if is_cut:
+                warnings.warn(f"longer than is read: {text[:60]!r}", stacklevel=2)
+        found[name] = np.stack([tokens for tokens, _ in rows])
     return found
 
 
@@ -127,7 +146,7 @@ class Tokens:
 
     def __init__(self, tokenize: Callable):
         self._tokenize = tokenize
-        #: Texts that were longer than the text encoder reads.
+        #: Texts that were longer than is read.
         self.cut: set[str] = set()
 
     def __call__(self, text: str) -> dict[str, np.ndarray]:
@@ -143,23 +162,26 @@ class Tokens:
 class EncodedTexts:
     """Texts as the U-Net sees them, for text encoders that do not learn.
 
-    As trainers do it, captions are read as they stand: brackets weigh nothing, and what
-    is beyond the text encoder's length is not read.
+    As trainers do it, captions are read as they stand: brackets weigh nothing.
 
     Args:
         model: A `StableDiffusion`.
         kept: Where they are kept.
         clip_skip: As in `text_to_image`.
+        chunks: How often what the text encoder reads at once they are long; what is
+            beyond is not read.
     """
 
-    def __init__(self, model, kept: Kept, clip_skip: int | None = None):
+    def __init__(
+        self, model, kept: Kept, clip_skip: int | None = None, chunks: int = 1
+    ):
         self.model, self.kept, self.clip_skip = model, kept, clip_skip
-        self._tokens = Tokens(functools.partial(tokens_of, model))
+        self._tokens = Tokens(functools.partial(tokens_of, model, chunks=chunks))
         self._networks, self._encoders = None, None
 
     @property
     def cut(self) -> set[str]:
-        """Texts that were longer than the text encoder reads."""
+        """Texts that were longer than is read."""
         return self._tokens.cut
 
     def __call__(self, text: str) -> dict[str, np.ndarray]:
@@ -191,10 +213,12 @@ class EncodedTexts:
                 self._encoders = encoders_of(self.model, self.clip_skip, "none")
             contexts, pooled = [], None
             for encoder, each in zip(self._encoders, tokens.values(), strict=True):
-                context = encoder.run(each[None], None)
-                if isinstance(context, tuple):
-                    context, pooled = context
-                contexts.append(context[0])
+                chunks = each.reshape(-1, encoder.tokenizer.config.context_length)
+                found = [encoder.run(chunk[None], None) for chunk in chunks]
+                if isinstance(found[0], tuple):
+                    pooled = found[0][1]  # of the first chunk
+                    found = [context for context, _ in found]
+                contexts.append(np.concatenate([context[0] for context in found]))
             rows["context"] = np.concatenate(contexts, axis=-1).astype("float32")
             rows["pooled"] = None if pooled is None else pooled[0].astype("float32")
         return rows["context"], rows["pooled"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from kerasdiffusion.compute.progress import Progress
 from kerasdiffusion.pictures.write import save_png
+from kerasdiffusion.storage.whole import write_whole
 from kerasdiffusion.training.examples.batches import Sample
 from kerasdiffusion.training.examples.buckets import factor, fit
 from kerasdiffusion.training.examples.folders import Picture, read_folder
@@ -102,38 +103,44 @@ def _class_pictures(
     model, lesson: Lesson, painted: Path, report, progress_bar: bool
 ) -> tuple[Picture, ...]:
     """Pictures of what shall not be forgotten, painted where there are too few."""
-    if lesson.class_prompt is None and lesson.class_folder is None:
+    prompts = lesson.class_prompt
+    if not prompts and lesson.class_folder is None:
         if lesson.kind == "dreambooth":
             report(
                 "Note: without a class prompt nothing keeps the model from taking the "
                 "new thing for all of its kind."
             )
         return ()
-    if lesson.class_prompt is None:
+    if not prompts:
         raise ValueError(
             "A class folder needs the caption of its pictures: --class-prompt, "
             f"`class_prompt`. Received: class_folder={lesson.class_folder!r}"
         )
     found: list[Picture] = []
     if lesson.class_folder is not None:
-        there = read_folder(lesson.class_folder, class_prompt=lesson.class_prompt)
+        there = read_folder(lesson.class_folder, class_prompt=prompts[0])
         found += there.pictures
         for path, reason in there.left_out:
             report(f"Left out: {path} ({reason}).")
     missing = lesson.class_count - len(found)
     if missing > 0:
-        report(f"Paints {missing} pictures of {lesson.class_prompt!r}.")
+        more = f" and {len(prompts) - 1} others" if len(prompts) > 1 else ""
+        report(f"Paints {missing} pictures of {prompts[0]!r}{more}.")
         painted.mkdir(parents=True, exist_ok=True)
         with Progress(missing, "picture", progress_bar) as bar:
             bar.begin()
             for i in range(missing):
-                path = painted / f"{i:04d}.png"
+                path, prompt = painted / f"{i:04d}.png", prompts[i % len(prompts)]
                 if not path.exists():
                     (picture,) = model.text_to_image(
-                        lesson.class_prompt, seed=lesson.seed + i, progress_bar=False
+                        prompt,
+                        seed=lesson.seed + i,
+                        clip_skip=lesson.clip_skip,
+                        progress_bar=False,
                     )
+                    write_whole(path.with_suffix(".txt"), prompt, overwrite=True)
                     save_png(picture, path)
                 bar.to(i + 1)
-        there = read_folder(painted, class_prompt=lesson.class_prompt)
+        there = read_folder(painted, class_prompt=prompts[0])
         found += there.pictures[:missing]
     return tuple(replace(each, repeats=1) for each in found)

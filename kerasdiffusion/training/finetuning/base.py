@@ -78,10 +78,10 @@ class Base:
         """Those of the empty prompt, of shape `(1, tokens)`."""
         return self.tokenizer(part)([""])
 
-    def empty_context(self) -> tuple:
+    def empty_context(self, clip_skip: int | None = None) -> tuple:
         """Context and pooled text of the empty prompt, computed once."""
         if self._empty is None:
-            found = self.model.encode_text(""), None
+            found = self.model.encode_text("", clip_skip=clip_skip), None
             if self.model.config.diffusion_model.vector_width:
                 found = found[0], self.model.encode_pooled("")
             self._empty = found

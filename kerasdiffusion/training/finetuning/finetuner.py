@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -13,14 +14,18 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion.adapters.adapter import Adapter
-from kerasdiffusion.adapters.namespaces import UNET
+from kerasdiffusion.adapters.namespaces import CONTROL, UNET
 from kerasdiffusion.compute import backend
 from kerasdiffusion.compute.changed import Changed
 from kerasdiffusion.compute.devices import shared
 from kerasdiffusion.compute.remat import blocks
-from kerasdiffusion.models.embeddings import waves_of
+from kerasdiffusion.models.controlnet import ControlNet
+from kerasdiffusion.prompts.chunks import chunks as in_full
+from kerasdiffusion.prompts.chunks import in_chunks
+from kerasdiffusion.prompts.syntax import Span
+from kerasdiffusion.tasks.prompting import check_prompting
 from kerasdiffusion.training import optimizing
-from kerasdiffusion.training.finetuning import teaching
+from kerasdiffusion.training.finetuning import teaching, texts
 from kerasdiffusion.training.finetuning.base import Base, check_words, key_of
 from kerasdiffusion.training.finetuning.learned import Learned
 from kerasdiffusion.training.finetuning.words import NewWords
@@ -28,6 +33,7 @@ from kerasdiffusion.training.noising import Noising
 from kerasdiffusion.training.objective import Objective
 from kerasdiffusion.training.room import needs_remat
 from kerasdiffusion.training.trainer import Trainer
+from kerasdiffusion.weights.save_control import save_control
 
 
 class Finetuner(Trainer):
@@ -48,7 +54,9 @@ class Finetuner(Trainer):
 
     Args:
         model: A `StableDiffusion`.
-        adapter: What is learned: a `LoRA`, `LoHa` or `LoKr`.
+        adapter: What is learned: a `LoRA`, `LoHa` or `LoKr`; or a `ControlNet`, see
+            `begin_control`, whose batches have `"picture"` too: what is followed, from
+            0 to 1, of shape `(batch, height, width, channels)` in pixels.
         words: A `NewWords`, or several: textual inversion; with an adapter too,
             pivotal tuning. With neither, the U-Net's own weights are taught; else the
             networks stay what they are, and no gradient is computed of them.
@@ -56,6 +64,7 @@ class Finetuner(Trainer):
         text_encoders: With neither adapter nor words, whether the text encoders'
             weights are taught too; a number is the factor of their learning rate. An
             adapter says it itself.
+        clip_skip: As in `text_to_image`; what is painted later wants the same.
         remat: Whether what residual blocks and transformers compute is computed again
             for the gradients in place of being kept (gradient checkpointing): less
             memory, about a third more time. `"auto"` does where the rest would take
@@ -86,11 +95,12 @@ class Finetuner(Trainer):
     def __init__(
         self,
         model,
-        adapter: Learned | None = None,
+        adapter: Learned | ControlNet | None = None,
         words: NewWords | Sequence[NewWords] | None = None,
         objective: Objective = Objective(),  # noqa: B008
         *,
         text_encoders: bool | float = False,
+        clip_skip: int | None = None,
         remat: bool | str = "auto",
         reads_tokens: bool = True,
         seed: int = 0,
@@ -99,6 +109,7 @@ class Finetuner(Trainer):
         base = Base(model, reads_tokens)
         super().__init__(name=name, dtype=model.dtype_policy, autocast=False)
         words = check_words(words)
+        check_prompting(model.config, clip_skip, "none")
         if (adapter is not None or words) and text_encoders:
             raise ValueError(
                 "Text encoders' own weights are taught with the U-Net's; of an adapter "
@@ -117,11 +128,12 @@ class Finetuner(Trainer):
             )
         self.base, self.objective, self.adapter = base, objective, adapter
         self.noising, self.remat = Noising(objective, model.config.schedule), remat
+        self.clip_skip = clip_skip
         self.taught = teaching.begin(self.base, adapter, words, text_encoders, seed)
         for part, network in self.base.networks.items():
             if self.taught.get(part) is not network:
                 self._layers.append(network)  # a part of the state, and not saved
-        rate = text_encoders if adapter is None else adapter.text_encoders
+        rate = text_encoders if adapter is None else _teaches_text(adapter)
         self._text_rate = float(rate)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.evaluation_generator = keras.random.SeedGenerator(seed)
@@ -137,7 +149,7 @@ class Finetuner(Trainer):
         is an adapter of the model's, called "taught".
         """
         self._settle()
-        if not self.teaches_weights:
+        if not self.teaches_weights and CONTROL not in self.taught:
             self.base.model.wear_taught(self._now)
         return self.base.model
 
@@ -172,22 +184,49 @@ class Finetuner(Trainer):
         # Where Keras looks for what it saves: `taught` is all.
         return [n for n in super().__dir__() if n not in ("layers", "model")]
 
-    def tokenize(self, captions: Sequence[str]) -> dict[str, np.ndarray]:
+    def tokenize(
+        self, captions: Sequence[str], chunks: int = 1
+    ) -> dict[str, np.ndarray]:
         """Captions as `fit()` takes them; new words in them are their vectors.
 
         Args:
-            captions: Texts, of one chunk each: what is beyond it is cut, with a
-                warning.
+            captions: Texts, whose brackets weigh nothing.
+            chunks: How often what the text encoder reads at once they may be long, 1
+                or more; what is beyond is cut, with a warning. All become as long.
 
         Returns:
-            int32 `"tokens"` of shape `(captions, tokens)`; of SDXL `"tokens_2"` too.
+            int32 `"tokens"` of shape `(captions, chunks * tokens)`; of SDXL
+            `"tokens_2"` too.
         """
         captions, found = list(captions), {}
         for part in self.base.encoders:
-            words = self.taught.get(teaching.words_of(part))
-            read = self.base.tokenizer(part) if words is None else words.tokenize
-            found[key_of(part)] = np.asarray(read(captions), "int32")
+            rows = [
+                in_chunks(caption, *self._reading(part), chunks) for caption in captions
+            ]
+            for caption, (_, is_cut) in zip(captions, rows, strict=True):
+                if is_cut:
+                    warnings.warn(
+                        f"A caption is longer than is read ({chunks} chunks): its end "
+                        f"is cut. Received: {caption[:60]!r}...",
+                        stacklevel=2,
+                    )
+            found[key_of(part)] = np.stack([tokens for tokens, _ in rows])
         return found
+
+    def chunks_of(self, captions: Iterable[str]) -> int:
+        """How often what the text encoders read at once the longest caption is long."""
+        models = self.base.model.config.text_encoders
+        parts = ("text_encoder", "text_encoder_2")[: len(models)]
+        return max(
+            len(in_full([Span(caption, 1.0)], *self._reading(part)))
+            for caption in {"", *captions}
+            for part in parts
+        )
+
+    def _reading(self, part: str) -> tuple:
+        """A text encoder's tokenizer, and the words that are taught."""
+        words = self.taught.get(teaching.words_of(part))
+        return self.base.tokenizer(part), None if words is None else words.learned
 
     def compile(self, *args, **kwargs):
         """As of any Keras model: optimizers, gradient accumulation, EMA are Keras's."""
@@ -214,6 +253,9 @@ class Finetuner(Trainer):
         told = self._told(inputs, latents, seed)
         told["latents"] = drawn.noisy
         told["timestep"] = ops.cast(drawn.timestep, "float32")
+        if CONTROL in self.taught:
+            picture = inputs["picture"]
+            told["control"] = self.taught[CONTROL]({**told, "picture": picture})
         prediction = self._compute(UNET, told, seed)
         mask, weight = inputs.get("mask"), inputs.get("weight")
         return self.noising.loss(prediction, drawn, mask, weight)
@@ -242,7 +284,8 @@ class Finetuner(Trainer):
         """Writes what was taught, for other programs, `load_adapter`, `load_embedding`.
 
         Args:
-            path: A `.safetensors` file; of a model's own weights as of `save_preset`.
+            path: A `.safetensors` file; of a model's own weights as of `save_preset`;
+                of a ControlNet a folder, which `Control` takes.
             metadata: Texts for a file's header.
             overwrite: Whether what is there is replaced.
             format: As of `StableDiffusion.save_adapter`; of words there is one.
@@ -255,6 +298,8 @@ class Finetuner(Trainer):
             ValueError: If the path or the format is none.
         """
         model = self.model
+        if CONTROL in self.taught:
+            return save_control(self.taught[CONTROL], path, overwrite)
         if self.teaches_weights:
             return teaching.save_model(model, path, metadata, overwrite)
         how = metadata, overwrite, format
@@ -274,24 +319,16 @@ class Finetuner(Trainer):
         dropped = None
         if seed is not None and self.objective.caption_dropout:
             dropped = self.noising.dropped(ops.shape(latents)[0], seed)
-        given = self._given if "context" in inputs else self._read
-        context, pooled = given(inputs, dropped, seed)
-        told = {"crossattn": context}
-        if self.base.model.config.diffusion_model.vector_width:
-            told["vector"] = self._vector(inputs.get("sizes"), latents, pooled)
+        if "context" in inputs:
+            how = self.base, self.taught, self.clip_skip
+            context, pooled = texts.given(inputs, dropped, *how)
+        else:
+            context, pooled = self._read(inputs, dropped, seed)
+        told, config = {"crossattn": context}, self.base.model.config
+        if config.diffusion_model.vector_width:
+            sizes = inputs.get("sizes")
+            told["vector"] = texts.with_sizes(config, pooled, sizes, latents)
         return told
-
-    def _vector(self, sizes, latents, pooled):
-        """SDXL's pooled text and sizes in one."""
-        config, (batch, *sides) = self.base.model.config, ops.shape(latents)[:3]
-        if sizes is None:
-            height, width = (config.autoencoder.downsampling * side for side in sides)
-            sizes = height, width, 0, 0, height, width
-            sizes = ops.stack([ops.cast(each, "float32") for each in sizes])
-            sizes = ops.broadcast_to(sizes, (batch, 6))
-        waves = waves_of(sizes, config.diffusion_model.vector_id_width)
-        waves = ops.reshape(waves, (batch, -1))
-        return ops.concatenate([ops.cast(pooled, "float32"), waves], axis=-1)
 
     def _read(self, inputs, dropped, seed):
         """Context and pooled text of captions' tokens."""
@@ -304,33 +341,23 @@ class Finetuner(Trainer):
         contexts, pooled = [], None
         for part in self.base.encoders:
             tokens = ops.cast(inputs[key_of(part)], "int32")
+            config, length = self.base.networks[part].config, tokens.shape[1]
+            count = texts.check_chunks(length, config.context_length)
             if dropped is not None:
-                tokens = ops.where(dropped, self.base.empty_tokens(part), tokens)
+                empty = np.tile(self.base.empty_tokens(part), (1, count))
+                tokens = ops.where(dropped, empty, tokens)
             words = self.taught.get(teaching.words_of(part))
             more = {} if words is None else {"vectors": words.table()}
+            if self.clip_skip is not None:
+                layers = config.depth + 1 - self.clip_skip
+                more["layers"] = ops.convert_to_tensor(layers, "int32")
+            tokens = ops.reshape(tokens, (-1, config.context_length))
             context = self._compute(part, tokens, seed, **more)
-            if self.base.networks[part].config.projection_width:
+            if config.projection_width:
                 context, pooled = context
-            contexts.append(context)
+                pooled = pooled[::count]  # of the first chunks
+            contexts.append(ops.reshape(context, (-1, length, config.width)))
         return ops.concatenate(contexts, axis=-1), pooled
-
-    def _given(self, inputs, dropped, seed):
-        """Context and pooled text that were computed ahead."""
-        taught = [name for name in self.taught if name != UNET]
-        if taught:
-            raise ValueError(
-                "Text encoders and words that are taught are read in each step: "
-                '`fit()` takes "tokens" then, not "context". Received: '
-                f"{', '.join(inputs)}, and a trainer of {', '.join(taught)}"
-            )
-        context, pooled = inputs["context"], inputs.get("pooled")
-        if dropped is None:
-            return context, pooled
-        empty, empty_pooled = self.base.empty_context()
-        context = ops.where(dropped[:, :, None], empty, context)
-        if pooled is not None:
-            pooled = ops.where(dropped, empty_pooled, pooled)
-        return context, pooled
 
     def _compute(self, part: str, inputs, seed, **more):
         """What a network says, with what is taught in it.
@@ -362,5 +389,5 @@ class Finetuner(Trainer):
         return needs_remat(network.config, shape, size, held)
 
 
-def _teaches_text(adapter) -> bool:
-    return adapter is not None and bool(adapter.text_encoders)
+def _teaches_text(adapter) -> bool | float:
+    return getattr(adapter, "text_encoders", False)

@@ -10,8 +10,9 @@ from pathlib import Path
 from kerasdiffusion.adapters.adapter import Adapter
 from kerasdiffusion.adapters.embeddings import write_embeddings
 from kerasdiffusion.adapters.families import family_of
-from kerasdiffusion.adapters.namespaces import UNET
+from kerasdiffusion.adapters.namespaces import CONTROL, UNET
 from kerasdiffusion.adapters.write import write_adapter
+from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.storage.whole import write_whole
 from kerasdiffusion.training.finetuning.base import Base
@@ -39,11 +40,18 @@ def begin(base: Base, adapter, words, text_encoders, seed: int) -> dict:
 
     Returns:
         By the name of the network: its `Factors`, or itself; and by `words_of` of a
-        text encoder its `Words`.
+        text encoder its `Words`. A ControlNet is a network of its own.
 
     Raises:
         ValueError: If weights are too coarse to be taught, or cannot be.
     """
+    if isinstance(adapter, ControlNet):
+        if words:
+            raise ValueError(
+                "A ControlNet is taught alone, beside a model that stays as it is. "
+                f"Received: words={words}"
+            )
+        return {CONTROL: adapter}
     found = {}
     if adapter is not None:
         found |= base.factors(adapter, seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,7 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion.compute import backend
-from kerasdiffusion.prompts.chunks import LearnedWords, chunks
-from kerasdiffusion.prompts.syntax import Span
+from kerasdiffusion.prompts.chunks import LearnedWords
 
 
 @dataclass(frozen=True)
@@ -113,20 +111,10 @@ class Words(keras.layers.Layer):
         own = map(backend.to_numpy, self.vectors)
         return dict(zip(self.names, own, strict=True))
 
-    def tokenize(self, captions: Sequence[str]) -> np.ndarray:
-        """Captions as tokens, of which those of new words are beyond the table."""
-        found = []
-        for caption in captions:
-            learned = self._learned["words"]
-            first, *rest = chunks([Span(caption, 1.0)], self.tokenizer, learned, 0)
-            if rest:
-                warnings.warn(
-                    "A caption is longer than the text encoder reads at once: its end "
-                    f"is cut. Received: {caption[:60]!r}...",
-                    stacklevel=3,
-                )
-            found.append(first.tokens)
-        return np.stack(found)
+    @property
+    def learned(self) -> LearnedWords:
+        """The words that tokens stand for beyond the table."""
+        return self._learned["words"]
 
 
 def _check(new: NewWords, tokenizer, others) -> None:

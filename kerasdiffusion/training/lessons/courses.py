@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -14,7 +15,7 @@ from kerasdiffusion.adapters.families import family_of
 from kerasdiffusion.compute import backend
 from kerasdiffusion.compute.progress import Progress
 from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
-from kerasdiffusion.training.examples.batches import FolderBatches, Sample
+from kerasdiffusion.training.examples.batches import FolderBatches, Sample, mirrored
 from kerasdiffusion.training.examples.encoded import (
     EncodedPictures,
     EncodedTexts,
@@ -40,6 +41,8 @@ from kerasdiffusion.weights.fingerprint import of_file
 
 #: Folders of a run.
 ENCODED, CLASS = "encoded", "class"
+#: How often what a text encoder reads at once captions are read where nothing is said.
+MOST_CHUNKS = 3
 
 
 class Taught(NamedTuple):
@@ -110,14 +113,15 @@ def teach(
     )
     kept = Kept(run / ENCODED if encoded is None else encoded)
     latents = EncodedPictures(model, kept)
-    with Progress(len(samples) + len(apart), "picture", progress_bar) as bar:
+    turned = [mirrored(each) for each in samples] if lesson.flip else []
+    with Progress(len(samples + apart + turned), "picture", progress_bar) as bar:
         bar.begin()
-        for i, sample in enumerate([*samples, *apart]):
+        for i, sample in enumerate(samples + apart + turned):
             latents(*sample)
             bar.to(i + 1)
     trainer = make_trainer(model, lesson)
+    lesson, texts = _texts(trainer, lesson, samples + apart, kept)
     in_step = lesson.reads_tokens
-    texts = Tokens(trainer.tokenize) if in_step else EncodedTexts(model, kept)
     options = {
         "size_ids": bool(model.config.diffusion_model.vector_width),
         "shrink": model.config.autoencoder.downsampling,
@@ -130,6 +134,7 @@ def teach(
         lesson.batch_size,
         captions_of(lesson),
         lesson.prior_weight,
+        flip=lesson.flip,
         **options,
     )
     if not in_step and not batches.captions.changes:
@@ -151,7 +156,7 @@ def teach(
     def paint():
         prompts = list(lesson.sample)
         return trainer.model.text_to_image(
-            prompts, seed=lesson.seed, progress_bar=False
+            prompts, seed=lesson.seed, clip_skip=lesson.clip_skip, progress_bar=False
         )
 
     Run(
@@ -225,6 +230,17 @@ def told(lesson: Lesson, model, base, batches: FolderBatches, trainer) -> list[s
     if small:
         lines.append(f"Note: {small} pictures are smaller than that, and scaled up.")
     return lines
+
+
+def _texts(trainer, lesson: Lesson, samples: Sequence[Sample], kept: Kept):
+    """The lesson with the length of its captions, and what reads them."""
+    if lesson.caption_chunks is None:
+        longest = trainer.chunks_of({each.picture.caption for each in samples})
+        lesson = lesson.replace(caption_chunks=min(longest, MOST_CHUNKS))
+    count = lesson.caption_chunks
+    if lesson.reads_tokens:
+        return lesson, Tokens(functools.partial(trainer.tokenize, chunks=count))
+    return lesson, EncodedTexts(trainer.base.model, kept, lesson.clip_skip, count)
 
 
 def _check_out(out: Path, lesson: Lesson, overwrite: bool) -> None:

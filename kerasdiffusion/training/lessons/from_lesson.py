@@ -43,6 +43,7 @@ def make_trainer(model, lesson: Lesson) -> Finetuner:
         objective=objective,
         remat="auto" if lesson.remat is None else lesson.remat,
         reads_tokens=lesson.reads_tokens,
+        clip_skip=lesson.clip_skip,
         seed=lesson.seed,
         **options,
     )

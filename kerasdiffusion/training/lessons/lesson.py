@@ -125,12 +125,13 @@ class Lesson:
     instance_prompt: str | None = said(
         Text(), None, PICTURES, "the caption of pictures that have none", "TEXT"
     )
-    class_prompt: str | None = said(
-        Text(),
-        None,
+    class_prompt: tuple[str, ...] = said(
+        Texts(),
+        (),
         PICTURES,
         "what is known and shall not be forgotten, as 'a photo of a dog' (prior "
-        "preservation); pictures of it are painted where there are too few",
+        "preservation); may be given again; pictures of them are painted where there "
+        "are too few",
         "TEXT",
     )
     class_folder: str | None = said(
@@ -155,6 +156,9 @@ class Lesson:
     upscale: bool = said(
         Switch(), True, PICTURES, "whether smaller pictures are scaled up to that"
     )
+    flip: bool = said(
+        Switch(), False, PICTURES, "every other sample mirrored, left to right"
+    )
     alpha_mask: bool = said(
         Switch(), False, PICTURES, "whether what is transparent is not learned"
     )
@@ -168,6 +172,14 @@ class Lesson:
         SHARE, None, CAPTIONS, "share of samples without a caption", "X"
     )
     tag_dropout: float = said(SHARE, 0.0, CAPTIONS, "share of tags left out", "X")
+    caption_chunks: int | None = said(
+        Whole(1, 8),
+        None,
+        CAPTIONS,
+        "how often what a text encoder reads at once captions may be long (default: as "
+        "the longest is, 3 at most)",
+        "N",
+    )
     steps: int | None = said(Whole(), None, HOW, "batches in all", "N")
     batch_size: int | None = said(Whole(1, 4096), None, HOW, "pictures a batch", "N")
     learning_rate: float | None = said(
@@ -193,6 +205,13 @@ class Lesson:
         HOW,
         "momentum of a moving average, which is what is painted with and written",
         "X",
+    )
+    clip_skip: int | None = said(
+        Whole(1, 64),
+        None,
+        HOW,
+        "the text encoder's layer, from the last, that is read, as when painting",
+        "N",
     )
     remat: bool | None = said(
         Switch(),

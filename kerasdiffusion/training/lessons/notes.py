@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kerasdiffusion._version import __version__
+from kerasdiffusion.adapters.families import FAMILIES, family_of
 from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.storage.reading import open_regular
 from kerasdiffusion.training.examples.batches import Sample
@@ -78,7 +79,7 @@ def model_spec(
         "sd_v2": "stable-diffusion-v2-512",
         "sd_v2_v": "stable-diffusion-v2-768-v",
         "sdxl_base_v1-0": "stable-diffusion-xl-v1-base",
-    }.get(version, "stable-diffusion-v1")
+    }.get(version, version)
     if lesson.kind in WITH_ADAPTER:
         architecture += "/lora"
     elif lesson.kind == "textual-inversion":
@@ -103,7 +104,12 @@ def model_spec(
 
 
 def _version(config: ModelConfig) -> str:
-    """What kohya's scripts call a model's family."""
+    """What kohya's scripts call a model's family; of others, that it is none of them.
+
+    (The web UI takes what is neither SD 2 nor SDXL for SD 1 whatever it says.)
+    """
+    if family_of(config) not in FAMILIES:
+        return "latent-diffusion"
     if config.diffusion_model.vector_width:
         return "sdxl_base_v1-0"
     is_v = config.schedule.prediction_type == "v_prediction"
@@ -151,7 +157,8 @@ def _of_training(lesson: Lesson, steps_per_epoch: int, precision: str) -> dict:
         "ss_mixed_precision": next(
             (name for key, name in half.items() if key in precision), "no"
         ),
-        "ss_clip_skip": None,
+        "ss_clip_skip": lesson.clip_skip,
+        "ss_max_token_length": _tokens_of(lesson),
         "ss_seed": lesson.seed,
         "ss_noise_offset": lesson.offset_noise or None,
         "ss_multires_noise_discount": lesson.pyramid_noise,
@@ -179,6 +186,11 @@ def _of_training(lesson: Lesson, steps_per_epoch: int, precision: str) -> dict:
             "ss_network_args": json.dumps(args),
         }
     return found
+
+
+def _tokens_of(lesson: Lesson) -> int | None:
+    """The tokens of a caption where they are more than one chunk's."""
+    return 75 * lesson.caption_chunks if (lesson.caption_chunks or 1) > 1 else None
 
 
 def _of_pictures(lesson: Lesson, samples: Sequence[Sample]) -> dict:
@@ -211,6 +223,7 @@ def _of_pictures(lesson: Lesson, samples: Sequence[Sample]) -> dict:
         "enable_bucket": lesson.buckets,
         "keep_tokens": lesson.keep_tokens,
         "shuffle_caption": lesson.shuffle_captions,
+        "flip_aug": lesson.flip,
         "bucket_no_upscale": not lesson.upscale,
         "tag_frequency": tags,
         "bucket_info": told,

@@ -92,6 +92,25 @@ def test_the_captions_of_a_resumed_run_are_those_of_the_unbroken_one():
     assert [-1] in sum(told, []) and told[7] == other.batch(7)["tokens"].tolist()
 
 
+def test_half_of_the_samples_are_mirrored_where_that_is_asked():
+    def sides(**options):
+        seen = []
+        data = FolderBatches(
+            samples(),
+            lambda picture, fit: seen.append(fit.mirrored) or latents(picture, fit),
+            texts,
+            2,
+            **options,
+        )
+        for number in range(40):
+            data.batch(number)
+        return seen
+
+    found = sides(flip=True)
+    assert found == sides(flip=True) and 0.3 < np.mean(found) < 0.7
+    assert not any(sides())
+
+
 def test_as_many_class_pictures_as_others_in_turn():
     found = samples([(64, 64)] * 3)
     found += [

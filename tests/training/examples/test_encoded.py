@@ -37,6 +37,17 @@ def test_latents_are_the_models_own(tiny, picture):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_what_is_mirrored_is_encoded_so(tiny, picture):
+    to = fit(picture.size, 16, 8)
+    latents = EncodedPictures(tiny, Kept())
+    found = latents(picture, to._replace(mirrored=True))
+    pixels = brought(np.asarray(Image.open(picture.path)), to)[:, ::-1]
+    np.testing.assert_allclose(
+        found, tiny.encode_picture(to_unit([pixels]))[0], atol=1e-6
+    )
+    assert (found != latents(picture, to)).any()
+
+
 def test_a_second_run_finds_what_is_there(tiny, picture, tmp_path):
     to = fit(picture.size, 16, 8)
     first, second = Kept(tmp_path / "kept"), Kept(tmp_path / "kept")
@@ -87,6 +98,28 @@ def test_texts_that_are_too_long_are_known(tiny):
     texts = EncodedTexts(tiny, Kept())
     assert texts("two cats " * 20)["context"].shape == (12, 32)
     assert texts.cut == {"two cats " * 20}
+
+
+@pytest.mark.parametrize("config", [None, TINY_SDXL], ids=["one", "two encoders"])
+def test_a_long_text_is_read_to_its_end_as_a_prompt_is(config):
+    model = tiny_model() if config is None else tiny_model(config=config)
+    text = "two cats, " * 5
+    expected = model.encode_text(text, prompt_weighting="none")[0]
+    count = len(expected) // 12
+    assert count > 1
+    texts = EncodedTexts(model, Kept(), chunks=count)
+    np.testing.assert_allclose(texts(text)["context"], expected, atol=1e-6)
+    assert not texts.cut
+    # A shorter one is filled up as a prompt is beside a long one.
+    short = model.encode_text(["two cats", text], prompt_weighting="none")[0]
+    np.testing.assert_allclose(texts("two cats")["context"], short, atol=1e-6)
+
+
+def test_another_layer_is_read(tiny):
+    found = EncodedTexts(tiny, Kept(), clip_skip=2)("two cats")["context"]
+    expected = tiny.encode_text("two cats", clip_skip=2)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(found - EncodedTexts(tiny, Kept())("two cats")["context"]).max() > 0.1
 
 
 def test_brackets_weigh_nothing(tiny):

@@ -118,6 +118,38 @@ def test_captions_that_are_dropped_are_the_empty_one():
         np.testing.assert_allclose(loss_of(trainer, each), without, rtol=1e-4)
 
 
+@pytest.mark.parametrize("config", [TINY, TINY_SDXL], ids=["one encoder", "two"])
+def test_long_captions_are_read_chunk_by_chunk(config):
+    trainer, text = small(LoRA(4), config=config), "two cats, " * 5
+    model, count = trainer.base.model, trainer.chunks_of(["a", text])
+    batch = given(trainer)
+    del batch["tokens"]
+    tokens = trainer.tokenize([text, "two cats"], chunks=count)
+    context = model.encode_text([text, "two cats"], prompt_weighting="none")
+    assert tokens["tokens"].shape == context.shape[:2] == (2, count * 12)
+    more = {"context": context}
+    if config is not TINY:
+        del batch["tokens_2"]
+        more["pooled"] = model.encode_pooled([text, "two cats"])
+    by_context = loss_of(trainer, {**batch, **more})
+    np.testing.assert_allclose(loss_of(trainer, {**batch, **tokens}), by_context, 1e-4)
+    with pytest.warns(UserWarning, match="longer than is read.*its end is cut"):
+        trainer.tokenize([text])
+    with pytest.raises(ValueError, match="or a multiple. Received: 13"):
+        trainer({**batch, "tokens": np.zeros((2, 13), "int32")})
+
+
+def test_another_layer_of_the_text_encoder_is_read():
+    trainer, plain = small(LoRA(4), clip_skip=2), small(LoRA(4))
+    batch, model = given(trainer), trainer.base.model
+    context = np.repeat(model.encode_text("two cats", clip_skip=2), 2, 0)
+    expected = loss_of(plain, {**batch, "context": context})
+    np.testing.assert_allclose(loss_of(trainer, batch), expected, rtol=1e-4)
+    assert np.abs(loss_of(plain, batch) - expected).max() > 1e-4
+    with pytest.raises(ValueError, match="clip_skip"):
+        small(LoRA(4), clip_skip=9)
+
+
 def test_sizes_of_sdxl_are_those_of_the_latents_by_default():
     trainer = small(LoRA(4), config=TINY_SDXL)
     batch = given(trainer)

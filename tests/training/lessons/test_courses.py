@@ -62,10 +62,10 @@ def test_a_lora_is_taught_in_one_size(tmp_path, folder, base):
     assert len(losses(tmp_path / "cats-run")) == 4
     with open_tensors(out) as file:
         assert file.metadata["ss_network_dim"] == "2"
-        assert file.metadata["ss_base_model_version"] == "sd_v1"
+        assert file.metadata["ss_base_model_version"] == "latent-diffusion"
         assert any(np.any(file.read(key)) for key in file.keys() if "up" in key)
     shown = describe_file(out)
-    assert (shown["trained on"], shown["optimizer"]) == ("sd_v1", "adamw")
+    assert (shown["trained on"], shown["optimizer"]) == ("latent-diffusion", "adamw")
     assert shown["tags"] == "two cats (4)"
     with pytest.raises(FileExistsError, match="--overwrite.*Received: .*cats"):
         teach(folder, out, lesson(), base, **quiet())

@@ -11,6 +11,7 @@ from kerasdiffusion.training.examples.buckets import fit
 from kerasdiffusion.training.examples.folders import Picture
 from kerasdiffusion.training.lessons.lesson import Lesson
 from kerasdiffusion.training.lessons.notes import notes
+from tests.tiny import TINY
 
 
 def samples():
@@ -45,6 +46,8 @@ def family_in_the_web_ui(metadata):
         (SD2_BASE, "sd_v2", "SD2", "stable-diffusion-v2-512/lora"),
         (SD2, "sd_v2_v", "SD2", "stable-diffusion-v2-768-v/lora"),
         (SDXL, "sdxl_base_v1-0", "SDXL", "stable-diffusion-xl-v1-base/lora"),
+        # A toy is no Stable Diffusion 1, though the web UI lists it there.
+        (TINY, "latent-diffusion", "SD1", "latent-diffusion/lora"),
     ],
 )
 def test_the_family_is_known(config, version, family, architecture):
