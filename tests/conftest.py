@@ -17,6 +17,8 @@ os.environ.setdefault("KERASDIFFUSION_EMOJI_FONT", str(SMALL_FONT))
 # idle ones must not spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# What is compiled runs a few times.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 #: Where compiled programs are kept.
 PROGRAMS = "KERASDIFFUSION_COMPILE_CACHE"

@@ -13,5 +13,4 @@ def test_every_backend(tmp_path, pytestconfig):
         JAX_COMPILATION_CACHE_DIR=str(tmp_path),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
         JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
-        XLA_FLAGS="--xla_backend_optimization_level=0",  # compiled sooner
     )

@@ -72,10 +72,13 @@ def runs():
 
 
 @pytest.fixture(scope="module")
-def model(request):
-    if request.param == "xla" and keras.backend.backend() != "tensorflow":
-        pytest.skip("XLA is off by default on TensorFlow's CPU alone")
-    return tiny_model(config=CONFIG, jit_compile=request.param == "xla" or "auto")
+def models():
+    """A model for each compiler, which compiles for the first sampler alone."""
+    return functools.cache(
+        lambda compiler: tiny_model(
+            config=CONFIG, jit_compile=compiler == "xla" or "auto"
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +136,11 @@ def channels_last(tensor):
     return np.moveaxis(tensor.numpy(), 1, -1)
 
 
-@pytest.mark.parametrize("model, case, num_steps", runs(), indirect=["model"])
-def test_latents_and_pictures(case, num_steps, model, reference):
-    steps = []
+@pytest.mark.parametrize("compiler, case, num_steps", list(runs()))
+def test_latents_and_pictures(compiler, case, num_steps, models, reference):
+    if compiler == "xla" and keras.backend.backend() != "tensorflow":
+        pytest.skip("XLA is off by default on TensorFlow's CPU alone")
+    model, steps = models(compiler), []
     pictures = model.text_to_image(
         [PROMPT] * 2,
         negative_prompt=NEGATIVE,
