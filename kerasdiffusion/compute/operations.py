@@ -16,6 +16,7 @@ from keras import ops
 from kerasdiffusion.compute import (
     backend,
     openvino_programs,
+    tensorflow_attention,
     tensorflow_cpu,
     tensorflow_gradients,
     tpu,
@@ -78,6 +79,8 @@ def attention(query, key, value, causal: bool = False, seen=None):
         return ops.cast(out, dtype)
     most, piece = MAX_SCORES, PIECE
     if tensorflow_cpu.has_attention(query, key):
+        if tensorflow_attention.takes(query, key):
+            return tensorflow_attention.attention(query, key, value)
         most, piece = tensorflow_cpu.MAX_SCORES, tensorflow_cpu.PIECE
 
         def attend(query):
