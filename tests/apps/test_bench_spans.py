@@ -2,18 +2,19 @@
 
 import time
 
-from kerasdiffusion.apps.bench import worker
+from kerasdiffusion.apps.bench import adapters
 from kerasdiffusion.apps.bench.spans import SPANS, timed
 
 
 def test_functions_are_timed_wherever_they_are_and_given_back():
-    before = worker._seconds
-    with timed({"run": ("kerasdiffusion.apps.bench.worker", "_seconds")}) as seconds:
-        assert worker._seconds is not before
+    module, path = "kerasdiffusion.apps.bench.adapters", "_seconds"
+    before = adapters._seconds
+    with timed({"run": (module, path)}) as seconds:
+        assert adapters._seconds is not before
         begun = time.perf_counter()
-        worker._seconds(lambda: worker._seconds(lambda: time.sleep(0.05)))
+        adapters._seconds(lambda: adapters._seconds(lambda: time.sleep(0.05)))
         whole = time.perf_counter() - begun
-    assert worker._seconds is before
+    assert adapters._seconds is before
     assert 0.05 <= seconds["run"] <= whole, "a call within a call counts once"
 
 

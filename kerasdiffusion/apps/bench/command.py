@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib.util
 import json
-import os
 import platform
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
-import kerasdiffusion
 from kerasdiffusion.apps import cli, options
-from kerasdiffusion.apps.bench import adapters, compile_for, memory, report, teach
-from kerasdiffusion.apps.bench.spans import SPANS
-from kerasdiffusion.apps.bench.worker import PARTS, Job, to_json
-from kerasdiffusion.compute import compile_cache
+from kerasdiffusion.apps.bench import (
+    adapters,
+    compile_for,
+    measuring,
+    memory,
+    report,
+    teach,
+)
+from kerasdiffusion.apps.bench.worker import PARTS, Job
+from kerasdiffusion.compute import processor
 from kerasdiffusion.compute.tpu import CHIPS
 from kerasdiffusion.presets.families import SD1
 from kerasdiffusion.presets.named import PRESETS
@@ -33,8 +33,6 @@ PEERS = {
     "kerasdiffusion-openvino": ("openvino",),
 }
 KERAS_CV_MULTIPLE = 128
-#: What a processor may reckon with, the widest first, as Linux calls it.
-INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "avx")
 
 
 def register(commands) -> None:
@@ -44,7 +42,9 @@ def register(commands) -> None:
         help="measure speed and memory, beside other libraries if wanted",
         description="Prints seconds for each call of the networks, for compiling and "
         "from a cold process to the first picture, and peak memory. Each library runs "
-        "in a process of its own. Nothing is downloaded: a preset that is not on the "
+        "in a process of its own; on a CPU with memory for all of them they make their "
+        "calls in turn, so that a ratio holds on a busy machine too. Nothing is "
+        "downloaded: a preset that is not on the "
         "disk is measured with random weights, which take as long.",
         epilog="Example: kerasdiffusion bench --preset sd1.5 --peer diffusers",
     )
@@ -200,28 +200,13 @@ def run(args: argparse.Namespace) -> int:
 
         print(*profile.lines(profile.measure(job)), sep="\n")
         return 0
-    code = 0
-    results = {report.OURS: measure_ours(job)}
-    facts = results[report.OURS]["facts"]
-    for peer in dict.fromkeys(args.peer):
-        # The same work: what this library chose where the user left it a choice.
-        same = {
-            name: facts[name]
-            for name in (
-                "height",
-                "width",
-                "precision",
-                "jit_compile",
-                "random_weights",
-                "folder",
-                "config",
-            )
-        }
-        try:
-            results[peer] = measure_peer(dataclasses.replace(job, library=peer, **same))
-        except ChildProcessError as error:
-            cli.report(error)
-            code = cli.FAILED
+    failures = []
+
+    def failed(error):
+        failures.append(error)
+        cli.report(error)
+
+    results = measuring.measure(job, args.peer, failed)
     settings = {
         "preset": args.preset,
         "batch_size": args.batch_size,
@@ -233,7 +218,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         content = json.dumps({"settings": settings, "results": results}, indent=2)
         args.json.write_text(content + "\n", "utf-8")
-    return code
+    return cli.FAILED if failures else 0
 
 
 def _print_memory(args: argparse.Namespace) -> int:
@@ -292,107 +277,10 @@ def check_peers(args: argparse.Namespace) -> None:
         )
 
 
-def measure_ours(job: Job) -> dict:
-    """What `measure_apart` gives with no compiled program kept; then, with those of the
-    first process, `"next_picture"` of the seconds.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure_apart(job, **{compile_cache.SWITCH: folder})
-        if "cold" in job.only:
-            again = dataclasses.replace(job, repeats=0)
-            again = measure_apart(again, **{compile_cache.SWITCH: folder})
-            again = again["seconds"]
-            found["seconds"]["next_picture"] = again["cold_picture"]
-            parts = ("import", *SPANS)
-            found["seconds"] |= {f"next_{part}": again.get(part) for part in parts}
-    return found
-
-
-def measure_peer(job: Job) -> dict:
-    """What `measure_apart` gives, after what is not measured.
-
-    Raises:
-        ChildProcessError: As `measure_apart`.
-    """
-    if job.library == "kerasdiffusion-openvino":
-        return measure_apart(job, KERAS_BACKEND="tensorflow")
-    if job.library != "openvino":
-        return measure_apart(job)
-    with tempfile.TemporaryDirectory() as folder:
-        run_apart("openvino", "peer_openvino", to_json(job), folder)
-        return measure_apart(dataclasses.replace(job, converted=folder))
-
-
-def measure_apart(job: Job, **variables: str) -> dict:
-    """What `worker.measure` gives, from a process of its own.
-
-    What it reads has been read before: its first picture is that of a cold process, not
-    of a cold disk.
-
-    Args:
-        job: What to measure.
-        **variables: Of its environment.
-
-    Raises:
-        ChildProcessError: If the process fails; the message has its last line.
-    """
-    print(f"Measuring {job.library} ...", file=sys.stderr)
-    if "cold" in job.only:
-        run_apart(job.library, "awaken", to_json(job))
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "result.json")
-        arguments = to_json(job), str(time.time()), str(result)
-        run_apart(job.library, "worker", *arguments, **variables)
-        return json.loads(result.read_text("utf-8"))
-
-
-def run_apart(library: str, module: str, *arguments: str, **variables: str) -> None:
-    """Runs a module of this package for a library, in a process of its own.
-
-    Raises:
-        ChildProcessError: If the process fails; the message has its last line.
-    """
-    package = str(Path(kerasdiffusion.__file__).parent.parent)
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "HF_HUB_OFFLINE": "1",
-        **variables,
-    }
-    with tempfile.TemporaryFile() as stderr:
-        done = subprocess.run(
-            [sys.executable, "-m", f"kerasdiffusion.apps.bench.{module}", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            env=environment,
-            check=False,
-        )
-        if done.returncode:
-            stderr.seek(0)
-            lines = stderr.read().decode("utf-8", "replace").split("\n")
-            last = next((line for line in reversed(lines) if line.strip()), "")
-            raise ChildProcessError(
-                f"{library} could not be measured (exit code {done.returncode}): "
-                f"{last.strip()}"
-            )
-
-
 def machine() -> str:
-    """The processor, its cores and the system, in a line."""
-    name, known = platform.processor() or platform.machine(), set()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text("utf-8", "replace").split("\n")
-        models = [line.partition(": ")[2] for line in lines if "model name" in line]
-        name = models[0] if models else name
-        known = {word for line in lines if "flags" in line for word in line.split()}
-    widest = next((each for each in INSTRUCTIONS if each in known), None)
-    name += f" ({widest})" if widest else ""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count()
-    return f"{name}, {cores} cores, {platform.system()}, Python " + (
-        platform.python_version()
+    """The processor, its instructions, its cores and the system, in a line."""
+    known = ", ".join(processor.instructions())
+    return (
+        f"{processor.name()}{f' ({known})' if known else ''}, {processor.cores()} "
+        f"cores, {platform.system()}, Python {platform.python_version()}"
     )

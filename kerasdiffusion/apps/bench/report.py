@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 
 OURS = "kerasdiffusion"
+#: Cores of other work beside a measurement from which on the machine is called busy.
+BUSY = 0.1
 
 #: Label, group and name of each figure, and what it is divided by to be read.
 ROWS = (
     ("U-Net call, guided, s", "seconds", "network", 1),
+    ("  of processor time, s", "cpu", "network", 1),
     ("decode, one picture, s", "seconds", "decode", 1),
+    ("  of processor time, s", "cpu", "decode", 1),
     ("encode, one prompt, s", "seconds", "encode", 1),
+    ("  of processor time, s", "cpu", "encode", 1),
     ("{batch_size} x {steps} steps, warm, s", "seconds", "picture", 1),
+    ("  of processor time, s", "cpu", "picture", 1),
     ("compile, s", "seconds", "compile", 1),
     ("cold process to picture, s", "seconds", "cold_picture", 1),
     ("  of it: import, s", "seconds", "import", 1),
@@ -36,7 +43,7 @@ def table(settings: Mapping, results: Mapping[str, Mapping]) -> str:
 
     Args:
         settings: `"batch_size"`, `"steps"` and what `describe` takes.
-        results: What `worker.measure` gave, by library; this one's first.
+        results: What `measuring.measure` gave, by library; this one's first.
 
     Returns:
         Lines of text, without a last line break.
@@ -47,12 +54,16 @@ def table(settings: Mapping, results: Mapping[str, Mapping]) -> str:
         header += [peer, "ratio"]
     lines = [header]
     for label, group, name, unit in ROWS:
-        figures = {library: results[library][group].get(name) for library in results}
+        figures = {
+            library: result.get(group, {}).get(name)
+            for library, result in results.items()
+        }
         if all(figure is None for figure in figures.values()):
             continue
         line = [label.format(**settings), _shown(figures[OURS], unit)]
         for peer in peers:
-            line += [_shown(figures[peer], unit), _ratio(figures[OURS], figures[peer])]
+            each = [(results[who], figures[who]) for who in (OURS, peer)]
+            line += [_shown(figures[peer], unit), _ratio(*each, group, name)]
         lines.append(line)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [describe(settings, results), ""]
@@ -64,7 +75,36 @@ def table(settings: Mapping, results: Mapping[str, Mapping]) -> str:
         text.append("  ".join(cells))
     if peers:
         text += ["", f"ratio: {OURS}'s figure over the peer's; below 1 is better."]
-    return "\n".join(text)
+        if any(results[peer].get("in_turn") for peer in peers):
+            text += [
+                "Calls were in turn: the median of the pairs' ratios, and all of them."
+            ]
+    return "\n".join([*text, *beside(results.values())])
+
+
+def beside(results: Iterable[Mapping]) -> list[str]:
+    """A line on what else the machine did meanwhile, where that is known."""
+    calls = [
+        call
+        for result in results
+        for own in result.get("calls", {}).values()
+        for call in own
+        if call["beside"] is not None
+    ]
+    whole = sum(call["whole"] for call in calls)
+    if not whole:
+        return []
+    other, stolen = (
+        sum(call[name] * call["whole"] for call in calls) / whole
+        for name in ("beside", "stolen")
+    )
+    text = (
+        f"Beside the calls, other work took {other:.2f} cores, and other machines on "
+        f"the same host {stolen:.2f}"
+    )
+    if max(other, stolen) < BUSY:
+        return [f"{text}: a quiet machine."]
+    return [f"{text}: a busy machine. Its processor time tells more than its seconds."]
 
 
 def describe(settings: Mapping, results: Mapping[str, Mapping]) -> str:
@@ -91,5 +131,22 @@ def _shown(figure: float | None, unit: int) -> str:
     return f"{figure / unit:#.3g}".rstrip(".")
 
 
-def _ratio(ours: float | None, theirs: float | None) -> str:
-    return f"{ours / theirs:.2f}" if ours is not None and theirs else "-"
+def _ratio(ours: tuple, theirs: tuple, group: str, name: str) -> str:
+    """Of a figure; of calls in turn the median of each pair's, the least and the most.
+
+    Args:
+        ours: A library's results, and the figure.
+        theirs: The same of the other.
+        group: Which the figure is of.
+        name: Its name.
+    """
+    (ours, figure), (theirs, other) = ours, theirs
+    if figure is None or not other:
+        return "-"
+    if not theirs.get("in_turn") or name not in theirs["calls"]:
+        return f"{figure / other:.2f}"
+    pairs = zip(ours["calls"][name], theirs["calls"][name], strict=True)
+    found = [each[group] / beside[group] for each, beside in pairs if beside[group]]
+    if not found:
+        return "-"
+    return f"{statistics.median(found):.2f} ({min(found):.2f}-{max(found):.2f})"

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
-import kerasdiffusion
+from kerasdiffusion.apps.bench.processes import Asked
 from kerasdiffusion.apps.bench.teach_worker import RANK, TeachJob, to_json
 from kerasdiffusion.apps.bench.worker import Job
 
@@ -102,12 +97,13 @@ def _resolved(job: Job) -> TeachJob:
 def _in_turn(jobs: Sequence[TeachJob], repeats: int):
     """Facts and figures by library: a first step each, and then one after the other."""
     with contextlib.ExitStack() as stack:
-        workers = {job.library: stack.enter_context(_Worker(job)) for job in jobs}
+        workers = {job.library: stack.enter_context(_worker(job)) for job in jobs}
         facts = {name: each.answer()["facts"] for name, each in workers.items()}
         steps = {name: [] for name in workers}
         for _ in range(repeats + 2):  # the first, and one that warms up
             for name, worker in workers.items():
-                steps[name].append(worker.step())
+                print(f"A step of {name} ...", file=sys.stderr)
+                steps[name].append(worker.ask())
     found = {}
     for name, (first, second, *rest) in steps.items():
         step = statistics.median(each["seconds"] for each in rest)
@@ -120,57 +116,7 @@ def _in_turn(jobs: Sequence[TeachJob], repeats: int):
     return facts, found
 
 
-class _Worker:
-    """A process that takes a step when it is told."""
-
-    def __init__(self, job: TeachJob):
-        self._job = job
-
-    def __enter__(self):
-        print(f"Making {self._job.library}'s model ...", file=sys.stderr)
-        package = str(Path(kerasdiffusion.__file__).parent.parent)
-        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._errors = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "kerasdiffusion.apps.bench.teach_worker"),
-                to_json(self._job),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=os.environ
-            | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
-            text=True,
-        )
-        return self
-
-    def __exit__(self, *error):
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-        self._errors.close()
-
-    def step(self) -> dict:
-        print(f"A step of {self._job.library} ...", file=sys.stderr)
-        with contextlib.suppress(BrokenPipeError):
-            print("step", file=self._process.stdin, flush=True)
-        return self.answer()
-
-    def answer(self) -> dict:
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        code = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").split("\n")
-        last = next((line for line in reversed(lines) if line.strip()), "")
-        raise ChildProcessError(
-            f"{self._job.library} could not be measured (exit code {code}): "
-            f"{last.strip()}"
-        )
+def _worker(job: TeachJob) -> Asked:
+    """A process that takes a step when it is asked."""
+    print(f"Making {job.library}'s model ...", file=sys.stderr)
+    return Asked(job.library, "teach_worker", to_json(job))

@@ -7,7 +7,6 @@ line that it reads, the seconds of a step, until there are no more.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import json
@@ -17,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from kerasdiffusion.apps.bench.processes import answering
 from kerasdiffusion.apps.bench.worker import Job, peak_memory
 
 LIBRARIES = {
@@ -50,25 +50,20 @@ class Library(Protocol):
 def main(text: str) -> None:
     """Answers until nothing more is asked."""
     job = TeachJob(**json.loads(text))
-    with contextlib.redirect_stdout(sys.stderr):  # what libraries print
+    with answering() as answer:
         library = importlib.import_module(LIBRARIES[job.library]).Library(job)
-    _answer({"facts": library.facts})
-    for _ in sys.stdin:
-        begun, spent = time.perf_counter(), time.process_time()
-        with contextlib.redirect_stdout(sys.stderr):
+        answer({"facts": library.facts})
+        for _ in sys.stdin:
+            begun, spent = time.perf_counter(), time.process_time()
             loss = library.step()
-        _answer(
-            {
-                "seconds": time.perf_counter() - begun,
-                "cpu": time.process_time() - spent,
-                "loss": loss,
-                "peak": peak_memory(),
-            }
-        )
-
-
-def _answer(found: dict) -> None:
-    print(json.dumps(found), flush=True)
+            answer(
+                {
+                    "seconds": time.perf_counter() - begun,
+                    "cpu": time.process_time() - spent,
+                    "loss": loss,
+                    "peak": peak_memory(),
+                }
+            )
 
 
 def to_json(job: TeachJob) -> str:

@@ -1,7 +1,9 @@
 """One library's figures, measured in a process of its own.
 
-Run as `python -m kerasdiffusion.apps.bench.worker JOB STARTED RESULT`: a `Job` as JSON,
-the time at which the process was started, and the file to write the figures to.
+Run as `python -m kerasdiffusion.apps.bench.worker JOB STARTED`: a `Job` as JSON, and
+the time at which the process was started. It answers on its standard output with JSON,
+a line each: what it took to begin; then, for each line that it reads, the seconds of
+the calls that it is asked for, until there are no more.
 """
 
 from __future__ import annotations
@@ -10,15 +12,15 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from kerasdiffusion.apps.bench.processes import answering
 from kerasdiffusion.apps.bench.spans import timed
+from kerasdiffusion.compute import processor
 
 PROMPT = "a photograph of an astronaut riding a horse"
 GUIDANCE_SCALE = 7.5
@@ -34,12 +36,6 @@ LIBRARIES = {
 #: What can be measured: the first picture from a cold process, pictures after it, and
 #: single calls.
 PARTS = ("cold", "picture", "network", "decode", "encode")
-
-#: Calls that take less than this many seconds are timed several at once.
-GLANCE = 0.25
-MOST_AT_ONCE = 64
-#: Seconds after which no further measurement of the same thing begins.
-PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -102,19 +98,18 @@ class Library(Protocol):
         """Peak bytes of the accelerator, where they are known."""
 
 
-def measure(job: Job, started: float) -> dict:
-    """The figures of a library, in seconds and bytes.
+def begin(job: Job, started: float) -> tuple[Library, dict]:
+    """A library with its model, and what it took to come to a first picture.
 
     Args:
         job: What to measure.
         started: `time.time()` when this process was started.
 
     Returns:
-        `"seconds"`, `"bytes"` and `"facts"`, each a dict. A figure that is not known
-        is `None`.
+        The library; and `"seconds"`, `"bytes"` and `"facts"`, each a dict. A figure
+        that is not known is `None`.
     """
-    names = ("cold_picture", "picture", "compile", "network", "decode", "encode")
-    seconds: dict = dict.fromkeys(names)
+    seconds: dict = {"cold_picture": None}
     begun = time.perf_counter()
     module = importlib.import_module(LIBRARIES[job.library])
     seconds["import"] = time.perf_counter() - begun
@@ -123,50 +118,43 @@ def measure(job: Job, started: float) -> dict:
     seconds["build"] = time.perf_counter() - begun
     memory = {"peak": None, "device_peak": None}
     if {"cold", "picture"} & set(job.only):
+        begun = time.perf_counter()
         with timed(getattr(module, "SPANS", {})) as spans:
-            first = _seconds(library.picture)
-        seconds |= spans
+            library.picture()
+        seconds |= spans | {"first_picture": time.perf_counter() - begun}
         seconds["cold_picture"] = time.time() - started
         memory = {"peak": peak_memory(), "device_peak": library.device_memory()}
-    if not job.repeats:
-        return {"seconds": seconds, "bytes": memory, "facts": library.facts}
-    if "picture" in job.only:
-        seconds["picture"] = _median(library.picture, job.repeats)
-        seconds["compile"] = max(0.0, first - seconds["picture"])
-    for name in ("network", "decode", "encode"):
-        if name in job.only:
-            seconds[name] = median_of_calls(getattr(library, name), job.repeats)
-    return {"seconds": seconds, "bytes": memory, "facts": library.facts}
+    memory["held"] = peak_memory()
+    return library, {"seconds": seconds, "bytes": memory, "facts": library.facts}
 
 
-def median_of_calls(calls: Callable[[int], None], repeats: int) -> float:
-    """Seconds of one call: after warm-up, short ones several at once.
+def timed_calls(library: Library, kind: str, count: int) -> dict[str, float | None]:
+    """What calls take, and what else the machine does meanwhile.
 
     Args:
-        calls: Makes as many calls as it is told, and waits for them.
-        repeats: Measurements of which the median is taken.
+        library: What makes them.
+        kind: `"picture"`, `"network"`, `"decode"` or `"encode"`.
+        count: How many are timed at once.
+
+    Returns:
+        `"seconds"` and `"cpu"`, the processor's, of one call; `"whole"`, the seconds
+        of all; and how many cores other work took meanwhile, `"beside"`, and other
+        machines on the same host, `"stolen"`: `None` where the system does not say.
     """
-    calls(1)
-    once = _seconds(lambda: calls(1))
-    count = max(1, min(int(GLANCE / max(once, 1e-6)), MOST_AT_ONCE))
-    if count == 1:
-        return _median(lambda: calls(1), repeats, [once])
-    return _median(lambda: calls(count), repeats) / count
-
-
-def _median(
-    run: Callable[[], None], repeats: int, times: Sequence[float] = ()
-) -> float:
-    times = list(times) or [_seconds(run)]
-    while len(times) < repeats and sum(times) < PATIENCE:
-        times.append(_seconds(run))
-    return statistics.median(times)
-
-
-def _seconds(run: Callable[[], None]) -> float:
+    before, spent = processor.work(), time.process_time()
     begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
+    if kind == "picture":
+        for _ in range(count):
+            library.picture()
+    else:
+        getattr(library, kind)(count)
+    whole = time.perf_counter() - begun
+    spent, after = time.process_time() - spent, processor.work()
+    found = {"seconds": whole / count, "cpu": spent / count, "whole": whole}
+    if before is None or after is None:
+        return found | {"beside": None, "stolen": None}
+    beside = max(0.0, after.busy - before.busy - spent) / whole
+    return found | {"beside": beside, "stolen": (after.stolen - before.stolen) / whole}
 
 
 def peak_memory() -> int | None:
@@ -184,10 +172,13 @@ def peak_memory() -> int | None:
     return None
 
 
-def main(job: str, started: str, result: str) -> None:
-    """Measures, and writes the figures to a file."""
-    figures = measure(Job(**json.loads(job)), float(started))
-    Path(result).write_text(json.dumps(figures), "utf-8")
+def main(job: str, started: str) -> None:
+    """Answers until nothing more is asked."""
+    with answering() as answer:
+        library, first = begin(Job(**json.loads(job)), float(started))
+        answer(first)
+        for line in sys.stdin:
+            answer(timed_calls(library, **json.loads(line)))
 
 
 def to_json(job: Job) -> str:
