@@ -12,6 +12,7 @@ from kerasdiffusion.apps import fetching, flags, tasks
 from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.requests.fields import WALKS
 from kerasdiffusion.requests.kinds import Number
+from kerasdiffusion.requests.request import FIELDS
 from kerasdiffusion.requests.subject import IN
 
 #: What every text has, or what is followed beside the fields of a request.
@@ -194,7 +195,9 @@ def _follow(args: argparse.Namespace, parameters: Mapping, given: frozenset) -> 
             found[name] = _file(args, found[name], parameters.get(f"{label} hash"))
             followed.add(f"{label} hash")
     if "image" not in found and args.image is None:
-        if {"strength", "Task"} & set(parameters):
+        larger = {FIELDS[name].asked.label for name in ("hires_scale", "hires_size")}
+        over = "strength" in parameters and not larger & set(parameters)
+        if over or "Task" in parameters:
             _warn(f"{parameters.get('Task', 'strength')!r}", args, "pass its --image")
         found = {name: each for name, each in found.items() if name not in in_group}
     _set(args, **found)

@@ -17,6 +17,7 @@ from kerasdiffusion.apps.foreign import (
     program_of,
 )
 from kerasdiffusion.presets.config import ScheduleConfig
+from kerasdiffusion.requests.larger import UPSCALERS
 from kerasdiffusion.requests.request import FIELDS
 from kerasdiffusion.sampling.names import SAMPLERS, find_sampler
 from kerasdiffusion.sampling.schedule import Schedule
@@ -112,10 +113,40 @@ def keywords(parameters: Mapping) -> tuple[dict, set[str]]:
             except ValueError as error:
                 raise ValueError(f"{label!r} in a picture {error}") from None
             labels.add(label)
+    larger = _larger(parameters)
+    found |= {name: value for name, (_, value) in larger.items()}
+    labels |= {label for label, _ in larger.values()}
     weights = program_of(str(parameters.get("version", ""))).weights
     if weights is not None:
         found["prompt_weighting"] = weights
     return found, labels
+
+
+def _larger(parameters: Mapping) -> dict[str, tuple[str, object]]:
+    """The second pass that a picture tells of: labels and values by field.
+
+    Nothing, if it was enlarged by what is not here.
+    """
+    if parameters.get("Hires upscaler", UPSCALERS[0]) not in UPSCALERS:
+        return {}
+    if not {"Hires upscale", "Hires resize"} & set(parameters):
+        return {}
+    found = {}
+    for name, field in FIELDS.items():
+        label = "strength" if name == "hires_strength" else field.asked.label
+        if not name.startswith("hires_") or label not in parameters:
+            continue
+        text, value = str(parameters[label]), None
+        if not text.startswith("Use same") and text not in ("0", "Automatic"):
+            try:
+                value = field.asked.kind.read(text)
+            except ValueError as error:
+                raise ValueError(f"{label!r} in a picture {error}") from None
+        if value is not None or name == "hires_strength":
+            found[name] = label, 0.0 if value is None else value
+    if "hires_size" in found:
+        found.pop("hires_scale", None)
+    return found
 
 
 def prompts(parameters: Mapping) -> tuple[str, str | None, list[str]]:

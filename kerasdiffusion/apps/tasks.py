@@ -12,6 +12,7 @@ from kerasdiffusion.apps.flags import option
 from kerasdiffusion.requests.control import TOLD
 from kerasdiffusion.requests.fields import TASKS
 from kerasdiffusion.requests.kinds import SHARE, Number
+from kerasdiffusion.requests.larger import LARGER
 from kerasdiffusion.requests.request import FIELDS
 from kerasdiffusion.requests.subject import IN
 
@@ -84,6 +85,7 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
             metavar="X",
             help=f"{text}; one for all, or once for each",
         )
+    flags.add_fields(parser.add_argument_group(LARGER), flags.in_group(LARGER))
 
 
 def choose(args: argparse.Namespace) -> Chosen:
@@ -108,6 +110,8 @@ def choose(args: argparse.Namespace) -> Chosen:
         if task not in FIELDS[name].asked.tasks:
             knows = [each for each in (PLAIN, *TASKS) if takes(each, name)]
             by = dict.fromkeys(option(BY_FLAG.get(each, "image")) for each in knows)
+            if not by:
+                args.refuse(f"{flags.flag_of(name)} goes without {option('image')}")
             args.refuse(f"{flags.flag_of(name)} is for {' or '.join(by)}")
     sized = task in SIZED and getattr(args, SIZED[task]) is not None
     if task != "text_to_image" and args.size is not None and not sized:

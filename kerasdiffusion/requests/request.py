@@ -10,13 +10,14 @@ from kerasdiffusion.requests.control import Control
 from kerasdiffusion.requests.fields import REQUIRED, TASKS, Field, declared_in
 from kerasdiffusion.requests.key import key_of
 from kerasdiffusion.requests.kinds import near, shown
+from kerasdiffusion.requests.larger import Larger
 from kerasdiffusion.requests.manner import Manner
 from kerasdiffusion.requests.subject import Subject
 from kerasdiffusion.requests.telling import Telling
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Request(Telling, Manner, Subject):
+class Request(Telling, Larger, Manner, Subject):
     """What is asked of a model: a task, its prompts and every keyword, checked.
 
     Args:

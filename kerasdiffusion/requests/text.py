@@ -28,6 +28,7 @@ WORDS = {
     "unconditional_guidance_scale": "guidance_scale",
     "seed": "seed",
     "strength": "strength",
+    "hires_strength": "strength",
     "clip_skip": "clip_skip",
     "sampler": "sampler",
 }
@@ -159,6 +160,9 @@ def _shared(request: Request, generation) -> dict:
     }
     if request.strength is not None:
         values["strength"] = request.strength
+    if request.is_larger:
+        values["strength"] = request.hires_strength
+        values[FIELDS["hires_upscaler"].asked.label] = request.hires_upscaler
     if request.task != "text_to_image":
         values["Task"] = request.task
     for name, value in request.given().items():
@@ -238,11 +242,13 @@ def fields_in(parameters: Mapping, where: str = "a picture") -> dict:
     Raises:
         ValueError: If a value is none that its field takes.
     """
-    found = {}
+    found, task = {}, parameters.get("Task", "text_to_image")
     for name, field in FIELDS.items():
         word = WORDS.get(name, field.asked.label)
         if word is None or word not in parameters:
             continue
+        if word == "strength" and task not in field.asked.tasks:
+            continue  # of a picture painted over, or of a second pass
         text = str(parameters[word])
         if name == "rng":
             text = {word: rng for rng, word in RNGS.items()}.get(text, text)

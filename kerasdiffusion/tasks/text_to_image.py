@@ -11,6 +11,7 @@ from kerasdiffusion.requests.arguments import (
     check_pooled,
     check_text_is_enough,
 )
+from kerasdiffusion.tasks.enlarging import paint_larger, second_pass
 from kerasdiffusion.tasks.plan import Loop, Painting, Plan
 from kerasdiffusion.tasks.prompting import (
     branches_of,
@@ -57,13 +58,17 @@ def plan_from_noise(model, settings: Settings, prompts, negatives, noise=None) -
     shared = share_steps(model, settings)
     if shared[1] is not None:
         list(map(first_text, [*prompts, *negatives]))
-    num_steps = sum(each.num_steps for each in shared if each is not None)
-    how = model, settings, prompts, negatives, noise
+    second = second_pass(model, settings, prompts, negatives)
+    loops = (*shared, second)
+    num_steps = sum(each.num_steps for each in loops if each is not None)
+    how = model, settings, prompts, negatives, noise, second
     return Plan(model, request, settings, num_steps, lambda run: paint(run, *how))
 
 
-def paint(run, model, settings: Settings, prompts, negatives, noise=None) -> Painting:
-    """Noise to latents to pictures, by one model or two.
+def paint(
+    run, model, settings: Settings, prompts, negatives, noise=None, second=None
+) -> Painting:
+    """Noise to latents to pictures, by one model or two, or once more and larger.
 
     Args:
         run: The `Run`.
@@ -73,6 +78,7 @@ def paint(run, model, settings: Settings, prompts, negatives, noise=None) -> Pai
         negatives: As many, or as many as divide them.
         noise: Unit noise, float32 `(pictures, h, w, channels)`; that of the seeds by
             default.
+        second: The `Second` pass, where there is one.
     """
     noise = unit_noise(settings, model.latent_shape) if noise is None else noise
     latents = noise * np.float32(settings.table.initial_scale)
@@ -80,6 +86,8 @@ def paint(run, model, settings: Settings, prompts, negatives, noise=None) -> Pai
     if first is not None:
         own, *seen = branches_of(model, prompts, negatives, first)
         latents = yield Loop(model, own, latents, *seen)
+    if second is not None and not run.stopped:
+        return (yield from paint_larger(model, second, latents))
     if rest is None or run.stopped:
         return model.decode_all(latents)
     refiner = settings.request.refiner

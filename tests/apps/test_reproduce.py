@@ -238,3 +238,24 @@ def test_a_picture_fetches_nothing_unasked(tmp_path, monkeypatch):
             refuse(named, "a.png")
     (tmp_path / "models--owner--name/snapshots/1").mkdir(parents=True)
     refuse({"vae": "hf://owner/name@main"}, "a.png")
+
+
+def test_the_web_uis_second_pass_is_followed():
+    line = (
+        "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, "
+        "Denoising strength: 0.6, Hires upscale: 1.5, Hires steps: 10, "
+        "Hires upscaler: {}, Hires sampler: DDIM, Version: v1.10.1"
+    )
+    found, labels = keywords(parse_parameters(line.format("Latent (antialiased)")))
+    assert found == {
+        "hires_scale": 1.5,
+        "hires_upscaler": "Latent (antialiased)",
+        "hires_strength": 0.6,
+        "hires_steps": 10,
+        "hires_sampler": "ddim",
+    }
+    assert {"strength", "Hires upscale", "Hires sampler"} <= labels
+    parameters = parse_parameters(line.format("R-ESRGAN 4x+"))
+    assert keywords(parameters) == ({}, set())  # a network that is not here
+    named = " ".join(unsupported(parameters, set()))
+    assert "Hires upscale" in named and "Hires upscaler" in named

@@ -149,5 +149,7 @@ def test_every_field_says_what_it_is():
     for field in FIELDS.values():
         assert field.asked.help and "\n" not in field.asked.help
         assert field.asked.tasks and set(field.asked.tasks) <= set(TASKS)
-    labels = [each.asked.label for each in FIELDS.values() if each.asked.label]
-    assert len(labels) == len(set(labels))
+    for task in TASKS:  # a text says one thing by a word
+        labels = [each.asked.label for each in fields_of(task).values()]
+        labels = [label for label in labels if label]
+        assert len(labels) == len(set(labels))

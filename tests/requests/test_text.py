@@ -49,3 +49,15 @@ def test_a_spacing_of_its_own_is_read_as_it_was_written_once():
     for kind in ("Uniform", "Karras"):
         read = fields_in(parse_parameters("a cat\n" + line.format(kind)))
         assert (read["sampler"], read["spacing"]) == ("euler", "beta")
+
+
+def test_a_second_pass_is_told_as_the_web_ui_tells_it():
+    fields = {"hires_scale": 1.5, "hires_steps": 9, "hires_prompt": "a cat, sharp"}
+    text = text_of(**fields)
+    assert (text["strength"], text["Hires upscaler"]) == (0.7, "Latent")
+    assert (text["height"], text["width"]) == (64, 64)  # the first pass's
+    read = fields_in(text)
+    assert {name: read[name] for name in fields} == fields
+    assert read["hires_strength"] == 0.7 and "strength" not in read
+    of_picture = fields_in({**text, "Task": "image_to_image"})
+    assert of_picture["strength"] == 0.7

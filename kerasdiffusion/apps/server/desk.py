@@ -77,17 +77,19 @@ class Desk:
                 view = Sized(found, *size)
             self._check_counts(request)
             own = self._size_of(view, request)
-            check_pixels(*own, "size")
+            check_pixels(*request.final_size(own), "size")
             job = Job(request, name, client, size, api)
             steps = 0
             for i, each in enumerate(apart(found_here)):
                 plan = view.plan(each)
                 cost = max(1, plan.num_steps) * own[0] * own[1]
+                if each.is_larger:
+                    cost = _cost_of_two(each, plan.num_steps, own)
                 if each.task in ("interpolate", "circular_walk"):
                     cost *= each.frames
                 like = likeness(view, each)
                 like = None if like is None else (name, size, like)
-                least = least_bytes(found.config, own, 1)
+                least = least_bytes(found.config, each.final_size(own), 1)
                 job.pieces.append(Piece(job, i, each, like, cost, least))
                 steps += max(1, plan.num_steps)
             job.steps = steps
@@ -100,6 +102,8 @@ class Desk:
         model = self.models.get(job.model)
         pictures = job.pictures
         size = pictures[0].shape[:2] if pictures else (0, 0)
+        if job.request.is_larger:  # the text has the first pass's
+            size = job.size or (model.img_height, model.img_width)
         if job.request.task in ("interpolate", "circular_walk"):
             return [{}] * len(pictures)
         found = described(job.request, model.config.generation, size, job.model)
@@ -220,3 +224,10 @@ def _sides(picture) -> tuple[int, int]:
 def seconds(value: float) -> float:
     """Seconds as JSON has them."""
     return round(value, 3) if math.isfinite(value) else 0.0
+
+
+def _cost_of_two(request: Request, steps: int, size: tuple[int, int]) -> float:
+    """How much of the device two passes of different sizes take."""
+    later = min(request.hires_steps or steps // 2, steps)
+    height, width = request.final_size(size)
+    return (steps - later) * size[0] * size[1] + later * height * width

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import numpy as np
 from fastapi import APIRouter
 from fastapi import Request as Asked
-from PIL import Image
 from starlette.concurrency import run_in_threadpool
 
 from kerasdiffusion.apps.server import (
@@ -29,7 +28,6 @@ from kerasdiffusion.apps.server.pictures import (
     to_base64,
 )
 from kerasdiffusion.apps.server.web_ui_answers import (
-    Painted,
     answer,
     painted_of,
     stamp,
@@ -83,10 +81,6 @@ def routes(core: Core) -> APIRouter:
         asking, job = await run_in_threadpool(take)
         await core.finished(job, asked)
         painted = await run_in_threadpool(painted_of, core, job)
-        if asking.hires is not None and painted.pictures and not job.interrupted:
-            job = await run_in_threadpool(_second_pass, core, asking, painted, asked)
-            await core.finished(job, asked)
-            painted = await run_in_threadpool(painted_of, core, job)
         return await run_in_threadpool(answer, values, asking, painted)
 
     @router.post("/txt2img", openapi_extra=_body(False))
@@ -146,32 +140,6 @@ def _hand_in(core: Core, asking: Asking, request: Request, asked: Asked) -> Job:
     return core.desk.hand_in(request, client, asking.model, asking.size, API)
 
 
-def _second_pass(core: Core, asking: Asking, first: Painted, asked: Asked) -> Job:
-    """The enlarged pictures, painted over."""
-    size, upscaler, fields = asking.hires
-    images = [
-        web_ui_pictures.resized(Image.fromarray(each), size, way=upscaler)
-        for each in first.pictures
-    ]
-    given, count = asking.request.given(), len(images)
-    for name in ("sampler", "num_steps", "spacing", "sigmas", "batch_size"):
-        given.pop(name, None)
-    given |= fields
-    if asking.request.variation_strength:
-        given["variation_seed"] = [text["Variation seed"] for text in first.texts]
-    request = Request(
-        task="image_to_image",
-        **given
-        | {
-            "prompt": [given["prompt"]] * count,
-            "image": images,
-            "seed": [text["seed"] for text in first.texts],
-        },
-    )
-    asking.size = None
-    return _hand_in(core, asking, request, asked)
-
-
 def _own(core: Core, client: Client) -> list[Job]:
     return [job for job in core.queue.jobs() if job.client == client]
 
@@ -206,6 +174,7 @@ def _add_lists(router: APIRouter, core: Core) -> None:
         "samplers": web_ui_lists.samplers,
         "schedulers": web_ui_lists.schedulers,
         "upscalers": web_ui_lists.upscalers,
+        "latent-upscale-modes": web_ui_lists.latent_modes,
         "sd-models": lambda: web_ui_lists.sd_models(models),
         "loras": lambda: web_ui_lists.loras(models),
         "memory": lambda: web_ui_lists.memory(models),
@@ -215,8 +184,8 @@ def _add_lists(router: APIRouter, core: Core) -> None:
         **{
             name: list
             for name in (
-                *("latent-upscale-modes", "sd-vae", "hypernetworks", "face-restorers"),
-                *("realesrgan-models", "prompt-styles", "script-info", "extensions"),
+                *("sd-vae", "hypernetworks", "face-restorers", "realesrgan-models"),
+                *("prompt-styles", "script-info", "extensions"),
             )
         },
     }

@@ -22,6 +22,7 @@ from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.pictures import check_pixels
 from kerasdiffusion.apps.server.web_ui_lists import VERSION, scheduler_label
 from kerasdiffusion.requests.kinds import SHARE, Number, Switch, Text, Whole, near
+from kerasdiffusion.requests.larger import UPSCALERS
 from kerasdiffusion.requests.objects import SEEDS
 from kerasdiffusion.requests.request import FIELDS, Request
 from kerasdiffusion.requests.subject import LARGEST, WIDEST
@@ -124,7 +125,6 @@ class Asking:
         size: Height and width, or `None`.
         values: All fields, checked.
         settings: The options of this call.
-        hires: The second pass: a size, an upscaler, and fields of a request.
         given: Pictures that came along, as they are given back.
     """
 
@@ -133,7 +133,6 @@ class Asking:
     size: tuple[int, int] | None
     values: dict
     settings: dict
-    hires: tuple[tuple[int, int], str, dict] | None = None
     given: list = field(default_factory=list)
 
 
@@ -161,10 +160,10 @@ def read(values: Mapping, core: Core, options, of_images: bool) -> Asking:
             asking = Asking(request, None, size, found, settings)
             asking.given = values["init_images"]
         else:
+            if found.get("enable_hr"):
+                shared |= _larger(found, settings, config)
             request = Request(task="text_to_image", **shared)
             asking = Asking(request, None, _size(found, core, name), found, settings)
-            if found.get("enable_hr"):
-                asking.hires = _hires(found, settings, config, asking.size)
         asking.model, asking.settings = name, settings
         own = config.generation
         followed = web_ui_control.read(
@@ -283,46 +282,47 @@ def _size(found: Mapping, core: Core, name: str) -> tuple[int, int] | None:
     return size
 
 
-def _hires(found: Mapping, settings: Mapping, config, size):
-    """The second pass: its size, its upscaler, and what is another in its request."""
-    own = config.generation
-    height, width = size or (own.height, own.width)
-    scale = found.get("hr_scale", 2.0)
+def _larger(found: Mapping, settings: Mapping, config) -> dict:
+    """The fields of a request that ask for the second pass."""
     wide, tall = found.get("hr_resize_x", 0), found.get("hr_resize_y", 0)
-    if wide or tall:
-        scale = max(wide / width, tall / height)
-        target = tall or round(height * scale), wide or round(width * scale)
-    else:
-        target = round(height * scale), round(width * scale)
-    check_pixels(*target, "hr_scale")
+    fields = {"hires_size": (tall, wide)}
+    if not (wide or tall):
+        fields = {"hires_scale": found.get("hr_scale", 2.0)}
     upscaler = found.get("hr_upscaler", "Latent")
-    if upscaler not in ("Lanczos", "Nearest", "None"):
+    upscaler = "Lanczos" if upscaler == "None" else upscaler
+    if upscaler not in UPSCALERS:
         raise Refused(
             422,
-            "`hr_upscaler` must be Lanczos or Nearest: pictures are enlarged, not "
-            f"latents. Received: {shown(upscaler, 60)}",
+            f"`hr_upscaler` must be one of {', '.join(UPSCALERS)}. "
+            f"Received: {shown(upscaler, 60)}",
             "hr_upscaler",
         )
-    name = found.get("hr_sampler_name", "")
-    name = "" if name == "Use same sampler" else name
-    kind = found.get("hr_scheduler", "")
-    kind = "" if kind == "Use same scheduler" else kind
-    steps = found.get("hr_second_pass_steps") or found.get("steps")
-    fields = sampling(
-        name or found.get("sampler_name") or found.get("sampler_index"),
-        kind or found.get("scheduler"),
-        steps,
-        found,
-        settings,
-        config,
+    name, kind = (
+        "" if found.get(key, "") == f"Use same {what}" else found.get(key, "")
+        for key, what in (
+            ("hr_sampler_name", "sampler"),
+            ("hr_scheduler", "scheduler"),
+        )
     )
+    if name or kind:
+        own = sampling(
+            name or found.get("sampler_name") or found.get("sampler_index"),
+            kind or found.get("scheduler"),
+            None,
+            found,
+            settings,
+            config,
+        )
+        for key in ("sampler", "spacing"):
+            if own.get(key) is not None:
+                fields[f"hires_{key}"] = own[key]
     for key in ("prompt", "negative_prompt"):
-        text = found.get(f"hr_{key}") or found.get(key)
-        if text:
-            fields[key] = text
-    fields["strength"] = found["denoising_strength"]
-    upscaler = "Lanczos" if upscaler == "None" else upscaler
-    return target, upscaler, fields
+        if found.get(f"hr_{key}"):
+            fields[f"hires_{key}"] = found[f"hr_{key}"]
+    if found.get("hr_second_pass_steps"):
+        fields["hires_steps"] = found["hr_second_pass_steps"]
+    strength = found["denoising_strength"]
+    return {**fields, "hires_upscaler": upscaler, "hires_strength": strength}
 
 
 def _painted_size(asking: Asking) -> tuple[int, int] | None:

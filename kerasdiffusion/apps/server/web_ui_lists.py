@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from kerasdiffusion.apps.server.models import Models
+from kerasdiffusion.requests.larger import OF_LATENTS
 from kerasdiffusion.requests.web_ui_names import ALONE, SCHEDULE_TYPES, WEB_UI_NAMES
 
 #: The version whose API this is.
@@ -61,6 +62,11 @@ def upscalers() -> list[dict]:
         }
         for name in UPSCALERS
     ]
+
+
+def latent_modes() -> list[dict]:
+    """Its `/latent-upscale-modes`."""
+    return [{"name": name} for name in OF_LATENTS]
 
 
 def sd_models(models: Models) -> list[dict]:

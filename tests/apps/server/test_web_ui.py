@@ -135,18 +135,25 @@ def test_a_mask_may_be_turned(web_ui):
     assert (np.asarray(found.image)[inside] == np.asarray(before)[inside]).all()
 
 
-def test_a_second_pass_is_larger(web_ui):
+@pytest.mark.parametrize("upscaler", ["Lanczos", "Latent"])
+def test_a_second_pass_is_larger(web_ui, upscaler):
     found = web_ui.txt2img(
         prompt=TEXTS[0],
         enable_hr=True,
         hr_scale=1.5,
-        hr_upscaler=webuiapi.HiResUpscaler.Lanczos,
+        hr_upscaler=webuiapi.HiResUpscaler[upscaler],
         denoising_strength=0.5,
         **SHORT,
     )
     assert found.image.size == (48, 48) and found.info["all_seeds"] == [5]
-    with pytest.raises(RuntimeError, match="must be Lanczos or Nearest"):
-        web_ui.txt2img(prompt="", enable_hr=True, hr_upscaler="Latent", **SHORT)
+    told = found.info["infotexts"][0]
+    assert f"Hires upscaler: {upscaler}" in told and "Size: 32x32" in told
+    assert "Hires upscale: 1.5" in told and "Denoising strength: 0.5" in told
+
+
+def test_an_upscaler_that_is_not_here_is_refused(web_ui):
+    with pytest.raises(RuntimeError, match="must be one of Latent, "):
+        web_ui.txt2img(prompt="", enable_hr=True, hr_upscaler="ESRGAN_4x", **SHORT)
 
 
 def test_subseeds_go_from_one_noise_to_another(web_ui):
