@@ -12,7 +12,7 @@ from kerasdiffusion.storage.whole import whole_file
 
 NAME = "index.parquet"
 LINES = "index.jsonl"
-_ROWS = 20_000
+_ROWS = 2_000
 
 
 def export(out: str | os.PathLike) -> Path:

@@ -243,12 +243,12 @@ def read_index(out: str | os.PathLike) -> Iterator[dict]:
     if not index.folder.is_dir():
         raise FileNotFoundError(f"There must be a batch to read. Received: {out}")
     known = index.known()
-    told: set[bytes] = set()
     for each in index.records():
+        # (What is told of is taken out: these sets are all that grows.)
         own = digest(each["name"], each["key"])
-        is_last = each["status"] == DONE or own in known.failed
-        if is_last and own not in told:
-            told.add(own)
+        left = known.done if each["status"] == DONE else known.failed
+        if own in left:
+            left.discard(own)
             yield each
 
 

@@ -76,6 +76,7 @@ def test_a_cluster_of_stand_ins_is_killed_twenty_times(tmp_path):
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(3600)
 def test_the_bundled_model_is_killed_twenty_times(tmp_path):
     """Some hundred of the pictures are painted alone, too."""
     from kerasdiffusion import StableDiffusion
