@@ -24,6 +24,7 @@ PRECISIONS = (
     "bfloat16",
     "mixed_float16",
     "mixed_bfloat16",
+    "float16_weights",
 )
 
 

@@ -39,7 +39,7 @@ def register(commands) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=options.PRECISIONS[1:],
+        choices=options.PRECISIONS[1:-1],
         help="dtype policy of the networks (default: the recipe's, mixed_bfloat16 for "
         "'emoji', where float32 is faster on a CPU that does not multiply bfloat16)",
     )

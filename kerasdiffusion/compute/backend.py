@@ -26,10 +26,11 @@ with collector_paused(importing=True):
     from keras import ops
 
     from kerasdiffusion.compute import tensorflow_cpu
+    from kerasdiffusion.compute.precision import FLOAT16_WEIGHTS
 
 PRECISIONS = (
     *("auto", "float32", "float16", "bfloat16"),
-    *("mixed_float16", "mixed_bfloat16"),
+    *("mixed_float16", "mixed_bfloat16", FLOAT16_WEIGHTS),
 )
 #: Where Linux says what the CPU can do.
 CPUINFO = Path("/proc/cpuinfo")

@@ -26,6 +26,7 @@ from typing import Any
 
 from kerasdiffusion.compute import compile_cache, repeats
 from kerasdiffusion.compute.fingerprints import loaded_code, settings
+from kerasdiffusion.compute.rewriting import unrewritten
 from kerasdiffusion.storage.reading import parse_json, read_bounded
 from kerasdiffusion.storage.whole import write_whole
 
@@ -190,23 +191,8 @@ def call_function(name: str, tensors: Sequence, count: int, rewritten: bool) -> 
     """
     from tensorflow.python.eager import context
 
-    here = context.context()
-    before = here.function_call_options
-    if not rewritten:
-        here.function_call_options = _without_rewriting(before)
-    try:
-        return here.call_function(name.encode(), tensors, count)
-    finally:
-        here.function_call_options = before
-
-
-def _without_rewriting(options):
-    """The same ways of calling functions, without a graph optimizer."""
-    from tensorflow.core.protobuf.config_pb2 import ConfigProto
-
-    config = ConfigProto.FromString(options.config_proto_serialized)
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    return type(options)(options.executor_type, config)
+    with contextlib.nullcontext() if rewritten else unrewritten():
+        return context.context().call_function(name.encode(), tensors, count)
 
 
 def _packed(skeleton, values):

@@ -15,9 +15,11 @@ from keras import ops
 
 from kerasdiffusion.compute import (
     backend,
+    changed,
     openvino_programs,
     tensorflow_attention,
     tensorflow_cpu,
+    tensorflow_frozen,
     tensorflow_gradients,
     tpu,
 )
@@ -98,6 +100,54 @@ def attention(query, key, value, causal: bool = False, seen=None):
         while scores > piece * pieces and query.shape[1] % (2 * pieces) == 0:
             pieces *= 2
     return ops.cast(_in_pieces(attend, query, pieces), dtype)
+
+
+def frozen_product(x, kernel):
+    """The product with a dense layer's kernel, where a training step has it frozen.
+
+    A narrow change of the kernel, such as a LoRA's, is not added to it but multiplied
+    beside it, so that no gradient of the kernel's size is made.
+
+    Args:
+        x: Tensor of shape `(..., inputs)`.
+        kernel: Keras variable of shape `(inputs, outputs)`, or `None`.
+
+    Returns:
+        Tensor of shape `(..., outputs)`; `None` where the kernel is not frozen, or has
+        another change.
+    """
+    apart = None if kernel is None else changed.taken_apart(kernel)
+    narrow = None if apart is None else apart.narrow()
+    if apart is None or (apart.change is not None and narrow is None):
+        return None
+    if tensorflow_gradients.takes(x):
+        y = tensorflow_frozen.product(x, apart.value)
+    else:
+        y = ops.matmul(x, ops.cast(apart.value, x.dtype))
+    if narrow is None:
+        return y
+    down, up = (ops.cast(each, x.dtype) for each in narrow)
+    return y + ops.matmul(ops.matmul(x, down), up)
+
+
+def frozen_convolution(x, kernel, layer):
+    """The convolution by a kernel that is frozen, where its gradient is ours.
+
+    Args:
+        x: Tensor of shape `(batch, height, width, channels)`.
+        kernel: Keras variable of shape `(height, width, channels, filters)`.
+        layer: The convolution.
+
+    Returns:
+        As the layer's own, ahead of the bias; `None` where that is to compute it.
+    """
+    apart = changed.taken_apart(kernel)
+    if apart is None or apart.change is not None or not tensorflow_gradients.takes(x):
+        return None
+    if layer.data_format != "channels_last" or layer.dilation_rate != (1, 1):
+        return None
+    how = layer.strides, layer.padding
+    return tensorflow_frozen.convolution(x, apart.value, *how)
 
 
 def _in_pieces(attend: Callable, query, pieces: int):

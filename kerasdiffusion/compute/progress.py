@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-#: Seconds after which a bar appears.
-PATIENCE = 2.0
+#: Seconds after which a bar appears, and from which to which it shows the time that
+#: what comes ahead has taken.
+PATIENCE, TICK = 2.0, 10.0
 
 
 class Progress:
@@ -50,17 +51,29 @@ class Progress:
     def __enter__(self) -> Progress:
         # A notebook shows what its own thread draws.
         if self._due is not None and not _in_a_notebook():
-            self._timer = threading.Timer(PATIENCE, self._draw)
-            self._timer.daemon = True
-            self._timer.start()
+            self._ticks(PATIENCE)
         return self
 
-    def __exit__(self, *error) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()  # what still writes as the interpreter ends aborts it
+    def _ticks(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._tick)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _tick(self) -> None:
         with self._lock:
-            self._due = None
+            self._draw()
+            if self._said and self._due is not None:
+                if self._bar is not None:
+                    self._bar.refresh()
+                self._ticks(TICK)
+
+    def __exit__(self, *error) -> None:
+        with self._lock:
+            self._due, timer = None, self._timer
+        if timer is not None:
+            timer.cancel()
+            timer.join()  # what still writes as the interpreter ends aborts it
+        with self._lock:
             if self._bar is not None:
                 self._bar.close()
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 import keras
 
+from kerasdiffusion.compute import tensorflow_gradients
+
 _step = contextvars.ContextVar("step", default=None)
 
 
@@ -40,9 +42,13 @@ def blocks(remat: bool = False, jit_compile: bool = False) -> Iterator[None]:
     ...     print(are_on())
     True
     """
+    own = contextlib.nullcontext()
+    if keras.backend.backend() == "tensorflow" and not jit_compile:
+        own = tensorflow_gradients.gradients()
     before = _step.set(_Step(remat, bool(jit_compile)))
     try:
-        yield
+        with own:
+            yield
     finally:
         _step.reset(before)
 

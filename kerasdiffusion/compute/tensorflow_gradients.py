@@ -4,7 +4,7 @@ TensorFlow keeps every intermediate result of a composition for its gradient, an
 over memory once for each. Here a norm keeps its input and its moments, attention keeps
 no map, and what else the gradient needs is computed anew from these.
 
-For the blocks of `taught_blocks` alone, which asks for them by `gradients()`.
+For what is within `remat.blocks()` alone, which asks for them by `gradients()`.
 """
 
 from __future__ import annotations
@@ -142,6 +142,9 @@ def layer_norm(x, gamma, beta, epsilon: float):
         Tensor of the shape and dtype of `x`.
     """
     import tensorflow as tf
+
+    # Out here: what is read within would be watched.
+    gamma, beta = map(tf.convert_to_tensor, (gamma, beta))
 
     def mean_of(x):
         return tf.reduce_mean(x, axis=-1, keepdims=True)

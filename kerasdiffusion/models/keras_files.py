@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import keras
 
+from kerasdiffusion.compute.precision import policy
+
 
 class KerasFiles:
     """A network that is made from its `config` alone, as Keras keeps it."""
@@ -28,7 +30,7 @@ class KerasFiles:
         if isinstance(own, Mapping):
             kind = cls.config_class()
             own = kind(**{name: _tuples(each) for name, each in own.items()})
-        return cls(config=own, dtype=values["dtype"], name=values["name"])
+        return cls(config=own, dtype=policy(values["dtype"]), name=values["name"])
 
     @classmethod
     def config_class(cls) -> type:

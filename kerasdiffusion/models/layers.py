@@ -58,6 +58,12 @@ class Dense(QuickAttributes, EightBitDense, keras.layers.Dense):
         kwargs.setdefault("bias_initializer", backend.initializer("zeros"))
         super().__init__(units, **kwargs)
 
+    def call(self, inputs, training=None):
+        x = operations.frozen_product(inputs, getattr(self, "_kernel", None))
+        if x is None:
+            return super().call(inputs, training)
+        return x if self.bias is None else ops.add(x, self.bias)
+
 
 class Conv(QuickAttributes, EightBitConv, keras.layers.Conv2D):
     """A square convolution of stride 1 that keeps height and width.
@@ -74,6 +80,11 @@ class Conv(QuickAttributes, EightBitConv, keras.layers.Conv2D):
         kwargs.setdefault("kernel_initializer", kernel)
         kwargs.setdefault("bias_initializer", backend.initializer("zeros"))
         super().__init__(filters, size, **kwargs)
+
+    def convolution_op(self, inputs, kernel):
+        """The convolution, before the bias."""
+        x = operations.frozen_convolution(inputs, self._kernel, self)
+        return super().convolution_op(inputs, kernel) if x is None else x
 
 
 class GroupNorm(QuickAttributes, keras.layers.Layer):

@@ -18,6 +18,7 @@ from kerasdiffusion.adapters.namespaces import CONTROL
 from kerasdiffusion.adapters.read import read_adapter
 from kerasdiffusion.adapters.sources import find_adapter
 from kerasdiffusion.compute import backend
+from kerasdiffusion.compute.precision import policy
 from kerasdiffusion.models.controlnet import ControlNet
 from kerasdiffusion.models.t2i_adapter import T2IAdapter
 from kerasdiffusion.networks.merging import Merging
@@ -100,7 +101,7 @@ def control_network(
 
 def _build(source, config, precision: str):
     with backend.empty_weights():
-        dtype = backend.resolve_precision(precision)
+        dtype = policy(backend.resolve_precision(precision))
         network = NETWORKS[type(config)](config, dtype=dtype)
     load_control(network, source)
     return network

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion.compute import backend, compile_cache, devices
+from kerasdiffusion.compute.precision import policy
 from kerasdiffusion.networks import vocabularies
 from kerasdiffusion.networks.adapted import Adapted
 from kerasdiffusion.networks.autoencoding import Autoencoding
@@ -91,7 +92,7 @@ class LatentDiffusion(
         precision = backend.resolve_precision(precision)
         tiling = check_tiling(tiling)
         # Not cast on the way in: bfloat16 cannot tell timestep 999 from 1000.
-        super().__init__(name=name, dtype=precision, autocast=False)
+        super().__init__(name=name, dtype=policy(precision), autocast=False)
         preset, (weights, known) = weights, find_preset(weights)
         if config is None and weights is None:
             config = ModelConfig()

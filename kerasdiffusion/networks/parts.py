@@ -12,6 +12,7 @@ from queue import SimpleQueue
 import keras
 
 from kerasdiffusion.compute import backend, memory
+from kerasdiffusion.compute.precision import policy
 from kerasdiffusion.compute.shortage import shortage_told
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
@@ -71,7 +72,7 @@ def precision_of(part: str, config: ModelConfig, precision: str) -> str:
     heeded = network.vector_width > 0 or network.noise_levels > 0
     own = getattr(config, PARTS[part][1])
     if heeded and getattr(own, "force_upcast", False):
-        if keras.DTypePolicy(precision).compute_dtype == "float16":
+        if policy(precision).compute_dtype == "float16":
             return "float32"
     return precision
 
@@ -97,7 +98,7 @@ def make_networks(
         paused = memory.collector_paused()
         with shortage_told(), paused, backend.empty_weights(is_read):
             dtype = precision_of(part, config, precision)
-            parts[part] = network(config=own, dtype=dtype, name=part)
+            parts[part] = network(config=own, dtype=policy(dtype), name=part)
     return parts
 
 

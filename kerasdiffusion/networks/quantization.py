@@ -59,7 +59,9 @@ class EightBitWeights:
                 "8-bit weights are made once and kept; with `low_memory` weights are "
                 "given up and read again. Received: low_memory=True"
             )
-        names = check_quantization(mode, parts, self.config.parts, self.compute_dtype)
+        half = self.variable_dtype == "float16"
+        precision = "float16" if half else self.compute_dtype
+        names = check_quantization(mode, parts, self.config.parts, precision)
         with self._turn():  # nothing computes with what is exchanged
             for part in names:
                 if part in self._eight_bit:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasdiffusion.compute import backend
+from kerasdiffusion.compute.precision import policy
 from kerasdiffusion.presets.config import ModelConfig
 
 #: Where a container's limit stands.
@@ -79,7 +80,7 @@ def check_room(
 
     >>> check_room(ModelConfig(), (512, 512), 4)
     """
-    itemsize = 2 if "16" in precision else 4
+    itemsize = 2 if "16" in policy(precision).compute_dtype else 4
     least, most = least_bytes(config, size, pictures, at_once, itemsize), most_bytes()
     if least > most:
         raise MemoryError(

@@ -18,6 +18,7 @@ from keras import ops
 
 from kerasdiffusion.adapters.loaded import changes_of
 from kerasdiffusion.compute import memory
+from kerasdiffusion.compute.precision import policy
 from kerasdiffusion.networks.merging import Merging
 from kerasdiffusion.networks.parts import make_networks
 from kerasdiffusion.weights import load
@@ -97,7 +98,7 @@ class Wider:
             why = f"its weights are not, {tensor!r} for one"
         elif part != "diffusion_model":
             return  # it is what it looks like
-        elif keras.DTypePolicy(self.precision).compute_dtype == "float16":
+        elif policy(self.precision).compute_dtype == "float16":
             why = (
                 "its values do not fit float16, as it seems: "
                 "`precision='bfloat16'` or `'float32'` holds them"

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from keras import ops
 
+from kerasdiffusion.compute.updates import traced_once
+
 
 def prepare(optimizer, rate_of: Callable[[object], float]) -> None:
     """Has an optimizer teach some variables faster or slower, and average in steps.
@@ -20,6 +22,7 @@ def prepare(optimizer, rate_of: Callable[[object], float]) -> None:
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     _set_rates(optimizer, rate_of)
+    traced_once(optimizer)
     steps = optimizer.gradient_accumulation_steps
     if not (optimizer.use_ema and steps):
         return

@@ -7,6 +7,7 @@ import functools
 import keras
 
 from kerasdiffusion.compute import backend
+from kerasdiffusion.compute.rewriting import kept_as_traced
 
 
 class Trainer(keras.Model):
@@ -25,6 +26,17 @@ class Trainer(keras.Model):
         if kwargs.get("jit_compile", "auto") == "auto":
             kwargs["jit_compile"] = backend.resolve_jit_compile("auto")
         super().compile(*args, **kwargs)
+
+    @functools.wraps(keras.Model.make_train_function)
+    def make_train_function(self, force=False):
+        is_new = force or self.train_function is None
+        if is_new and self.optimizer is not None and not self.optimizer.built:
+            # Else TensorFlow makes its variables in a first trace, and traces again.
+            self.optimizer.build(self.trainable_variables)
+        found = super().make_train_function(force)
+        if is_new and not self.run_eagerly:
+            self.train_function = kept_as_traced(self.train_function, self.jit_compile)
+        return found
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):

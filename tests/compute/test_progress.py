@@ -64,6 +64,20 @@ def test_what_comes_ahead_is_a_word_and_counts_nothing(monkeypatch):
         assert "1/10" in str(bar._bar) and "preparing" not in str(bar._bar)
 
 
+def test_the_time_of_what_comes_ahead_is_seen_to_pass(monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "TICK", 0.01)
+    with Progress(10, "step", ahead="preparing") as bar:
+        drawn, until = [], time.monotonic() + 60
+        while len(drawn) < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+            if bar._bar is not None and not drawn:
+                monkeypatch.setattr(bar._bar, "refresh", lambda: drawn.append(1))
+                drawn.append(0)
+        bar.begin()
+    assert len(drawn) >= 3 and not bar._timer.is_alive()
+
+
 @pytest.mark.parametrize("shell", [types.SimpleNamespace(kernel="mine"), None])
 def test_a_notebook_draws_in_its_own_thread(shell, monkeypatch):
     """A process that has imported what makes notebooks is none."""

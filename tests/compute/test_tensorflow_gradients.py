@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 from kerasdiffusion.compute import operations, tensorflow_gradients
+from kerasdiffusion.compute.changed import Changed
+from kerasdiffusion.compute.precision import policy
+from kerasdiffusion.models import layers as models
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("these are TensorFlow's", allow_module_level=True)
@@ -67,26 +70,101 @@ def test_attention(piece, monkeypatch):
     check(operations.attention, query, key, value)
 
 
-def test_attention_keeps_no_map():
-    """The gradient needs no tensor that has queries times keys numbers."""
-    query = normal(1, 64, 2, 4)
+def kept_for_gradient(function, x):
+    """Tensors of the forward pass that the backward pass takes."""
 
     @tf.function(autograph=False)
-    def run(query):
+    def run(x):
         with tf.GradientTape() as tape, tensorflow_gradients.gradients():
-            tape.watch(query)
-            found = operations.attention(query, query, query)
+            tape.watch(x)
+            found = function(x)
             tf.no_op(name="between")
-        return tape.gradient(found, query)
+        return tape.gradient(found, x)
 
-    graph = run.get_concrete_function(query).graph
+    graph = run.get_concrete_function(x).graph
     order = [each.name for each in graph.get_operations()]
     end = order.index("between")
     forward = set(order[:end])
-    kept = {
-        tensor.name: tensor.shape.num_elements()
+    return [
+        tensor
         for operation in graph.get_operations()[end:]
         for tensor in operation.inputs
         if tensor.op.name in forward
-    }
-    assert max(filter(None, kept.values())) <= 64 * 2 * 4, kept
+    ]
+
+
+def test_attention_keeps_no_map():
+    """The gradient needs no tensor that has queries times keys numbers."""
+
+    def attend(x):
+        return operations.attention(x, x, x)
+
+    kept = kept_for_gradient(attend, normal(1, 64, 2, 4))
+    sizes = [each.shape.num_elements() or 0 for each in kept]
+    assert max(sizes) <= 64 * 2 * 4, kept
+
+
+FROZEN = {
+    "product": (keras.layers.Dense, models.Dense, (5,)),
+    "convolution": (keras.layers.Conv2D, models.Conv, (5, 3)),
+    "strided": (keras.layers.Conv2D, models.Conv, (5, 3)),
+}
+
+
+def frozen(kind, dtype="float32"):
+    """A layer of ours and Keras's own, of the same numbers, and an input."""
+    plain, own, sizes = FROZEN[kind]
+    more = {} if kind == "product" else {"padding": "same"}
+    if kind == "strided":
+        more = {"strides": 2, "padding": "valid"}
+    one = own(*sizes, dtype=policy(dtype), **more)
+    other = plain(*sizes, **more)
+    x = normal(2, 6, 4) if kind == "product" else normal(2, 7, 7, 4)
+    for layer in (one, other):
+        layer.build(x.shape)
+    for variable, like in zip(one.variables, other.variables, strict=True):
+        variable.assign(RANDOM.normal(size=variable.shape))
+        like.assign(tf.cast(variable._value, "float32"))
+    return one, other, x
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+@pytest.mark.parametrize("dtype", ["float32", "float16_weights"])
+def test_frozen_layers_have_the_gradient_of_keras(kind, dtype):
+    one, other, x = frozen(kind, dtype)
+
+    def run(x):
+        with Changed(one, ()):
+            return one(x)
+
+    results = []
+    for function in (run, other):
+        with tf.GradientTape() as tape, tensorflow_gradients.gradients():
+            tape.watch(x)
+            found = function(x)
+            total = tf.reduce_sum(tf.square(found))
+        results.append([found, tape.gradient(total, x)])
+    for ours, plain in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+def test_frozen_layers_keep_neither_input_nor_widened_weights(kind):
+    one, _, x = frozen(kind, "float16_weights")
+
+    def run(x):
+        y = tf.tanh(x)  # its gradient needs `y`, and the layer's would not
+        with Changed(one, ()):
+            return one(tf.cast(y, "float32") * 2.0)
+
+    dtypes = {each.dtype for each in kept_for_gradient(run, x) if len(each.shape) > 1}
+    sizes = {tuple(each.shape) for each in kept_for_gradient(run, x)}
+    assert tf.float16 in dtypes and tuple(one.kernel.shape) in sizes
+    wide = [
+        each
+        for each in kept_for_gradient(run, x)
+        if each.dtype == "float32" and tuple(each.shape) == tuple(one.kernel.shape)
+    ]
+    assert not wide
+    inputs = [each for each in kept_for_gradient(run, x) if each.shape == x.shape]
+    assert {each.op.type for each in inputs} <= {"Tanh"}

@@ -23,6 +23,7 @@ ROWS = (
     ("a step, s", "step", 1),
     ("  of processor time, s", "cpu", 1),
     ("the first step takes longer by, s", "first", 1),
+    ("  of processor time, s", "first_cpu", 1),
     ("peak memory, GiB", "peak", 2**30),
 )
 
@@ -102,15 +103,18 @@ def _in_turn(jobs: Sequence[TeachJob], repeats: int):
         steps = {name: [] for name in workers}
         for _ in range(repeats + 2):  # the first, and one that warms up
             for name, worker in workers.items():
-                print(f"A step of {name} ...", file=sys.stderr)
+                which = "A step" if steps[name] else "The first step, with its program,"
+                print(f"{which} of {name} ...", file=sys.stderr)
                 steps[name].append(worker.ask())
     found = {}
     for name, (first, second, *rest) in steps.items():
         step = statistics.median(each["seconds"] for each in rest)
+        cpu = statistics.median(each["cpu"] for each in rest)
         found[name] = {
             "step": step,
-            "cpu": statistics.median(each["cpu"] for each in rest),
+            "cpu": cpu,
             "first": first["seconds"] - step,
+            "first_cpu": first["cpu"] - cpu,
             "peak": max(each["peak"] or 0 for each in (first, second, *rest)),
         }
     return facts, found

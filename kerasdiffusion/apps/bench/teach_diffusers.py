@@ -31,7 +31,9 @@ class Library:
         diffusers.utils.logging.set_verbosity_error()
         config = dataclass_from(ModelConfig, job.config, "the job")
         self.job, self.config = job, config
-        self.dtype = getattr(torch, job.precision.removeprefix("mixed_"))
+        # It computes with weights in the dtype that they have, and knows no other way.
+        computed = {"float16_weights": "float32"}.get(job.precision, job.precision)
+        self.dtype = getattr(torch, computed.removeprefix("mixed_"))
         unet = UNet2DConditionModel.from_config(unet_to_json(config.diffusion_model))
         unet.requires_grad_(False)
         unet.to(self.device, self.dtype)

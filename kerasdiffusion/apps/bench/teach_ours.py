@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import keras
 import numpy as np
 
@@ -13,8 +15,9 @@ from kerasdiffusion.apps.bench.teach_worker import (
     RANK,
     TeachJob,
 )
+from kerasdiffusion.compute.precision import policy
+from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.presets.config import ModelConfig
-from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 from kerasdiffusion.training.finetuning.finetuner import Finetuner
 from kerasdiffusion.training.finetuning.learned import LoRA
 from kerasdiffusion.weights.folders import dataclass_from
@@ -26,13 +29,10 @@ class Library:
     def __init__(self, job: TeachJob):
         config = dataclass_from(ModelConfig, job.config, "the job")
         self.job, self.config = job, config
-        model = StableDiffusion(
-            job.height,
-            job.width,
-            config=config,
-            weights=None,
-            precision=job.precision,
-            jit_compile=job.jit_compile,
+        # As `teach` has it: the networks that are not taught are not in memory.
+        network = DiffusionModel(config.diffusion_model, dtype=policy(job.precision))
+        model = types.SimpleNamespace(
+            config=config, diffusion_model=network, dtype_policy=network.dtype_policy
         )
         self.trainer = Finetuner(
             model, LoRA(rank=RANK), remat=job.remat, reads_tokens=False

@@ -74,31 +74,9 @@ class Factors(keras.layers.Layer):
             if modules is not None:
                 tensors.append(modules[i])
             dropped = directions is not None, modules is not None
-            function = self._change(tuple(variables), shape, *dropped)
+            function = _Made(self.spec, tuple(variables), shape, *dropped)
             found.append((self._kernels[module], function, tensors))
         return found
-
-    def _change(self, slots, shape, drops_directions: bool, drops_modules: bool):
-        """What makes a kernel's value of the one that it has and of its factors."""
-        spec = self.spec
-
-        def change(value, *tensors):
-            *tensors, left = tensors if drops_modules else (*tensors, None)
-            *tensors, kept = tensors if drops_directions else (*tensors, None)
-            tensors = dict(zip(slots, tensors, strict=True))
-            if kept is not None:
-                tensors = spec.drop_factors(tensors, kept)
-            value = ops.cast(value, "float32")
-            base = {}
-            if spec.dora:
-                base["weight"] = ops.transpose(value, to_stored(len(shape)))
-            found = spec.change(tensors, shape).difference(base)
-            if kept is not None:
-                found = spec.drop_change(found, kept)
-            found = ops.transpose(found, from_stored(len(shape)))
-            return value + (found if left is None else found * left)
-
-        return change
 
     def entries(self) -> list[Entry]:
         """The changes as they are now, of numpy's arrays."""
@@ -132,6 +110,52 @@ class Factors(keras.layers.Layer):
                 draw = ops.cast(draw >= share, "float32")
             found.append(draw)
         return found
+
+
+class _Made:
+    """What makes a kernel's value of the one that it has and of its factors.
+
+    Args:
+        spec: What is learned.
+        slots: What the factors are called.
+        shape: The weight's.
+        drops_directions: Whether what is kept of these comes behind the factors.
+        drops_modules: Whether it comes last whether the module is kept.
+    """
+
+    def __init__(self, spec, slots, shape, drops_directions, drops_modules):
+        self.spec, self.slots, self.shape = spec, slots, shape
+        self.drops_directions, self.drops_modules = drops_directions, drops_modules
+
+    def __call__(self, value, *tensors):
+        tensors, kept, left = self._told(tensors)
+        value = ops.cast(value, "float32")
+        base = {}
+        if self.spec.dora:
+            base["weight"] = ops.transpose(value, to_stored(len(self.shape)))
+        found = self.spec.change(tensors, self.shape).difference(base)
+        if kept is not None:
+            found = self.spec.drop_change(found, kept)
+        found = ops.transpose(found, from_stored(len(self.shape)))
+        return value + (found if left is None else found * left)
+
+    def narrow(self, *tensors) -> tuple | None:
+        """Two matrices whose product is added, where it is all that is."""
+        tensors, kept, left = self._told(tensors)
+        found = self.spec.change(tensors, self.shape).narrow()
+        if found is None:
+            return None
+        down, up = found
+        return down, up if left is None else up * left
+
+    def _told(self, tensors):
+        """The factors that count in this step, and what else it leaves out."""
+        *tensors, left = tensors if self.drops_modules else (*tensors, None)
+        *tensors, kept = tensors if self.drops_directions else (*tensors, None)
+        tensors = dict(zip(self.slots, tensors, strict=True))
+        if kept is not None:
+            tensors = self.spec.drop_factors(tensors, kept)
+        return tensors, kept, left
 
 
 def kernels(network) -> dict[str, object]:

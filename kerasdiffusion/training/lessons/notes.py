@@ -155,7 +155,7 @@ def _of_training(lesson: Lesson, steps_per_epoch: int, precision: str) -> dict:
         "ss_gradient_checkpointing": bool(lesson.remat),
         "ss_gradient_accumulation_steps": lesson.accumulate,
         "ss_mixed_precision": next(
-            (name for key, name in half.items() if key in precision), "no"
+            (name for key, name in half.items() if precision.endswith(key)), "no"
         ),
         "ss_clip_skip": lesson.clip_skip,
         "ss_max_token_length": _tokens_of(lesson),
