@@ -10,12 +10,13 @@ from tests.tiny import TINY, TINY_SDXL, tiny_model
 
 
 def test_the_table_has_the_ratio_to_the_peer():
-    figures = {"step": 1.5, "cpu": 2.0, "first": 10.0, "peak": 2**30}
-    peer = {"step": 3.0, "cpu": 8.0, "first": 1.0, "peak": 4 * 2**30}
+    figures = {"step": 1.5, "cpu": 2.0, "first": 10.0, "first_cpu": 9.0}
+    peer = {"step": 3.0, "cpu": 8.0, "first": 1.0, "first_cpu": 3.0}
+    figures["peak"], peer["peak"] = 2**30, 4 * 2**30
     lines = list(teach.table({"kerasdiffusion": figures, "diffusers": peer}))
     assert lines[0].split() == ["kerasdiffusion", "diffusers", "ratio"]
     ratios = [line.split()[-1] for line in lines[1:]]
-    assert ratios == ["0.50", "0.25", "10.00", "0.25"]
+    assert ratios == ["0.50", "0.25", "10.00", "3.00", "0.25"]
     assert "ratio" not in next(teach.table({"kerasdiffusion": figures}))
 
 

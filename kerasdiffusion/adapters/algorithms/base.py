@@ -51,15 +51,6 @@ class Change:
         """
         raise NotImplementedError
 
-    def narrow(self) -> tuple | None:
-        """Two narrow matrices in Keras's order whose product is `difference`.
-
-        Returns:
-            Of shape `(inputs, rank)` and `(rank, outputs)`, for a dense layer to take
-            one after the other; `None` where there are none.
-        """
-        return None
-
 
 @dataclass(frozen=True)
 class Given:

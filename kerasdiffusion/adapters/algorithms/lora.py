@@ -65,13 +65,6 @@ class LowRank(Change):
         _, ins, *sides = self.shape
         return xp.transpose(xp.reshape(kernel, (*sides, ins, -1)), (3, 2, 0, 1))
 
-    def narrow(self):
-        """As `Change.narrow`."""
-        if self.mid is not None or len(self.shape) != 2:
-            return None
-        xp = operations(self.up)
-        return xp.transpose(self.down) * float(self.scale), xp.transpose(self.up)
-
 
 def sizes(shapes):
     """Rows and columns of the weight that tensors of these shapes change."""

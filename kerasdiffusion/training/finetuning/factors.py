@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerasdiffusion.adapters.adapter import Entry
+from kerasdiffusion.adapters.algorithms.lora import LowRank
 from kerasdiffusion.compute import backend
 from kerasdiffusion.training.finetuning.learned import Learned
 from kerasdiffusion.weights.names import canonical_name
@@ -140,12 +141,12 @@ class _Made:
         return value + (found if left is None else found * left)
 
     def narrow(self, *tensors) -> tuple | None:
-        """Two matrices whose product is added, where it is all that is."""
+        """Two matrices whose product is added to a dense layer's, if that is all."""
         tensors, kept, left = self._told(tensors)
-        found = self.spec.change(tensors, self.shape).narrow()
-        if found is None:
+        found = self.spec.change(tensors, self.shape)
+        if not isinstance(found, LowRank) or len(self.shape) != 2:
             return None
-        down, up = found
+        down, up = found.narrow()
         return down, up if left is None else up * left
 
     def _told(self, tensors):
