@@ -22,6 +22,13 @@ STRENGTHS = {LARGER: 0.35} | {
     for task in TASKS
     if task in FIELDS["strength"].asked.tasks
 }
+#: A quarter of the width more; in the browser, so that it is there at once.
+_MORE = (
+    "(pixels, width) => "
+    "(pixels || 0) + Math.max(8, Math.floor((width || 512) / 32) * 8)"
+)
+#: How many brushes go side by side into the model's pictures.
+_BRUSHES = 16
 _ARROWS = {"top": "▲", "left": "◀", "right": "▶", "bottom": "▼"}
 
 
@@ -41,7 +48,7 @@ def tasks(page: Page) -> None:
 
 def pictures(page: Page) -> None:
     """The picture, how it comes to the size, and what each task asks beside it."""
-    with gr.Group(visible=False) as page.with_picture:
+    with gr.Column(visible=False) as page.with_picture:
         page.add(
             "picture",
             gr.Image(
@@ -66,7 +73,7 @@ def pictures(page: Page) -> None:
             )
     _inpainting(page)
     _outpainting(page)
-    with gr.Group(visible=False) as page.with_times:
+    with gr.Column(visible=False) as page.with_times:
         page.add(
             "times",
             gr.Slider(1.0, 4.0, 2.0, step=0.25, label="Times as many pixels a side"),
@@ -75,7 +82,7 @@ def pictures(page: Page) -> None:
             "Enlarged by Lanczos, then painted over: there are no upscaling networks.",
             elem_classes="kd-quiet",
         )
-    with gr.Group(visible=False) as page.with_depth:
+    with gr.Column(visible=False) as page.with_depth:
         page.add(
             "depth_file",
             gr.Image(
@@ -86,13 +93,14 @@ def pictures(page: Page) -> None:
                 height=200,
             ),
         )
-    with gr.Group(visible=False) as page.with_told:
+    with gr.Column(visible=False) as page.with_told:
         page.add("image_guidance_scale", widget("image_guidance_scale", maximum=5.0))
         page.add("noise_level", widget("noise_level", maximum=350))
 
 
 def _inpainting(page: Page) -> None:
-    with gr.Group(visible=False) as page.with_mask:
+    brush = max(2, page.config(None).generation.width // _BRUSHES)
+    with gr.Column(visible=False) as page.with_mask:
         editor = gr.ImageEditor(
             type="pil",
             image_mode="RGBA",
@@ -101,10 +109,12 @@ def _inpainting(page: Page) -> None:
             transforms=(),
             layers=False,
             brush=gr.Brush(
+                default_size=brush,
                 colors=[("rgb(255, 45, 45)", 0.75)],
                 default_color=("rgb(255, 45, 45)", 0.75),
                 color_mode="fixed",
             ),
+            eraser=gr.Eraser(default_size=brush),
             label="Draw over what shall be painted anew",
             buttons=["fullscreen"],
             height=420,
@@ -140,7 +150,7 @@ def _unpacked(file, flatten_on_white: bool = False):
 
 def _outpainting(page: Page) -> None:
     """Pixels beyond each edge, by arrows."""
-    with gr.Group(visible=False) as page.with_sides:
+    with gr.Column(visible=False) as page.with_sides:
         arrows = {}
         with gr.Row(elem_classes="kd-arrows"):
             for side in ("left", "top", "bottom", "right"):
@@ -215,12 +225,8 @@ def wire(page: Page) -> None:
 def _wire_sides(page: Page) -> None:
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
-    def more(pixels, model):
-        config = page.config(model)
-        return int(pixels or 0) + max(8, config.generation.width // 4 // 8 * 8)
-
-    sides = [page.widgets[side] for side in SIDES]
+    sides, width = [page.widgets[side] for side in SIDES], page.widgets["width"]
     for name, arrow in page.arrows.items():
         side = page.widgets[name]
-        arrow.click(more, [side, page.widgets["model"]], side, **quiet)
+        arrow.click(None, [side, width], side, js=_MORE)
     page.no_sides.click(lambda: [0] * len(SIDES), None, sides, **quiet)

@@ -76,7 +76,7 @@ def adapters(page: Page) -> None:
     names = _adapter_names(page)
     page.adapter_rows, page.adapter_words = [], []
     for i in range(ROWS):
-        with gr.Group():
+        with gr.Column():
             name = page.add(
                 f"adapter_{i}",
                 gr.Dropdown(

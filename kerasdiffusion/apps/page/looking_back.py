@@ -35,7 +35,7 @@ def presets(page: Page) -> None:
         page.preset_names = gr.Dropdown(
             [], label="Presets", value=None, scale=2, elem_id="kd-presets"
         )
-        page.preset_take = gr.Button("Take", size="sm", min_width=60)
+        page.preset_take = gr.Button("Take", size="sm", min_width=60, elem_id="kd-take")
         page.preset_drop = gr.Button("Drop", size="sm", min_width=60)
     with gr.Row():
         page.preset_name = gr.Textbox(

@@ -50,6 +50,14 @@ def mount(app: FastAPI, core: Core) -> None:
     async def front() -> RedirectResponse:
         return RedirectResponse(f"{PATH}/")
 
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> RedirectResponse:
+        return RedirectResponse(f"{PATH}/favicon.ico")
+
+    @app.get("/manifest.json", include_in_schema=False)
+    async def manifest() -> dict:
+        return {"name": "kerasdiffusion", "start_url": f"{PATH}/", "display": "browser"}
+
     here = files("kerasdiffusion.apps.page")
     keys = here.joinpath("keys.js").read_text("utf-8")
     gr.mount_gradio_app(

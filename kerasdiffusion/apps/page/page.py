@@ -67,9 +67,13 @@ class Page:
 
     def session(self, request: gr.Request, browser: str) -> Session:
         """The tab that asks."""
+        hash = str(request.session_hash)
+        found = None if browser else self.sessions.get(hash, None)
+        if found is not None:
+            return found
         address = request.client.host if request.client else "local"
-        name = f"{BROWSER}{browser or request.session_hash}"[:100]
-        return self.sessions.get(str(request.session_hash), Client(address, name))
+        name = f"{BROWSER}{browser or hash}"[:100]
+        return self.sessions.get(hash, Client(address, name))
 
     def config(self, model: str | None):
         """The configuration of a model by name."""

@@ -63,13 +63,21 @@ class Sessions:
         self._there: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def get(self, hash: str, client: Client) -> Session:
-        """The session of a tab, with what its browser waits for where it is new."""
+    def get(self, hash: str, client: Client | None) -> Session | None:
+        """The session of a tab, with what its browser waits for where it is new.
+
+        Args:
+            hash: Which tab.
+            client: Its browser; `None` where that has not said its name yet.
+        """
         with self._lock:
             found = self._there.get(hash)
-            if found is None or found.client != client:
+            if client is None:
+                return found
+            if found is None:
                 found = self._there[hash] = Session(client)
                 found.jobs = self.jobs_of(client)
+            found.client = client
             return found
 
     def jobs_of(self, client: Client) -> list[Job]:

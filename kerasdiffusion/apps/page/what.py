@@ -72,7 +72,8 @@ def measures(page: Page) -> None:
             [sizes.OWN, *sizes.RATIOS],
             value=sizes.OWN,
             label="Ratio",
-            min_width=110,
+            min_width=130,
+            scale=2,
             elem_id="kd-ratio",
         )
         for name, value in (
@@ -87,14 +88,14 @@ def measures(page: Page) -> None:
                     precision=0,
                     step=sizes.multiple_of(own),
                     minimum=8,
-                    min_width=90,
+                    min_width=80,
                     elem_id=f"kd-{name}",
                 ),
             )
     page.add(
         "batch_size", widget("batch_size", info=None, minimum=1, elem_id="kd-count")
     )
-    with gr.Row():
+    with gr.Row(elem_classes="kd-seed"):
         page.add(
             "seed",
             widget(

@@ -70,28 +70,29 @@ def widget(name: str, **options):
     if choices is not None:
         first = default if default in [value for _, value in choices] else ""
         return gr.Dropdown(**{"choices": choices, "value": first} | options)
-    if isinstance(kind, (Whole, Number)):
+    if isinstance(kind, (Whole, Number)) and options.get("value", default) is not None:
         return _of_numbers(gr, name, options)
+    for bound in ("minimum", "maximum"):
+        options.pop(bound, None)
+    # (A number that may be left out is a text: Gradio's own becomes 0 when it is seen.)
     empty = "" if default is None else kind.write(default)
     return gr.Textbox(**{"value": empty, "placeholder": OWN, "lines": 1} | options)
 
 
 def _of_numbers(gr, name: str, options: dict):
-    """A slider where there is a range and a default, else a field to write in."""
+    """A slider where there is a range, else a field for a number."""
     field = FIELDS[name]
-    kind, default, is_whole = field.asked.kind, field.default, False
-    is_whole = isinstance(kind, Whole)
+    kind, is_whole = field.asked.kind, isinstance(field.asked.kind, Whole)
     least, most = options.pop("minimum", kind.least), options.pop("maximum", kind.most)
     if name == "batch_size":
         most = BOUNDS["server_pictures"].most
-    default = options.pop("value", default)
-    if default is not None and most - least <= _SLIDER:
-        options |= {"minimum": least, "maximum": most, "value": default}
+    options = {"value": field.default} | options
+    if most - least <= _SLIDER:
+        options |= {"minimum": least, "maximum": most}
         return gr.Slider(**{"step": 1 if is_whole else 0.01} | options)
     bounds = {"minimum": least, "maximum": most}
-    bounds = {key: x for key, x in bounds.items() if abs(x) != float("inf")}
-    options = {"value": default, "placeholder": OWN, "step": 1} | bounds | options
-    return gr.Number(**options | ({"precision": 0} if is_whole else {"step": 0.1}))
+    options |= {key: x for key, x in bounds.items() if abs(x) != float("inf")}
+    return gr.Number(**{"step": 1 if is_whole else 0.1} | options)
 
 
 def _choices(name: str) -> list[tuple[str, str]] | None:
@@ -134,9 +135,13 @@ def read(name: str, value):
 
 def written(name: str, value):
     """A request's value as its widget shows it."""
-    kind = FIELDS[name].asked.kind
+    field = FIELDS[name]
+    kind = field.asked.kind
     if value is None:
-        return None if isinstance(kind, (Whole, Number, Switch)) else ""
-    if isinstance(kind, (Whole, Number, Switch, Choice)) or isinstance(value, str):
+        return ""
+    if isinstance(kind, (Switch, Choice)) or isinstance(value, str):
+        return value
+    is_number = isinstance(kind, (Whole, Number))
+    if is_number and (field.default is not None or name == "strength"):
         return value
     return kind.write(value)

@@ -36,6 +36,8 @@ def test_the_front_leads_to_the_page_and_apis_stay(server):
     assert b"gradio" in call(server.url, "GET", "/").body
     assert call(server.url, "GET", "/sdapi/v1/txt2img").status == 405
     assert call(server.url, "GET", "/nowhere").status == 404
+    for name in ("favicon.ico", "manifest.json"):  # (browsers ask for them there)
+        assert call(server.url, "GET", f"/{name}").status == 200
     assert call(server.url, "GET", "/health").body == {"status": "ok"}
 
 
