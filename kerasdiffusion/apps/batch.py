@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from kerasdiffusion.apps import flags, load, options, outputs
@@ -148,25 +150,26 @@ def run(args: argparse.Namespace) -> int:
     if args.size is not None:
         constants["size"] = args.size
     told = {name: value for name, value in vars(args).items() if not callable(value)}
-    done = paint(
-        args.rows,
-        args.out,
-        functools.partial(make_model, args.backend, told),
-        constants=constants,
-        task=args.task,
-        keep=args.keep,
-        batch_size=args.batch,
-        kind=args.kind,
-        quality=args.quality,
-        store=args.store,
-        shard=args.shard,
-        retry_failed=args.retry_failed,
-        engine=args.engine,
-        devices=args.devices,
-        address=args.address,
-        name=outputs.name_of(args.preset),
-        progress_bar=not args.quiet,
-    )
+    with saying_how_to_go_on(args):
+        done = paint(
+            args.rows,
+            args.out,
+            functools.partial(make_model, args.backend, told),
+            constants=constants,
+            task=args.task,
+            keep=args.keep,
+            batch_size=args.batch,
+            kind=args.kind,
+            quality=args.quality,
+            store=args.store,
+            shard=args.shard,
+            retry_failed=args.retry_failed,
+            engine=args.engine,
+            devices=args.devices,
+            address=args.address,
+            name=outputs.name_of(args.preset),
+            progress_bar=not args.quiet,
+        )
     return say(args, done, "Painted")
 
 
@@ -174,6 +177,17 @@ def make_model(backend: str | None, told: dict):
     """The model that flags ask for, in whatever process paints."""
     options.choose_backend(backend)
     return load.make_model(argparse.Namespace(**told))
+
+
+@contextlib.contextmanager
+def saying_how_to_go_on(args: argparse.Namespace) -> Iterator[None]:
+    """Says so where the user has had enough."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not args.quiet:
+            print(f"Stopped: the same command goes on from what is in {args.out}.")
+        raise
 
 
 def say(args: argparse.Namespace, done, verb: str) -> int:

@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
     how = {"precision": args.precision, "way": way}
     if args.quiet:
         how["report"] = lambda line: None
-    done = encode(args.folder, args.out, args.base, lesson, **how)
+    with batch.saying_how_to_go_on(args):
+        done = encode(args.folder, args.out, args.base, lesson, **how)
     code = batch.say(args, done, "Encoded")
     if not args.quiet:
         print(f"Teach with it: --encoded {args.out / FOLDER}")

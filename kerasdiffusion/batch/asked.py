@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kerasdiffusion.batch.cells import (
@@ -92,8 +92,14 @@ class Asking:
             for name, value in (constants or {}).items()
         }
 
-    def items(self, rows: Rows) -> Iterator[Item | Broken]:
+    def items(
+        self, rows: Rows, is_left: Callable[[Item | Broken], bool] = lambda item: True
+    ) -> Iterator[Item | Broken]:
         """Each row as what is painted, or as why not.
+
+        Args:
+            rows: The rows.
+            is_left: Whether a row is not recorded yet; others are left out.
 
         Raises:
             ValueError: If two rows have one name.
@@ -105,24 +111,42 @@ class Asking:
             if known in told:
                 raise _twice(name, f"row {number}")
             told.add(known)
-            yield self.item(name, row, rows)
+            item = self._item(name, row, rows)
+            if not is_left(item):
+                continue
+            if isinstance(item, Item):
+                item = self._placed(item, row)
+                if isinstance(item, Broken) and not is_left(item):
+                    continue
+            yield item
 
-    def item(self, name: str, row: Mapping, rows: Rows) -> Item | Broken:
+    def _item(self, name: str, row: Mapping, rows: Rows) -> Item | Broken:
         """What is painted for one row, or why nothing is."""
-        kept = {each: plain(row.get(each)) for each in self._keep}
         try:
             values = {**self._constants, **values_of(row, rows, self._keep)}
             size = size_of(values, self._constants)
             request = _request(values, self._task, name)
-            fingerprint = self._fingerprint(size or self._own_size)
-            key = request.key(fingerprint)
-            like = self._likeness(request, size)
+            key = request.key(self._fingerprint(size or self._own_size))
         except (ValueError, TypeError, OSError, MemoryError) as error:
-            told = sorted((each, repr(value)) for each, value in row.items())
-            told = repr((told, sorted(self._constants.items(), key=str)))
-            key = hashlib.sha256(f"broken {told}".encode("utf-8", "replace"))
-            return Broken(name, key.hexdigest(), line(error), kept)
-        return Item(name, key, request, size, like, kept, _told(request))
+            return self._broken(name, row, error)
+        return Item(name, key, request, size, None, self._kept(row), _told(request))
+
+    def _placed(self, item: Item, row: Mapping) -> Item | Broken:
+        """An item among its like, or why the model cannot paint it."""
+        try:
+            item.likeness = self._likeness(item.request, item.size)
+        except (ValueError, TypeError, OSError, MemoryError) as error:
+            return self._broken(item.name, row, error)
+        return item
+
+    def _broken(self, name: str, row: Mapping, error: Exception) -> Broken:
+        told = sorted((each, repr(value)) for each, value in row.items())
+        told = repr((told, sorted(self._constants.items(), key=str)))
+        key = hashlib.sha256(f"broken {told}".encode("utf-8", "replace"))
+        return Broken(name, key.hexdigest(), line(error), self._kept(row))
+
+    def _kept(self, row: Mapping) -> dict:
+        return {each: plain(row.get(each)) for each in self._keep}
 
 
 def check_columns(

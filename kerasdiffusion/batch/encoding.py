@@ -133,7 +133,7 @@ def encode(
         gathered.extend(_samples(folder, base, lesson, report))
         return len(gathered)
 
-    def items(encoder: Encoder, fingerprint: dict) -> Iterator[Item]:
+    def items(encoder: Encoder, fingerprint: dict, is_left) -> Iterator[Item]:
         from kerasdiffusion.weights.fingerprint import of_file
 
         for each in gathered:
@@ -142,7 +142,9 @@ def encode(
             facts = file, *each.fit, caption, sorted(fingerprint.items())
             key = hashlib.sha256(repr(facts).encode()).hexdigest()
             like, told = encoder.likeness(each, None), {"prompt": caption}
-            yield Item(name, key, each, likeness=like, told=told)
+            item = Item(name, key, each, likeness=like, told=told)
+            if is_left(item):
+                yield item
 
     packed = Packing(out, FILES)
     where = out, make, "", Written()

@@ -88,7 +88,7 @@ def carry_out(
     make: Callable,
     name: str,
     place,
-    items: Callable[[object, dict], Iterator[Item | Broken]],
+    items: Callable[[object, dict, Callable], Iterator[Item | Broken]],
     count: Callable[[], int | None],
     way: Way,
     packed: Packing,
@@ -100,8 +100,8 @@ def carry_out(
         make: Makes the model, or what stands for it, in each process that paints.
         name: What the model is called.
         place: Where pictures go, see `places`.
-        items: Gives the items, from a painter of this process and the model's
-            fingerprint.
+        items: Gives the items, from a painter of this process, the model's
+            fingerprint, and what says whether one is not recorded yet.
         count: How many there are; looks at them, when the folder is locked.
         way: How.
         packed: What is done with the pictures that are recorded.
@@ -126,7 +126,7 @@ def carry_out(
         told = _Told(known, way.retry_failed, packed)
         fingerprint = engine.begin()
         with told.bar(total, way.progress_bar):
-            left = told.left(items(asks, fingerprint))
+            left = items(asks, fingerprint, told.is_left)
             try:
                 groups = grouped(left, way.batch_size)
                 Books(engine, run, groups, told.records).go()
@@ -154,17 +154,16 @@ class _Told:
             self._bar.begin()
             yield
 
-    def left(self, items: Iterator[Item | Broken]) -> Iterator[Item | Broken]:
-        """What is not recorded yet."""
-        for item in items:
-            own = digest(item.name, item.key)
-            has_failed = own in self._known.failed and not self._again
-            if own in self._known.done or has_failed:
-                self.before += 1
-                if self.before % 1000 == 0:
-                    self._show()
-                continue
-            yield item
+    def is_left(self, item: Item | Broken) -> bool:
+        """Whether it is not recorded yet; else it is counted."""
+        own = digest(item.name, item.key)
+        has_failed = own in self._known.failed and not self._again
+        if own not in self._known.done and not has_failed:
+            return True
+        self.before += 1
+        if self.before % 1000 == 0:
+            self._show()
+        return False
 
     def records(self, records: Sequence[dict]) -> None:
         """Counts what was recorded."""

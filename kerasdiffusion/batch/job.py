@@ -92,7 +92,7 @@ def paint(
     make, name = _maker(model, name)
     check_columns(rows, constants, task, keep)
 
-    def items(painter, fingerprint):
+    def items(painter, fingerprint, is_left):
         asking = Asking(
             functools.lru_cache(64)(functools.partial(Keyed, fingerprint)),
             painter.likeness,
@@ -101,7 +101,7 @@ def paint(
             task,
             keep,
         )
-        return asking.items(rows)
+        return asking.items(rows, is_left)
 
     def count():
         check_names(rows)

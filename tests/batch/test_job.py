@@ -154,6 +154,19 @@ def test_rows_of_one_name_end_a_stream_and_what_is_painted_stays(batch, tmp_path
     assert not (tmp_path / "out2/pictures").exists()
 
 
+def test_an_interruption_waits_for_what_is_in_hand(batch, tmp_path):
+    def interrupted():
+        yield from rows_of(6)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch(interrupted(), batch_size=2)
+    assert set(records(tmp_path)) == set(painted(tmp_path / "log"))
+    recorded = len(records(tmp_path))
+    assert batch(rows_of(6), batch_size=2)[:3] == (6 - recorded, 0, recorded)
+    check_whole(tmp_path, 6)
+
+
 @pytest.mark.parametrize(
     "how",
     [
