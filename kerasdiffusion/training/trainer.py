@@ -32,7 +32,8 @@ class Trainer(keras.Model):
         is_new = force or self.train_function is None
         if is_new and self.optimizer is not None and not self.optimizer.built:
             # Else TensorFlow makes its variables in a first trace, and traces again.
-            self.optimizer.build(self.trainable_variables)
+            if all(each.built for each in self._flatten_layers(include_self=False)):
+                self.optimizer.build(self.trainable_variables)
         found = super().make_train_function(force)
         if is_new and not self.run_eagerly:
             self.train_function = kept_as_traced(self.train_function, self.jit_compile)
