@@ -24,6 +24,7 @@ from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.rng import TorchCPU
 from kerasdiffusion.sampling.samplers import make_table
 from tests.tiny import TINY
+from tests.training.conftest import without_graph_optimizer  # noqa: F401
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="once is enough"

@@ -27,7 +27,7 @@ class AutoencoderTrainer(Trainer):
 
     Example:
 
-    >>> config = AutoencoderConfig(block_widths=(32, 32), blocks_per_level=1)
+    >>> config = AutoencoderConfig(block_widths=(32,), blocks_per_level=1)
     >>> trainer = AutoencoderTrainer(ImageEncoder(config), Decoder(config))
     >>> trainer.compile("adam")
     >>> history = trainer.fit(np.zeros((2, 16, 16, 3), "float32"), verbose=0)
