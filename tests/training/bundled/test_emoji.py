@@ -145,6 +145,7 @@ def test_the_vocabulary_is_that_of_the_captions(folder):
     assert model.tokenizer.count("a dog on a red background") == 6
 
 
+@pytest.mark.heavy  # of a smaller trainer: `test_checkpoints`
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder, tmp_path, monkeypatch):
     fit = emoji._fit
 
