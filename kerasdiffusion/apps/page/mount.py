@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import os
 import tempfile
@@ -83,7 +85,27 @@ def mount(app: FastAPI, core: Core) -> None:
     # (Else it takes a mounted page for one that is not served, and checks no paths.)
     blocks.has_launched = True
     mounted = app.router.routes[-1]
+    _hang_up_at_end(app, core, mounted.app)
     mounted.app = Fence(mounted.app, handed)
+
+
+def _hang_up_at_end(app: FastAPI, core: Core, mounted) -> None:
+    """Has the streams end that open tabs hold: a server waits for them to the last."""
+    before = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def life(app):
+        loop = asyncio.get_running_loop()
+
+        def hang_up():
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(mounted.stop_event.set)
+
+        core.at_end.append(hang_up)
+        async with before(app) as state:
+            yield state
+
+    app.router.lifespan_context = life
 
 
 def _folder() -> Path:

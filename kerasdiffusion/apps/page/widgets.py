@@ -7,6 +7,7 @@ import re
 from kerasdiffusion.apps.flags import GROUPS, in_group
 from kerasdiffusion.requests.fields import Field
 from kerasdiffusion.requests.kinds import Choice, Name, Number, Switch, Text, Whole
+from kerasdiffusion.requests.larger import LARGER
 from kerasdiffusion.requests.objects import Model, Prompts
 from kerasdiffusion.requests.request import FIELDS
 from kerasdiffusion.requests.web_ui_names import WEB_UI_NAMES
@@ -29,6 +30,7 @@ _LABELS = {
     "rng": "Noise of",
     "s_churn": "Noise ahead of steps (churn)",
     "strength": "How much is painted anew",
+    "hires_strength": "How much the second pass paints anew",
 }
 
 
@@ -36,7 +38,7 @@ def more() -> list[tuple[str, list[Field]]]:
     """What every task takes beside what the page shows first, by title."""
     return [
         (title, [each for each in in_group(title) if each.name not in APART])
-        for title in GROUPS
+        for title in (*GROUPS, LARGER)
     ]
 
 
@@ -104,7 +106,7 @@ def _choices(name: str) -> list[tuple[str, str]] | None:
         return [("none", "")]
     if not isinstance(kind, Name):
         return None
-    if name == "sampler":
+    if kind.finder == FIELDS["sampler"].asked.kind.finder:
         shown = [
             (" ".join(filter(None, WEB_UI_NAMES[each])), each) for each in WEB_UI_NAMES
         ]

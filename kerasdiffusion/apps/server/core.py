@@ -72,6 +72,9 @@ class Core:
 
     Args:
         settings: How it is set up.
+
+    Attributes:
+        at_end: Called when all is painted that will be.
     """
 
     def __init__(self, settings: Settings):
@@ -86,6 +89,7 @@ class Core:
             None if settings.results is None else Kept(settings.results, settings.keep)
         )
         self.jobs: dict[str, Job] = {}
+        self.at_end: list[Callable[[], None]] = []
         self._keeper = ThreadPoolExecutor(1, "keeper")
         self._lock = threading.Lock()
 
@@ -106,6 +110,8 @@ class Core:
             if self.painter.is_alive():
                 self.painter.join()
             self._keeper.shutdown()
+        for function in self.at_end:
+            function()
 
     def keep(self, job: Job, record: Callable[[Job], tuple]) -> None:
         """Has a job found by its id, and its result kept when it ends.

@@ -31,12 +31,15 @@ def test_each_field_comes_to_the_request_as_it_is_written(models):
         "freeu": "1.5,1.6,0.9,0.2",
         "variation_strength": 0.25,
         "batch_size": 2,
+        "hires_scale": "2",
+        "hires_sampler": "heun",
     }
     request, _, size = vars(asking(said, models)).values()
     assert (request.num_steps, request.seed, size) == (3, 2**64 - 1, (40, 48))
     assert request.freeu == (1.5, 1.6, 0.9, 0.2) and request.sampler == "euler"
     assert request.variation_strength == 0.25 and request.batch_size == 2
     assert request.negative_prompt == "dark"
+    assert (request.hires_scale, request.hires_sampler) == (2.0, "heun")
 
 
 @pytest.mark.parametrize(

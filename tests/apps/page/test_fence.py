@@ -3,6 +3,7 @@
 import base64
 import re
 import urllib.error
+import urllib.request
 
 import pytest
 
@@ -94,20 +95,37 @@ def test_a_foreign_page_cannot_paint(server):
     assert found.status == 403
 
 
-def test_a_key_is_asked_of_people_as_a_password(models):
-    settings = Settings(models, keys=["secret"], users=["me:mine"], page=True)
-    found = serving(settings)
-    try:
-        answer = call(found.url, "GET", "/page/")
-        assert answer.status == 401
-        assert answer.headers["WWW-Authenticate"].startswith("Basic")
-        for given, status in (("me:mine", 200), ("x:secret", 200), ("x:mine", 401)):
-            code = base64.b64encode(given.encode()).decode()
-            answer = call(found.url, "GET", "/page/", Authorization=f"Basic {code}")
-            assert answer.status == status
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            Tab(found.url)
-        code = base64.b64encode(b"x:secret").decode()
-        assert Tab(found.url, headers={"Authorization": f"Basic {code}"}).parts
-    finally:
-        found.end()
+@pytest.fixture(scope="module")
+def guarded(models):
+    """A server with a page, a key and a user."""
+    found = serving(Settings(models, keys=["secret"], users=["me:mine"], page=True))
+    yield found
+    found.end()
+
+
+def basic(given):
+    return f"Basic {base64.b64encode(given.encode()).decode()}"
+
+
+def test_a_key_is_asked_of_people_as_a_password(guarded):
+    answer = call(guarded.url, "GET", "/page/")
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+    for given, status in (("me:mine", 200), ("x:secret", 200), ("x:mine", 401)):
+        answer = call(guarded.url, "GET", "/page/", Authorization=basic(given))
+        assert answer.status == status
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        Tab(guarded.url)
+    assert Tab(guarded.url, headers={"Authorization": basic("x:secret")}).parts
+
+
+def test_an_open_tab_does_not_hold_up_the_end(guarded):
+    asked = urllib.request.Request(
+        f"{guarded.url}/page/gradio_api/heartbeat/abc",
+        headers={"Authorization": basic("me:mine")},
+    )
+    with urllib.request.urlopen(asked, timeout=30) as stream:
+        assert b"ALIVE" in stream.readline()
+        guarded.core.stop()
+        while stream.readline():
+            pass

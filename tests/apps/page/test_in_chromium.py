@@ -255,6 +255,9 @@ def test_it_is_usable_at_a_phones_width_and_in_the_dark(visit, server):
     paint.scroll_into_view_if_needed()
     assert paint.bounding_box()["height"] >= 44  # a finger's
     before = len(server.core.kept.all())
+    page.locator("#kd-seed textarea, #kd-seed input").first.scroll_into_view_if_needed()
+    there = paint.bounding_box()
+    assert 0 < there["y"] and there["y"] + there["height"] <= PHONE["height"]
     page.locator("#kd-prompt textarea").fill("two cats")
     paint.tap()
     for _ in range(300):
@@ -262,4 +265,6 @@ def test_it_is_usable_at_a_phones_width_and_in_the_dark(visit, server):
             break
         page.wait_for_timeout(SECOND / 10)
     page.wait_for_selector("#kd-gallery img")
+    page.wait_for_timeout(2 * SECOND)
+    assert page.locator("#kd-gallery").bounding_box()["y"] < PHONE["height"] / 2
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
