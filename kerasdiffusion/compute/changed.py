@@ -57,7 +57,9 @@ class Changed(keras.StatelessScope):
     def __init__(
         self, layer, changes: Iterable[tuple[object, Callable, Sequence]], values=()
     ):
-        super().__init__(state_mapping=values)
+        super().__init__()
+        # Not by Keras, which would cast them to what a layer computes with.
+        self.state_mapping = {id(variable): value for variable, value in values}
         self.changes = {id(variable): each for variable, *each in changes}
         self._frozen = {id(variable) for variable in layer.variables}
 

@@ -61,11 +61,12 @@ class _Variables:
         from keras.src.backend.common.stateless_scope import get_stateless_scope
 
         self.layer, scope = layer, get_stateless_scope()
+        self.are_changed = isinstance(scope, Changed)
         self.watched, self.frozen, self.tensors = [], [], []
         self.changes, self.kinds = [], []
         for variable in layer.variables:
             kind = (tuple(variable.shape), variable.dtype)
-            if isinstance(scope, Changed):
+            if self.are_changed:
                 self.frozen.append(variable)
                 function, tensors = scope.changes.get(id(variable), (None, ()))
                 tensors = [tf.convert_to_tensor(x) for x in tensors]
@@ -99,7 +100,7 @@ class _Variables:
             (variable, tf.stop_gradient(_read(handle, variable)))
             for handle, variable in zip(handles, self.frozen, strict=True)
         ]
-        if not self.changes:
+        if not self.are_changed:
             watched = zip(self.watched, tensors, strict=True)
             return keras.StatelessScope([*watched, *frozen])
         own, changes = iter(tensors), []
@@ -178,7 +179,9 @@ def _read(handle, variable):
     """A variable's value by its handle."""
     import tensorflow as tf
 
-    value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=variable.dtype)
+    # A Keras variable's own `dtype` is, within a layer, what it is cast to.
+    dtype = variable._value.dtype
+    value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
     return tf.ensure_shape(value, variable.shape)
 
 

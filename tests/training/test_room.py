@@ -66,3 +66,19 @@ def test_without_tokens_no_text_encoder_is_read(tiny):
         trainer.call({"latents": np.zeros((1, 8, 8, 4), "float32"), "tokens": [[1]]})
     with pytest.raises(ValueError, match="taught by tokens. Received: reads_tokens=F"):
         Finetuner(tiny, LoRA(text_encoders=True), reads_tokens=False)
+
+
+@pytest.mark.parametrize("precision", ["float16_weights", "mixed_bfloat16"])
+def test_weights_of_another_dtype_than_is_computed_with_are_taught_beside(precision):
+    """With weights that float16 holds, it is what float32 teaches."""
+    model = tiny_model(precision=precision)
+    found = taught(model, False, LoRA(rank=4))
+    assert np.isfinite(found).all() and found[0] != found[1]
+    if precision == "float16_weights":
+        plain = tiny_model()
+        for part in ("diffusion_model", "text_encoder"):
+            pair = getattr(plain, part).variables, getattr(model, part).variables
+            for variable, half in zip(*pair, strict=True):
+                variable.assign(keras.ops.cast(half._value, "float32"))
+        expected = taught(plain, False, LoRA(rank=4))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
