@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import json
 import logging
 import os
 import sys
@@ -103,7 +104,7 @@ def choose_backend(name: str | None) -> None:
     )
 
     set_backend(name)
-    with _quiet_start(), collector_paused():
+    with _quiet_start(), collector_paused(), _unasked_left_out():
         import keras  # noqa: F401
 
 
@@ -127,6 +128,49 @@ def set_backend(name: str | None) -> None:
             f"Received: --backend {name}"
         )
     os.environ["KERAS_BACKEND"] = name
+
+
+def _backend() -> str:
+    """The backend that Keras will start on: by the environment, its file, its default.
+
+    Reference: `keras/src/backend/config.py`.
+    """
+    named = os.environ.get("KERAS_BACKEND")
+    if named:
+        return named
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    try:
+        with open(os.path.join(home, "keras.json"), encoding="utf-8") as file:
+            return json.loads(file.read(2**16)).get("backend", "tensorflow")
+    except FileNotFoundError:
+        return "tensorflow"
+    except (OSError, ValueError, AttributeError):
+        return "unknown"
+
+
+#: What Keras and TensorFlow import where it is installed, for what no command does:
+#: tables of data, notebooks, boxes drawn on pictures.
+UNASKED = ("pandas", "IPython", "cv2")
+
+
+@contextlib.contextmanager
+def _unasked_left_out():
+    """Within it these count as not installed: together they take a second to import.
+
+    JAX too, which TensorFlow imports for a converter, where Keras runs on TensorFlow.
+    """
+    if "keras" in sys.modules:
+        yield
+        return
+    names = [*UNASKED, "jax"] if _backend() == "tensorflow" else UNASKED
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if sys.modules.get(name, ...) is None:
+                del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -131,6 +131,34 @@ def test_the_backend_cannot_change_in_a_process():
         options.set_backend(other)
 
 
+@pytest.mark.parametrize(
+    ("file", "asked", "left_out"),
+    [
+        (None, None, True),
+        ('{"backend": "tensorflow"}', None, True),
+        ('{"backend": "jax"}', None, False),
+        ('{"backend": "jax"}', "tensorflow", True),
+        (None, "jax", False),
+        ("[", None, False),
+    ],
+)
+def test_jax_is_left_out_where_keras_runs_on_tensorflow(
+    file, asked, left_out, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    if file is not None:
+        (tmp_path / "keras.json").write_text(file)
+    if asked is not None:
+        monkeypatch.setenv("KERAS_BACKEND", asked)
+    for name in ("keras", "jax", "pandas"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with options._unasked_left_out():
+        assert sys.modules["pandas"] is None
+        assert ("jax" in sys.modules) == left_out
+    assert not {"pandas", "jax"} & set(sys.modules)
+
+
 def test_the_precisions_are_those_of_the_library():
     from kerasdiffusion.compute import backend
 
