@@ -9,6 +9,7 @@ one that was being painted.
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from kerasdiffusion.batch.asked import Broken, Item
 from kerasdiffusion.batch.grouping import Batch
 from kerasdiffusion.batch.index import DONE, FAILED, MACHINE, ROW, Run
 from kerasdiffusion.batch.painter import make_painter
+
+log = logging.getLogger("kerasdiffusion.batch")
 
 #: Threads that encode and write.
 WRITERS = 4
@@ -98,11 +101,13 @@ class Worker:
         except Exception as error:  # whatever it is, the next are painted
             if len(items) == 1:
                 return [error]
+            told = f"{type(error).__name__}: {error}"[:500]
         faults = [self.painter.fault(item) for item in items]
         if any(faults):
             good = [x for x, own in zip(items, faults, strict=True) if own is None]
             painted = iter(self._paint(good) if good else ())
             return [next(painted) if own is None else own for own in faults]
+        log.warning("A batch of %d is painted by halves (%s)", len(items), told)
         half = len(items) // 2
         return self._paint(items[:half]) + self._paint(items[half:])
 

@@ -180,6 +180,10 @@ class Request(Telling, Larger, Manner, Subject):
         """Of the task and the prompt."""
         return hash((self.task, str(type(self.prompt)), shown(self.prompt)))
 
+    def __reduce__(self):
+        """Pickled as what is given: elsewhere, defaults are that process's own."""
+        return _made_again, (self.task, self.given())
+
     def __repr__(self):
         """The task and what is given."""
         parts = [f"task={self.task!r}"]
@@ -191,6 +195,10 @@ class Request(Telling, Larger, Manner, Subject):
 
 #: Every field of a request but the task, in order.
 FIELDS: dict[str, Field] = declared_in(Request)
+
+
+def _made_again(task: str, given: dict) -> Request:
+    return Request(task=task, **given)
 
 
 def fields_of(task: str) -> dict[str, Field]:

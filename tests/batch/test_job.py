@@ -4,6 +4,7 @@ import errno
 import functools
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from kerasdiffusion.batch import worker as workers
 from kerasdiffusion.pictures.metadata import read_parameters
 from kerasdiffusion.requests.request import Request
 from kerasdiffusion.storage.locks import locked
+from kerasdiffusion.tasks.batches import filled_up
 from tests.batch.stand_in import StandIn, painted, picture_of
 
 QUIET = {"progress_bar": False, "engine": "local"}
@@ -219,8 +221,15 @@ def test_killed_at_any_moment_each_row_is_recorded_once(tmp_path):
     assert os.path.exists(tmp_path / "out/pictures")
 
 
+def test_items_go_together_in_another_process_too():
+    """Requests that were sent are joined as those that were made here."""
+    requests = [Request(task="text_to_image", prompt=each, seed=1) for each in "abc"]
+    sent = pickle.loads(pickle.dumps(requests))
+    assert filled_up(sent) == filled_up(requests)
+
+
 @pytest.mark.every_backend_at_length
-def test_pictures_are_those_painted_alone(tmp_path, tiny):
+def test_pictures_are_those_painted_alone(tmp_path, tiny, caplog):
     """To the bit one by one; in batches to their rounding, a step of 1 of 255."""
     rows = rows_of(3, steps=2)
     rows += [{"name": "large", "prompt": "two cats", "steps": 2, "size": "48x32"}]
@@ -242,3 +251,4 @@ def test_pictures_are_those_painted_alone(tmp_path, tiny):
             assert np.abs(np.stack(files) - alone).max() <= most
             text = read_parameters(out / each["files"][0])
             assert text["prompt"] == own["prompt"] and text["seed"] == each["seed"]
+    assert not caplog.records  # that a batch was painted by halves

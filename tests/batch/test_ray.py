@@ -57,6 +57,9 @@ def check(folder, count: int, kills: list[str], actors: int, picture) -> None:
         wanted = picture(each)
         if wanted is not None:
             assert np.abs(shown - wanted.astype(int)).max() <= 1
+    # (A batch that fails together is painted one by one, and nobody would see it.)
+    together = (folder / "log").read_text().splitlines()
+    assert sum(len(line.split()) == 9 for line in together) > len(together) * 0.8
     again = len(painted(folder / "log")) - count
     most = sum(8 * (actors if each == "driver" else 1) for each in kills)
     told = collections.Counter(kills)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -153,3 +154,13 @@ def test_every_field_says_what_it_is():
         labels = [each.asked.label for each in fields_of(task).values()]
         labels = [label for label in labels if label]
         assert len(labels) == len(set(labels))
+
+
+def test_a_request_from_another_process_is_as_good():
+    """Its defaults are told from what is given by being the same objects."""
+    request = Request(
+        task="inpaint", image="a.png", mask="b.png", prompt="a cat", seed=1, eta=0.5
+    )
+    again = pickle.loads(pickle.dumps(request))
+    assert again == request and again.given() == request.given()
+    assert again.replace(seed=2) == request.replace(seed=2)
