@@ -6,6 +6,7 @@ The one file beside `backend.py` that decides by the backend.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from kerasdiffusion.compute import (
     tensorflow_cpu,
     tensorflow_frozen,
     tensorflow_gradients,
+    tensorflow_winograd,
     tpu,
 )
 
@@ -84,15 +86,9 @@ def attention(query, key, value, causal: bool = False, seen=None):
         if tensorflow_attention.takes(query, key):
             return tensorflow_attention.attention(query, key, value)
         most, piece = tensorflow_cpu.MAX_SCORES, tensorflow_cpu.PIECE
-
-        def attend(query):
-            return tensorflow_cpu.attention(query, key, value)
-
+        attend = functools.partial(tensorflow_cpu.attention, key=key, value=value)
     elif backend.has_accelerator():
-
-        def attend(query):
-            return _attention_by_products(query, key, value)
-
+        attend = functools.partial(_attention_by_products, key=key, value=value)
     sizes = (*query.shape[:3], key.shape[1])
     scores = math.prod(n or 1 for n in sizes)  # a batch may be of any size
     pieces = 1
@@ -310,6 +306,22 @@ def layer_norm(x, gamma, beta, epsilon: float):
         variance = ops.maximum(square - ops.square(mean), 0.0)
         x = (x - mean) * (ops.rsqrt(variance + epsilon) * gamma) + beta
     return ops.cast(x, dtype)
+
+
+def convolution(x, kernel, plain: Callable):
+    """A convolution of stride 1 that keeps height and width, without a bias.
+
+    Args:
+        x: Tensor of shape `(batch, height, width, channels)`.
+        kernel: Tensor of shape `(rows, columns, channels, filters)`.
+        plain: Takes both, and convolves as Keras does.
+
+    Returns:
+        Tensor of shape `(batch, height, width, filters)`.
+    """
+    if tensorflow_winograd.takes(x, kernel):
+        return tensorflow_winograd.convolve(x, kernel)
+    return plain(x, kernel)
 
 
 def upsample(x, conv: keras.layers.Conv2D, size: tuple | None = None):

@@ -83,8 +83,13 @@ class Conv(QuickAttributes, EightBitConv, keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         """The convolution, before the bias."""
+        plain = super().convolution_op
         x = operations.frozen_convolution(inputs, self._kernel, self)
-        return super().convolution_op(inputs, kernel) if x is None else x
+        if x is not None:
+            return x
+        if self.strides != (1, 1) or self.padding != "same":
+            return plain(inputs, kernel)
+        return operations.convolution(inputs, kernel, plain)
 
 
 class GroupNorm(QuickAttributes, keras.layers.Layer):

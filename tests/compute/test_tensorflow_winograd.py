@@ -1,0 +1,164 @@
+"""3x3 convolutions by Winograd's way, against the definition in float64."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasdiffusion.compute import backend, processor, tensorflow_winograd
+from kerasdiffusion.models.layers import Conv
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="this is TensorFlow's convolution"
+)
+RANDOM = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RANDOM.normal(size=shape).astype("float32")
+
+
+def defined(x, kernel):
+    """Sums of shifted pixels times a kernel, in float64."""
+    height, width = x.shape[1:3]
+    x = np.pad(x.astype("float64"), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return sum(
+        x[:, i : i + height, j : j + width] @ kernel[i, j].astype("float64")
+        for i in range(3)
+        for j in range(3)
+    )
+
+
+@pytest.fixture
+def any_size(monkeypatch):
+    """Convolutions of any size, on any processor, are made this way."""
+    monkeypatch.setattr(tensorflow_winograd, "MIN_TILES", 0)
+    monkeypatch.setattr(tensorflow_winograd, "MIN_CHANNELS", 0)
+    monkeypatch.setattr(tensorflow_winograd, "is_quicker", lambda: True)
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """The groups and rows of the pieces that are traced."""
+    found, one = [], tensorflow_winograd._piece
+
+    def spy(x, kernel, group, rows, across):
+        found.append((group, rows))
+        return one(x, kernel, group, rows, across)
+
+    monkeypatch.setattr(tensorflow_winograd, "_piece", spy)
+    return found
+
+
+def by_layer(x, filters, **options):
+    """A layer's kernel and bias, and what it makes of `x` in a program."""
+    layer = Conv(filters, **options)
+    layer.build(x.shape)
+    layer.bias.assign(normal(filters))
+    layer.kernel.assign(normal(*layer.kernel.shape))
+    result = backend.Program(layer, [layer], jit_compile=False)(
+        ops.convert_to_tensor(x)
+    )
+    return *map(backend.to_numpy, (layer.kernel, layer.bias)), backend.to_numpy(result)
+
+
+@pytest.mark.parametrize(
+    "shape, filters, tiles, group, rows",
+    [
+        ((1, 1, 1, 1), 1, 9, 1, 1),
+        ((1, 4, 6, 3), 2, 9, 1, 2),
+        ((3, 5, 3, 4), 5, 9, 1, 3),  # odd sides: a row and a column are cut
+        ((4, 4, 4, 2), 3, 9, 2, 2),  # images in groups of two
+        ((2, 10, 4, 3), 3, 7, 1, 3),  # three rows of tiles, then two
+        ((1, 6, 8, 2), 2, 1, 1, 1),  # more tiles in a row than a piece holds
+    ],
+)
+def test_pieces_are_whatever_fits(
+    any_size, pieces, monkeypatch, shape, filters, tiles, group, rows
+):
+    most = tiles * 64 * (shape[-1] + filters)
+    monkeypatch.setattr(tensorflow_winograd, "PIECE", most)
+    x = normal(*shape)
+    kernel, bias, found = by_layer(x, filters)
+    np.testing.assert_allclose(found, defined(x, kernel) + bias, atol=2e-5)
+    assert set(pieces) == {(group, rows)}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"size": 1}, {"padding": "valid"}, {"strides": 2}, {"dtype": "bfloat16"}],
+)
+def test_other_convolutions_are_kerass(any_size, pieces, options):
+    x = normal(1, 6, 6, 4)
+    kernel, bias, found = by_layer(x, 4, **options)
+    assert not pieces
+    if options == {"size": 1}:
+        np.testing.assert_allclose(found, x @ kernel[0, 0] + bias, atol=1e-5)
+
+
+def test_kernels_of_8_bits_are_convolved_by_keras(any_size, pieces):
+    layer = Conv(4)
+    layer.build((1, 6, 6, 4))
+    layer.quantize("int8")
+    backend.Program(layer, [layer], jit_compile=False)(normal(1, 6, 6, 4))
+    assert not pieces
+
+
+@pytest.mark.parametrize(
+    "shape, filters, taken",
+    [
+        ((2, 64, 64, 320), 320, True),
+        ((2, 32, 32, 640), 640, True),
+        ((1, 128, 128, 512), 512, True),
+        ((2, 16, 16, 1280), 1280, False),  # the kernel is what takes the time
+        ((1, 256, 256, 128), 128, False),  # and here the sums
+        ((2, 64, 64, 4), 320, False),
+        ((2, 64, 64, 320), 4, False),
+    ],
+)
+def test_it_is_for_many_pixels_of_many_channels(monkeypatch, shape, filters, taken):
+    import tensorflow as tf
+
+    from kerasdiffusion.compute import tensorflow_cpu
+
+    monkeypatch.setattr(tensorflow_winograd, "is_quicker", lambda: True)
+    x = tf.TensorSpec(shape, "float32")
+    kernel = tf.TensorSpec((3, 3, shape[-1], filters), "float32")
+    assert not tensorflow_winograd.takes(x, kernel)
+    with tensorflow_cpu.kernels():
+        assert tensorflow_winograd.takes(x, kernel) == taken
+
+
+@pytest.mark.parametrize(
+    "known, switch, quicker",
+    [
+        (("avx", "avx2", "fma"), None, True),
+        (("avx", "avx2", "fma"), "0", True),
+        (("avx", "avx2", "fma"), "1", False),  # oneDNN's own are asked for
+        (("avx2", "fma", "avx512f"), None, True),
+        (("avx2", "fma", "avx_vnni"), None, False),
+        (("avx2", "avx512f", "avx512_vnni"), None, False),
+        (("avx",), None, False),
+        (("asimd",), None, False),
+        ((), None, False),
+    ],
+)
+def test_it_is_for_processors_on_which_it_was_timed(
+    monkeypatch, known, switch, quicker
+):
+    monkeypatch.setattr(processor, "instructions", lambda: known)
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if switch is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", switch)
+    assert tensorflow_winograd.is_quicker() == quicker
+
+
+@pytest.mark.heavy
+def test_at_the_size_of_stable_diffusion(monkeypatch, pieces):
+    """Half as much again as what a direct convolution in float32 is off by."""
+    monkeypatch.setattr(tensorflow_winograd, "is_quicker", lambda: True)
+    x = normal(1, 64, 64, 320)
+    kernel, bias, found = by_layer(x, 320)
+    error = found - (defined(x, kernel) + bias)
+    direct = x.shape[-1] ** 0.5 * 3  # the deviation of a result
+    assert pieces and np.abs(error).max() < 3e-6 * direct
