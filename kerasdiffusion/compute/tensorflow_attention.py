@@ -4,7 +4,7 @@ Of a layer over 4,096 tokens the scores are a gigabyte: made whole, or in pieces
 megabytes, they pass through memory once for each step of a softmax. Here a piece is as
 large as the cores' caches, and is gone over once between its two products.
 
-For programs that are not differentiated: `tensorflow_cpu` asks for it.
+For programs that are not differentiated: `operations` asks for it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from kerasdiffusion.compute import processor
+from kerasdiffusion.compute import processor, tensorflow_cpu
 
 #: Bytes of the scores that are at work at once, for each core: its share of a cache.
 SHARE = 2**20
 #: Below these, keys of a query and scores of a layer fit a cache anyway, more or less,
 #: and what is done ahead of them here and behind them costs more than it saves.
 MIN_KEYS, MIN_SCORES = 512, 2**23
+#: The same of keys where products are oneDNN's, which lose less by large pieces.
+MIN_KEYS_ONEDNN = 4096
 #: The exponents that a query's scores are kept below, and how small the sum of its
 #: exponentials may then be: far from the largest and the smallest of float32.
 MOST, LEAST = 60.0, 1e-26
@@ -26,7 +28,8 @@ MOST, LEAST = 60.0, 1e-26
 
 def takes(query, key) -> bool:
     """Whether `attention` is for tensors of these dtypes and shapes."""
-    if query.dtype.name != "float32" or key.shape[1] < MIN_KEYS:
+    keys = MIN_KEYS_ONEDNN if tensorflow_cpu.has_onednn() else MIN_KEYS
+    if query.dtype.name != "float32" or key.shape[1] < keys:
         return False
     return math.prod(query.shape[:3]) * key.shape[1] >= MIN_SCORES
 

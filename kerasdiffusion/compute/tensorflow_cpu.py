@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Sequence
 
 from keras import ops
 
+from kerasdiffusion.compute import processor
 from kerasdiffusion.compute.within import Within
 
 _active = Within("kernels", False)
@@ -25,6 +27,18 @@ MAX_SCORES, PIECE = 2**26, 2**25
 DTYPES = ("float32", "bfloat16")
 #: Images whose normalisation is written out one by one.
 MAX_BATCH = 16
+
+
+#: With these TensorFlow multiplies and convolves by oneDNN, if not told otherwise.
+ONEDNN = {"avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+
+
+def has_onednn() -> bool:
+    """Whether TensorFlow multiplies by oneDNN here, and not by Eigen."""
+    switch = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    if switch in ("0", "1"):
+        return switch == "1"
+    return not ONEDNN.isdisjoint(processor.instructions())
 
 
 def kernels() -> contextlib.AbstractContextManager:

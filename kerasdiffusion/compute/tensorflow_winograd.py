@@ -10,7 +10,6 @@ For programs that are not differentiated: `operations` asks for it.
 from __future__ import annotations
 
 import math
-import os
 
 import keras
 import numpy as np
@@ -29,8 +28,6 @@ MIN_CHANNELS = 96
 #: Bytes of a piece, of pixels and of products: what a cache holds. As large a kernel
 #: passes through memory once for a piece, which may then be of its size.
 PIECE = 2**24
-#: With these TensorFlow convolves by oneDNN, unless it is told otherwise.
-ONEDNN = ("avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 def takes(x, kernel) -> bool:
@@ -52,10 +49,7 @@ def takes(x, kernel) -> bool:
 
 def is_quicker() -> bool:
     """Whether it is, on processors of this kind: on x86 where Eigen would convolve."""
-    known = processor.instructions()
-    if "avx2" not in known or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1":
-        return False
-    return not set(ONEDNN) & set(known)
+    return "avx2" in processor.instructions() and not tensorflow_cpu.has_onednn()
 
 
 def convolve(x, kernel):

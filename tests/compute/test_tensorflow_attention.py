@@ -33,6 +33,7 @@ def found(*given):
 @pytest.fixture
 def small(monkeypatch):
     """Pieces of 60 scores, of any attention."""
+    monkeypatch.setattr(tensorflow_attention, "MIN_KEYS_ONEDNN", 0)
     monkeypatch.setattr(tensorflow_attention, "MIN_KEYS", 0)
     monkeypatch.setattr(tensorflow_attention, "MIN_SCORES", 0)
     monkeypatch.setattr("kerasdiffusion.compute.tensorflow_cpu.MIN_SCORES", 0)
@@ -125,7 +126,7 @@ def test_pieces_share_the_caches_of_the_cores(monkeypatch):
     assert tensorflow_attention.piece(16, 4096, 4096) == (1, 512)
 
 
-def test_few_keys_and_few_scores_are_left_to_others():
+def test_few_keys_and_few_scores_are_left_to_others(monkeypatch):
     import tensorflow as tf
 
     def takes(batch, queries, heads, keys, dtype="float32"):

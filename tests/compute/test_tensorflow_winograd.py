@@ -143,9 +143,7 @@ def test_it_is_for_many_pixels_of_many_channels(monkeypatch, shape, filters, tak
         ((), None, False),
     ],
 )
-def test_it_is_for_processors_on_which_it_was_timed(
-    monkeypatch, known, switch, quicker
-):
+def test_it_is_for_processors_without_onednn(monkeypatch, known, switch, quicker):
     monkeypatch.setattr(processor, "instructions", lambda: known)
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if switch is not None:
