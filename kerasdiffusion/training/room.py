@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from kerasdiffusion.compute import devices
 from kerasdiffusion.presets.config import DiffusionModelConfig
 
@@ -10,6 +14,9 @@ from kerasdiffusion.presets.config import DiffusionModelConfig
 RESIDUAL, TRANSFORMER = 8, 30
 #: The share of the memory that weights and what is kept may take.
 SHARE = 0.6
+#: Bytes of a framework and of a step's program on TensorFlow and a CPU, as measured
+#: for Stable Diffusion 1.
+BESIDE = int(1.5 * 2**30)
 
 
 def kept_bytes(config: DiffusionModelConfig, shape, itemsize: int) -> int:
@@ -36,6 +43,15 @@ def kept_bytes(config: DiffusionModelConfig, shape, itemsize: int) -> int:
     return total * itemsize
 
 
+def held_bytes(variables) -> int:
+    """Bytes of Keras variables.
+
+    Args:
+        variables: They.
+    """
+    return sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in variables)
+
+
 def needs_remat(config: DiffusionModelConfig, shape, itemsize: int, held: int) -> bool:
     """Whether what a step keeps would not fit beside the weights.
 
@@ -52,3 +68,19 @@ def needs_remat(config: DiffusionModelConfig, shape, itemsize: int, held: int) -
     if memory is None:
         return False
     return held + kept_bytes(config, shape, itemsize) > SHARE * memory
+
+
+def step_bytes(
+    config: DiffusionModelConfig, shape, itemsize: int, held: int, remat: bool
+) -> int:
+    """About how many bytes a process takes at most while it teaches.
+
+    Args:
+        config: The U-Net's configuration.
+        shape: Of the latents.
+        itemsize: Bytes of a number that is computed with.
+        held: Bytes of all weights, of the optimizer's too.
+        remat: Whether what is inside blocks is computed again.
+    """
+    kept = 0 if remat else kept_bytes(config, shape, itemsize)
+    return held + kept + BESIDE

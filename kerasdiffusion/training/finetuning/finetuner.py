@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +30,7 @@ from kerasdiffusion.training.finetuning.learned import Learned
 from kerasdiffusion.training.finetuning.words import NewWords
 from kerasdiffusion.training.noising import Noising
 from kerasdiffusion.training.objective import Objective
-from kerasdiffusion.training.room import needs_remat
+from kerasdiffusion.training.room import held_bytes, needs_remat, step_bytes
 from kerasdiffusion.training.trainer import Trainer
 from kerasdiffusion.weights.save_control import save_control
 
@@ -380,13 +379,20 @@ class Finetuner(Trainer):
         shape, network = inputs["latents"].shape, self.base.networks[part]
         if None in shape:
             return False
-        optimizer = getattr(self, "optimizer", None)  # in a loop of one's own: none
-        held = sum(
-            math.prod(v.shape) * np.dtype(v.dtype).itemsize
-            for v in (*self.variables, *getattr(optimizer, "variables", ()))
-        )
         size = np.dtype(network.compute_dtype).itemsize
-        return needs_remat(network.config, shape, size, held)
+        return needs_remat(network.config, shape, size, self._held())
+
+    def _held(self) -> int:
+        """Bytes of all weights, of the optimizer's too."""
+        optimizer = getattr(self, "optimizer", None)  # in a loop of one's own: none
+        return held_bytes((*self.variables, *getattr(optimizer, "variables", ())))
+
+    def memory_of_step(self, shape: Sequence[int]) -> int:
+        """About how many bytes teaching takes, of latents of this shape."""
+        network = self.base.networks[UNET]
+        remats = self._remats(UNET, {"latents": np.empty(shape, "float32")})
+        size = np.dtype(network.compute_dtype).itemsize
+        return step_bytes(network.config, shape, size, self._held(), remats)
 
 
 def _teaches_text(adapter) -> bool | float:

@@ -225,6 +225,8 @@ def told(lesson: Lesson, model, base, batches: FolderBatches, trainer) -> list[s
         f"{lesson.optimizer}, rate {lesson.learning_rate:g}, {lesson.schedule}"
         f"{', text encoders too' if lesson.text_encoders else ''}. How long it takes "
         "is said after the first steps.",
+        f"Memory: about {_memory(lesson, model, batches, trainer):.1f} GiB at most. "
+        "The first step makes the program of all, and takes longer.",
     ]
     small = sum(each.fit.is_enlarged for each in own)
     if small:
@@ -241,6 +243,15 @@ def _texts(trainer, lesson: Lesson, samples: Sequence[Sample], kept: Kept):
     if lesson.reads_tokens:
         return lesson, Tokens(functools.partial(trainer.tokenize, chunks=count))
     return lesson, EncodedTexts(trainer.base.model, kept, lesson.clip_skip, count)
+
+
+def _memory(lesson: Lesson, model, batches: FolderBatches, trainer) -> float:
+    """About how many GiB teaching takes."""
+    latents = model.config.autoencoder
+    height, width = max(batches.shapes, key=math.prod)
+    sides = height // latents.downsampling, width // latents.downsampling
+    shape = lesson.batch_size, *sides, latents.latent_channels
+    return trainer.memory_of_step(shape) / 2**30
 
 
 def _check_out(out: Path, lesson: Lesson, overwrite: bool) -> None:
