@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -68,10 +69,14 @@ def make(name: str, place: str):
 
 
 def execute(notebook, timeout: int = 600):
-    """Runs a notebook in a new kernel, in an empty folder; its outputs are filled in."""
+    """Runs a notebook in a new kernel; its outputs are filled in.
+
+    It runs in a folder that has the pictures, and nothing else.
+    """
     from nbclient import NotebookClient
 
     with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "notebooks" / "pictures", Path(folder, "pictures"))
         client = NotebookClient(
             notebook,
             timeout=timeout,

@@ -322,7 +322,7 @@ class Lesson:
 #: Learning rates by family and what is learned.
 RATES = {
     "small": dict(
-        zip(KINDS, (2e-3, 5e-4, 2e-2, 2e-3, 5e-4), strict=True),
+        zip(KINDS, (1e-3, 5e-4, 2e-2, 1e-3, 5e-4), strict=True),
     ),
     "Stable Diffusion 1": dict(zip(KINDS, (1e-4, 2e-6, 5e-3, 1e-4, 5e-6), strict=True)),
     "SDXL": dict(zip(KINDS, (1e-4, 1e-6, 5e-3, 1e-4, 1e-6), strict=True)),
@@ -356,8 +356,8 @@ def defaults(config: ModelConfig, kind: str, pictures: int) -> dict:
     return {
         "rank": 16,
         "vectors": 4,
-        "text_encoders": 1.0 if is_small and kind not in WITH_WORDS else 0.0,
-        "steps": 300 if is_small else steps,
+        "text_encoders": 1.0 if is_small and kind in WHOLE_MODEL else 0.0,
+        "steps": (300 if kind in WHOLE_MODEL else 200) if is_small else steps,
         "batch_size": 8 if is_small else 1,
         "learning_rate": rates[kind],
         "resolution": (min(config.generation.height, config.generation.width),),
