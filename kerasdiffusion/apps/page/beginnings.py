@@ -27,6 +27,8 @@ _MORE = (
     "(pixels, width) => "
     "(pixels || 0) + Math.max(8, Math.floor((width || 512) / 32) * 8)"
 )
+#: Drawings that wait for being painted at most, of all browsers.
+_DRAWINGS = 64
 #: How many brushes go side by side into the model's pictures.
 _BRUSHES = 16
 _ARROWS = {"top": "▲", "left": "◀", "right": "▶", "bottom": "▼"}
@@ -122,6 +124,7 @@ def _inpainting(page: Page) -> None:
         )
         # (A drawing is unpacked within the server's bounds.)
         editor.convert_and_format_image = _unpacked
+        editor.blob_storage = _Latest()
         page.add("editor", editor)
         with gr.Accordion("More of the mask", open=False):
             page.add("invert", gr.Checkbox(False, label="Paint all but what is drawn"))
@@ -137,6 +140,15 @@ def _inpainting(page: Page) -> None:
                     height=180,
                 ),
             )
+
+
+class _Latest(dict):
+    """Drawings that browsers have sent and not asked to be painted: the latest."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        while len(self) > _DRAWINGS:
+            del self[next(iter(self))]
 
 
 def _unpacked(file, flatten_on_white: bool = False):

@@ -45,3 +45,12 @@ def test_a_prompt_that_is_half_written_has_no_count():
 def test_waits_are_said_as_people_say_them():
     said = [painting.waited(x) for x in (0.2, 59.0, 75.0, 1200.0)]
     assert said == ["1 s", "59 s", "1 min 15 s", "20 min"]
+
+
+def test_drawings_that_nobody_asks_for_do_not_fill_the_memory():
+    from kerasdiffusion.apps.page import beginnings
+
+    kept = beginnings._Latest()
+    for number in range(3 * beginnings._DRAWINGS):
+        kept[number] = b"a drawing"
+    assert len(kept) == beginnings._DRAWINGS and number in kept and 0 not in kept
