@@ -104,7 +104,9 @@ def beside(results: Iterable[Mapping]) -> list[str]:
     )
     if max(other, stolen) < BUSY:
         return [f"{text}: a quiet machine."]
-    return [f"{text}: a busy machine. Its processor time tells more than its seconds."]
+    return [
+        f"{text}: a busy machine. Seconds tell little, and threads that wait may spin."
+    ]
 
 
 def describe(settings: Mapping, results: Mapping[str, Mapping]) -> str:
