@@ -305,7 +305,7 @@ def break_one_run(kills: int, seed: int) -> None:
         for _ in range(kills):
             trial(job, folder, dice.uniform(0.3, 1.2) * each)
             job.check(folder)
-            midway += bool(hidden(folder))
+            midway += any(".part" in name for name in hidden(folder))
             steps.append(len(job.rows(folder)))
         job.work(folder, -1)
         job.check(folder)
