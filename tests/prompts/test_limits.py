@@ -56,7 +56,7 @@ def test_a_prompt_at_the_limit_is_read_or_refused_at_once(prompt):
         except ValueError as error:
             assert "Received" in str(error)
             assert len(str(error)) < 1000
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 30
 
 
 def test_a_longer_one_is_refused_by_whoever_reads_it():

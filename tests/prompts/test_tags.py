@@ -102,4 +102,4 @@ def test_the_user_is_told_what_was_taken_out_and_no_more():
 def test_the_time_grows_as_the_length(prompt):
     began = time.process_time()
     split_tags(prompt)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 30  # else it takes minutes: their square
