@@ -87,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
     texts = described(request, model.config.generation, size, name)
     pictures = load.paint(model, request)
     beside = flags.described(args) | tasks.described(args, size)
-    if not request.is_larger:  # else the text has that of the first pass
-        size = pictures.shape[1:3]
+    size = request.told_size(pictures.shape[1:3], size)
     if followed is not None and followed.position is not None:
         only = slice(followed.position, followed.position + 1)
         pictures, texts = pictures[only], texts[only]

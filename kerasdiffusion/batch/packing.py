@@ -103,12 +103,17 @@ class Packing:
             _write_lance(self.out / _TABLE, rows)
         else:
             ending = _ENDINGS[self.store]
-            count = len(list(self.out.glob(f"pictures-*.{ending}")))
-            path = self.out / f"pictures-{count:06d}.{ending}"
+            path = self.out / f"pictures-{self._next(ending):06d}.{ending}"
             write = _write_parquet if self.store == PARQUET else _write_tar
             with whole_file(path, ending=f".{ending}") as part:
                 write(part, rows)
         self._remove(records)
+
+    def _next(self, ending: str) -> int:
+        """The number of the next larger file: some may have been taken away."""
+        names = (each.stem for each in self.out.glob(f"pictures-*.{ending}"))
+        numbers = (name.removeprefix("pictures-") for name in names)
+        return max((int(each) + 1 for each in numbers if each.isdecimal()), default=0)
 
     def _rows_of(self, record: dict) -> Iterator[dict]:
         """What is stored of each picture of a record."""

@@ -80,7 +80,9 @@ class Painter:
         """What the text of each picture of an item says."""
         from kerasdiffusion.requests.text import described, described_walk
 
-        size, generation = pictures.shape[1:3], self.model.config.generation
+        own = item.size or self.own_size()
+        size = item.request.told_size(pictures.shape[1:3], own)
+        generation = self.model.config.generation
         how = item.request, generation, size, self.name
         if item.request.task in WALKS:
             return [described_walk(*how)] * len(pictures)

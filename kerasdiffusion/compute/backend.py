@@ -11,12 +11,17 @@ import difflib
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kerasdiffusion.compute import kept_traces, openvino_programs, replicas, tpu
+from kerasdiffusion.compute import (
+    kept_traces,
+    openvino_programs,
+    processor,
+    replicas,
+    tpu,
+)
 from kerasdiffusion.compute.memory import collector_paused
 from kerasdiffusion.compute.shortage import shortage_told, to_tensor
 from kerasdiffusion.compute.within import Within
@@ -33,7 +38,7 @@ PRECISIONS = (
     *("mixed_float16", "mixed_bfloat16", FLOAT16_WEIGHTS),
 )
 #: Where Linux says what the CPU can do.
-CPUINFO = Path("/proc/cpuinfo")
+CPUINFO = processor.CPUINFO
 
 
 def while_loop(condition: Callable, body: Callable, state: tuple) -> tuple:
@@ -101,10 +106,9 @@ def _multiplies_bfloat16() -> bool:
 def _cpu_multiplies_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 itself and the backend uses it."""
     # XLA's CPU compiler shows no use of it; Linux alone lists it.
-    if keras.backend.backend() == "jax" or not CPUINFO.is_file():
-        return False
-    flags = CPUINFO.read_text("utf-8", "replace").split()
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    known = processor.instructions(CPUINFO)
+    multiplies = "amx_bf16" in known or "avx512_bf16" in known
+    return multiplies and keras.backend.backend() != "jax"
 
 
 def compiles_ahead(jit_compile: bool | str) -> bool:

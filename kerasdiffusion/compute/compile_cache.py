@@ -22,11 +22,11 @@ import sys
 import warnings
 from pathlib import Path
 
+from kerasdiffusion.compute import processor
 from kerasdiffusion.storage.places import expand_user, make_private, user_caches
 
 SWITCH = "KERASDIFFUSION_COMPILE_CACHE"
 OFF = ("off", "0", "no", "false")
-CPUINFO = Path("/proc/cpuinfo")
 
 
 @functools.lru_cache
@@ -75,8 +75,8 @@ def folder(backend: str) -> Path | None:
 def _processor() -> str:
     """A few letters that differ where programs for one would not run on another."""
     known = [platform.machine(), platform.processor(), sys.platform]
-    if CPUINFO.is_file():
-        lines = CPUINFO.read_text("utf-8", "replace").split("\n")
+    if processor.CPUINFO.is_file():
+        lines = processor.CPUINFO.read_text("utf-8", "replace").split("\n")
         named = ("model name", "flags", "Features", "CPU part")
         known += [
             next((line for line in lines if line.startswith(name)), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from dataclasses import dataclass
@@ -20,6 +21,12 @@ def name(cpuinfo: Path = CPUINFO) -> str:
     """What the maker calls it, or else its architecture."""
     models = _fields(cpuinfo, "model name")
     return models[0] if models else platform.processor() or platform.machine()
+
+
+@functools.cache
+def here() -> frozenset[str]:
+    """The `instructions` of this machine, looked at once: each layer's trace asks."""
+    return frozenset(instructions())
 
 
 def instructions(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def has_onednn() -> bool:
     switch = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
     if switch in ("0", "1"):
         return switch == "1"
-    return not ONEDNN.isdisjoint(processor.instructions())
+    return not ONEDNN.isdisjoint(processor.here())
 
 
 def kernels() -> contextlib.AbstractContextManager:

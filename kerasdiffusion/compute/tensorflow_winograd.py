@@ -49,7 +49,7 @@ def takes(x, kernel) -> bool:
 
 def is_quicker() -> bool:
     """Whether it is, on processors of this kind: on x86 where Eigen would convolve."""
-    return "avx2" in processor.instructions() and not tensorflow_cpu.has_onednn()
+    return "avx2" in processor.here() and not tensorflow_cpu.has_onednn()
 
 
 def convolve(x, kernel):

@@ -128,6 +128,15 @@ class Larger:
         """Whether there is a second pass."""
         return self.hires_scale is not None or self.hires_size is not None
 
+    def told_size(self, painted: Sequence[int], own: Sequence[int]) -> tuple[int, int]:
+        """Height and width that a text tells: the first pass's, where there are two.
+
+        Args:
+            painted: Of the pictures.
+            own: Of the first pass.
+        """
+        return tuple(own if self.is_larger else painted)
+
     def final_size(self, size: Sequence[int], multiple: int = 8) -> tuple[int, int]:
         """Height and width of the pictures, of those of the first pass."""
         return self.enlarged_sizes(size, multiple)[1]

@@ -17,6 +17,8 @@ from PIL import Image
 
 from kerasdiffusion.batch import paint, read_index
 from kerasdiffusion.batch import worker as workers
+from kerasdiffusion.batch.asked import Item
+from kerasdiffusion.batch.painter import Painter
 from kerasdiffusion.pictures.metadata import read_parameters
 from kerasdiffusion.requests.request import Request
 from kerasdiffusion.storage.locks import locked
@@ -219,6 +221,17 @@ def test_killed_at_any_moment_each_row_is_recorded_once(tmp_path):
     assert len(set(found)) == 400 and len(found) <= 400 + kills * 2 * 4
     assert not list((tmp_path / "out").rglob("*.part"))
     assert os.path.exists(tmp_path / "out/pictures")
+
+
+def test_a_text_has_the_size_of_the_first_of_two_passes(tiny):
+    """As everywhere: with it the picture is painted again."""
+    told = {}
+    for more in ({}, {"hires_scale": 1.5}):
+        request = Request(task="text_to_image", prompt="a cat", seed=1, **more)
+        pictures = np.zeros((1, 48, 48, 3), np.uint8)
+        (text,) = Painter(tiny).described(Item("cat", "3f", request), pictures)
+        told[bool(more)] = text["height"], text["width"]
+    assert told == {False: (48, 48), True: (32, 32)}
 
 
 def test_items_go_together_in_another_process_too():

@@ -52,6 +52,19 @@ def test_shards_are_full_but_for_the_last_of_a_run(store, tmp_path):
     assert len(list(read_index(tmp_path / "out"))) == 12
 
 
+def test_a_larger_file_that_was_taken_away_costs_no_other(store, tmp_path):
+    painted(tmp_path, 8, store)
+    if store != "lance":
+        first, second = sorted((tmp_path / "out").glob("pictures-*.*"))
+        first.rename(tmp_path / first.name)
+        held = second.read_bytes()
+    painted(tmp_path, 12, store)
+    if store != "lance":
+        assert second.read_bytes() == held
+        (tmp_path / first.name).rename(first)
+    check(tmp_path, 12)
+
+
 def test_a_kill_between_a_shard_and_its_files_doubles_nothing(
     store, tmp_path, monkeypatch
 ):

@@ -144,7 +144,7 @@ def test_it_is_for_many_pixels_of_many_channels(monkeypatch, shape, filters, tak
     ],
 )
 def test_it_is_for_processors_without_onednn(monkeypatch, known, switch, quicker):
-    monkeypatch.setattr(processor, "instructions", lambda: known)
+    monkeypatch.setattr(processor, "here", lambda: known)
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if switch is not None:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", switch)

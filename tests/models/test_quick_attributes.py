@@ -33,6 +33,10 @@ def test_layers_and_variables_are_found_and_let_go():
     layer.names = None
     layer.size = 4  # and the other way about
     assert (layer.size, layer.names) == (4, None)
+    layer.inner = None
+    assert layer.inner is None
+    # (PyTorch's modules keep layers in a place of their own.)
+    assert getattr(layer, "_modules", {}).get("inner") is None
 
 
 @pytest.mark.every_backend

@@ -9,7 +9,7 @@ from PIL import Image
 
 from kerasdiffusion.apps.page import sizes
 from kerasdiffusion.apps.page.asking import FITS, LARGER, TASKS, tasks_of
-from kerasdiffusion.apps.page.page import Page
+from kerasdiffusion.apps.page.page import QUIET, Page
 from kerasdiffusion.apps.page.widgets import widget
 from kerasdiffusion.apps.server.pictures import from_bytes
 from kerasdiffusion.requests.fields import OF_PICTURES
@@ -204,17 +204,16 @@ def wire(page: Page) -> None:
         shown = [gr.update(visible=name in tasks) for tasks in groups.values()]
         return [*shown, gr.update(visible=name in STRENGTHS)]
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
     strength = page.widgets["strength"]
-    task.change(seen, task, [*groups, strength], **quiet)
-    task.input(lambda name: STRENGTHS.get(name, gr.skip()), task, strength, **quiet)
+    task.change(seen, task, [*groups, strength], **QUIET)
+    task.input(lambda name: STRENGTHS.get(name, gr.skip()), task, strength, **QUIET)
 
     def drawn_on(file: str | None):
         if not file:
             return None
         return {"background": file, "layers": [], "composite": file}
 
-    picture.change(drawn_on, picture, page.widgets["editor"], **quiet)
+    picture.change(drawn_on, picture, page.widgets["editor"], **QUIET)
 
     def measured(file: str | None, model: str):
         if not file:
@@ -229,16 +228,14 @@ def wire(page: Page) -> None:
         measured,
         [picture, page.widgets["model"]],
         [page.widgets["width"], page.widgets["height"]],
-        **quiet,
+        **QUIET,
     )
     _wire_sides(page)
 
 
 def _wire_sides(page: Page) -> None:
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-
     sides, width = [page.widgets[side] for side in SIDES], page.widgets["width"]
     for name, arrow in page.arrows.items():
         side = page.widgets[name]
         arrow.click(None, [side, width], side, js=_MORE)
-    page.no_sides.click(lambda: [0] * len(SIDES), None, sides, **quiet)
+    page.no_sides.click(lambda: [0] * len(SIDES), None, sides, **QUIET)

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from kerasdiffusion.adapters.telling import describe_file
 from kerasdiffusion.apps.page import sizes
 from kerasdiffusion.apps.page.asking import FITS, TASKS, followed, tasks_of
-from kerasdiffusion.apps.page.page import ROWS, Page
+from kerasdiffusion.apps.page.page import QUIET, ROWS, Page
 from kerasdiffusion.apps.page.painting import problem
 from kerasdiffusion.apps.page.widgets import more, widget
 from kerasdiffusion.apps.server.desk import refusing
@@ -17,7 +17,6 @@ from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.pictures import encoded
 from kerasdiffusion.apps.server.web_ui_control import MODULES
 
-_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 #: What other pages have and this library has not, said where people look for it.
 MISSING = (
     "An autoencoder of its own for each picture is not here: start the server with a "
@@ -97,13 +96,13 @@ def adapters(page: Page) -> None:
             lambda chosen: _told(page, chosen),
             name,
             [words, add],
-            **_QUIET,
+            **QUIET,
         )
         add.click(
             lambda prompt, chosen: _with_words(page, prompt, chosen),
             [page.widgets["prompt"], name],
             page.widgets["prompt"],
-            **_QUIET,
+            **QUIET,
         )
     if not names:
         gr.Markdown(
@@ -241,7 +240,7 @@ def wire(page: Page) -> None:
 
     names = ("num_steps", "unconditional_guidance_scale")
     hints = [page.widgets[name] for name in names]
-    model.change(known, model, [task, *hints], **_QUIET)
+    model.change(known, model, [task, *hints], **QUIET)
 
     def chosen(name: str, task: str):
         config = page.config(name)
@@ -250,7 +249,7 @@ def wire(page: Page) -> None:
         return task, own.width, own.height, sizes.OWN
 
     sides = [page.widgets[name] for name in ("width", "height")]
-    model.input(chosen, [model, task], [task, *sides, page.ratio], **_QUIET)
+    model.input(chosen, [model, task], [task, *sides, page.ratio], **QUIET)
 
     def looked():
         adapters = [("none", ""), *_adapter_names(page)]
@@ -265,5 +264,5 @@ def wire(page: Page) -> None:
         looked,
         None,
         [model, *page.adapter_rows, page.widgets["control_network"]],
-        **_QUIET,
+        **QUIET,
     )

@@ -6,14 +6,13 @@ import gradio as gr
 from starlette.concurrency import run_in_threadpool
 
 from kerasdiffusion.apps.page import history
-from kerasdiffusion.apps.page.page import FILES, Page
+from kerasdiffusion.apps.page.page import FILES, QUIET, Page
 from kerasdiffusion.apps.page.painting import problem
 from kerasdiffusion.apps.page.restore import settings_of
 from kerasdiffusion.apps.page.results import SENT, sending, sent
 from kerasdiffusion.apps.page.results import chosen as chosen_of
 from kerasdiffusion.apps.server.errors import Refused
 
-_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 #: Presets that a browser keeps.
 MOST_PRESETS = 100
 
@@ -89,7 +88,7 @@ def wire(page: Page) -> None:
             return [gr.skip()] * (len(everything) + 1)
         return await _settings(page, str(shown.path))
 
-    page.again.click(again, page.browser, [*everything, page.restored], **_QUIET)
+    page.again.click(again, page.browser, [*everything, page.restored], **QUIET)
     _wire_past(page, everything)
     _wire_presets(page, everything)
 
@@ -123,15 +122,15 @@ def _wire_past(page: Page, everything: list) -> None:
 
     outputs = [page.past, page.past_text]
     page.look_back = newest, outputs
-    page.past_look.click(newest, page.browser, outputs, **_QUIET)
-    page.past_more.click(older, page.browser, outputs, **_QUIET)
+    page.past_look.click(newest, page.browser, outputs, **QUIET)
+    page.past_more.click(older, page.browser, outputs, **QUIET)
 
     def pick(request: gr.Request, event: gr.SelectData, browser):
         session = page.session(request, browser)
         session.picked = int(event.index)
         return history.said(session.past[session.picked])
 
-    page.past.select(pick, page.browser, page.past_text, **_QUIET)
+    page.past.select(pick, page.browser, page.past_text, **QUIET)
 
     def picked(request, browser):
         session = page.session(request, browser)
@@ -145,7 +144,7 @@ def _wire_past(page: Page, everything: list) -> None:
         return [*await _settings(page, str(shown.path)), gr.update(selected="paint")]
 
     page.past_take.click(
-        take, page.browser, [*everything, page.restored, page.tabs], **_QUIET
+        take, page.browser, [*everything, page.restored, page.tabs], **QUIET
     )
     for label, button in page.past_send.items():
 
@@ -153,7 +152,7 @@ def _wire_past(page: Page, everything: list) -> None:
             found = sent(page, picked(request, browser), task)
             return [*found, gr.update(selected="paint")]
 
-        button.click(send, page.browser, [*sending(page), page.tabs], **_QUIET)
+        button.click(send, page.browser, [*sending(page), page.tabs], **QUIET)
 
     async def drop(request: gr.Request, browser):
         shown = picked(request, browser)
@@ -161,7 +160,7 @@ def _wire_past(page: Page, everything: list) -> None:
             await run_in_threadpool(history.forget, page.painting, shown)
         return await newest(request, browser)
 
-    page.past_drop.click(drop, page.browser, outputs, **_QUIET)
+    page.past_drop.click(drop, page.browser, outputs, **QUIET)
 
 
 def _wire_presets(page: Page, settable: list) -> None:
@@ -179,7 +178,7 @@ def _wire_presets(page: Page, settable: list) -> None:
 
     there = [page.presets, page.preset_names]
     page.preset_keep.click(
-        keep, [page.preset_name, page.presets, *settable], there, **_QUIET
+        keep, [page.preset_name, page.presets, *settable], there, **QUIET
     )
 
     def take(name: str, presets: dict):
@@ -189,10 +188,10 @@ def _wire_presets(page: Page, settable: list) -> None:
             for each in names
         ]
 
-    page.preset_take.click(take, [page.preset_names, page.presets], settable, **_QUIET)
+    page.preset_take.click(take, [page.preset_names, page.presets], settable, **QUIET)
 
     def drop(name: str, presets: dict):
         left = {each: x for each, x in (presets or {}).items() if each != name}
         return left, gr.update(choices=list(left), value=None)
 
-    page.preset_drop.click(drop, [page.preset_names, page.presets], there, **_QUIET)
+    page.preset_drop.click(drop, [page.preset_names, page.presets], there, **QUIET)

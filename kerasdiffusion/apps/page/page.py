@@ -17,6 +17,8 @@ from kerasdiffusion.apps.server.work import Client
 _KEPT = "kerasdiffusion"
 #: Rows of adapters.
 ROWS = 4
+#: How what a widget does is wired: nothing spins, and no API shows it.
+QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 #: Widgets whose values are files or drawings: no preset keeps them.
 FILES = ("picture", "mask_file", "depth_file", "editor", "control_picture")
 

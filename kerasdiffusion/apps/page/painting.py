@@ -16,6 +16,8 @@ from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.jobs import record
 from kerasdiffusion.apps.server.pictures import encoded, to_base64
 from kerasdiffusion.apps.server.work import DONE, QUEUED, Job
+from kerasdiffusion.pictures.formats import open_image
+from kerasdiffusion.pictures.read import size_of
 
 #: Seconds between looks at how it goes, at least and at most.
 SOONEST, LATEST = 0.25, 1.0
@@ -100,7 +102,8 @@ class Painting:
         for number, text in enumerate(kept["parameters"]):
             path = self.core.kept.picture(kept["id"], number)
             if path is not None:
-                found.append(Shown(kept["id"], number, path, text))
+                size = open_image(path, size_of)
+                found.append(Shown(kept["id"], number, path, text, size))
         return found
 
     def gallery(self, shown: list[Shown]) -> list[tuple[str, str]]:
@@ -162,9 +165,8 @@ def waited(seconds: float) -> str:
 
 def caption(shown: Shown) -> str:
     """The line under a picture."""
-    text = shown.text
-    size = f"{text.get('width')}x{text.get('height')}"
-    return f"seed {text.get('seed')}, {size}"
+    height, width = shown.size
+    return f"seed {shown.text.get('seed')}, {width}x{height}"
 
 
 def problem(messages: list[str]) -> str:

@@ -9,12 +9,11 @@ from starlette.concurrency import run_in_threadpool
 
 from kerasdiffusion.apps.page.asking import LARGER
 from kerasdiffusion.apps.page.beginnings import STRENGTHS
-from kerasdiffusion.apps.page.page import Page
+from kerasdiffusion.apps.page.page import QUIET, Page
 from kerasdiffusion.apps.page.painting import problem, seed_of
 from kerasdiffusion.apps.page.sessions import Session, Shown
 from kerasdiffusion.apps.server.errors import Refused
 
-_QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 #: Where a picture may go on, and what is done there.
 SENT = {
     "Over it": "image_to_image",
@@ -73,7 +72,7 @@ def wire(page: Page) -> None:
         outputs,
         trigger_mode="multiple",
         concurrency_limit=None,
-        **_QUIET,
+        **QUIET,
     )
 
     async def vary(request: gr.Request, browser, *args):
@@ -89,19 +88,19 @@ def wire(page: Page) -> None:
         outputs,
         trigger_mode="multiple",
         concurrency_limit=None,
-        **_QUIET,
+        **QUIET,
     )
 
     def cancel(request: gr.Request, browser):
         session = page.session(request, browser)
         page.sessions.cancel(list(session.jobs))
 
-    page.cancel.click(cancel, page.browser, None, **_QUIET)
+    page.cancel.click(cancel, page.browser, None, **QUIET)
 
     def choose(request: gr.Request, event: gr.SelectData, browser):
         page.session(request, browser).chosen = int(event.index)
 
-    page.gallery.select(choose, page.browser, None, **_QUIET)
+    page.gallery.select(choose, page.browser, None, **QUIET)
 
     def reuse(request: gr.Request, browser):
         session = page.session(request, browser)
@@ -109,14 +108,14 @@ def wire(page: Page) -> None:
             return gr.skip(), gr.skip()
         return str(session.shown[session.chosen].text["seed"]), True
 
-    page.reuse.click(reuse, page.browser, [seed, page.keep_seed], **_QUIET)
+    page.reuse.click(reuse, page.browser, [seed, page.keep_seed], **QUIET)
     for label, button in page.send.items():
 
         def send(request: gr.Request, browser, task=SENT[label]):
             session = page.session(request, browser)
             return sent(page, chosen(session), task)
 
-        button.click(send, page.browser, sending(page), **_QUIET)
+        button.click(send, page.browser, sending(page), **QUIET)
 
 
 def sending(page: Page) -> list:
@@ -131,7 +130,7 @@ def sent(page: Page, shown: Shown | None, task: str) -> list:
         gr.Info("There is no picture yet.")
         return [gr.skip()] * 6
     file = page.handed.picture(shown.path, shown.text)
-    width, height = shown.text.get("width"), shown.text.get("height")
+    height, width = shown.size
     return [task, file, width, height, STRENGTHS.get(task, 0.8), "cut to the size"]
 
 

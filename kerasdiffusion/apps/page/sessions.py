@@ -19,12 +19,16 @@ AWAY = 15.0
 
 
 class Shown(NamedTuple):
-    """A picture that is shown: its job, its number, its file and its text."""
+    """A picture that is shown: its job, its number, its file, its text, its size.
+
+    Height and width are the file's own: of two passes, the text has the first one's.
+    """
 
     id: str
     number: int
     path: Path
     text: dict
+    size: tuple[int, int]
 
 
 @dataclass

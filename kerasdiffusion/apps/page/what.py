@@ -6,7 +6,7 @@ import gradio as gr
 from starlette.concurrency import run_in_threadpool
 
 from kerasdiffusion.apps.page import counting, sizes
-from kerasdiffusion.apps.page.page import Page
+from kerasdiffusion.apps.page.page import QUIET, Page
 from kerasdiffusion.apps.page.styles import STYLES
 from kerasdiffusion.apps.page.widgets import widget
 
@@ -116,13 +116,12 @@ def measures(page: Page) -> None:
 
 def wire(page: Page) -> None:
     """What a ratio and the buttons beside the seed set."""
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
     def chosen(name: str, model: str):
         height, width = sizes.size_of_choice(name, page.config(model))
         return width, height
 
     sides = [page.widgets["width"], page.widgets["height"]]
-    page.ratio.input(chosen, [page.ratio, page.widgets["model"]], sides, **quiet)
+    page.ratio.input(chosen, [page.ratio, page.widgets["model"]], sides, **QUIET)
     seed = [page.widgets["seed"], page.keep_seed]
-    page.random.click(lambda: ("", False), None, seed, **quiet)
+    page.random.click(lambda: ("", False), None, seed, **QUIET)

@@ -102,8 +102,8 @@ class Desk:
         model = self.models.get(job.model)
         pictures = job.pictures
         size = pictures[0].shape[:2] if pictures else (0, 0)
-        if job.request.is_larger:  # the text has the first pass's
-            size = job.size or (model.img_height, model.img_width)
+        own = job.size or (model.img_height, model.img_width)
+        size = job.request.told_size(size, own)
         if job.request.task in ("interpolate", "circular_walk"):
             return [{}] * len(pictures)
         found = described(job.request, model.config.generation, size, job.model)

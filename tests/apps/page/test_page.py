@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from kerasdiffusion.apps.page.results import SENT
+from kerasdiffusion.apps.page.widgets import label_of
 from kerasdiffusion.apps.server.jobs import read_job
 from kerasdiffusion.apps.server.work import Client
 from kerasdiffusion.pictures.metadata import read_parameters
@@ -36,8 +37,6 @@ def painted(tab, button="kd-paint"):
 
 def test_there_is_a_widget_for_each_field_that_a_request_has(server, tab):
     labels = {each["props"].get("label") for each in tab.parts.values()}
-    from kerasdiffusion.apps.page.widgets import label_of
-
     left_out = {"adapters", "frames", "closed", "text_path", "noise_path", "depth"}
     left_out |= {"image", "mask", "instruction", "image_guidance_scale"}
     for name, field in FIELDS.items():
@@ -180,6 +179,16 @@ def test_a_picture_is_sent_on_to_what_is_done_next(server, label):
     with Image.open(io.BytesIO(fetched(tab, files[0]))) as image:
         sizes = {"Beyond it": (40, 32), "Larger": (64, 64), "Over it": (32, 32)}
         assert image.size == sizes[label]
+
+
+def test_a_picture_of_two_passes_is_sent_on_as_large_as_it_is(server):
+    tab = opened(server)
+    tab.set(**{"kd-prompt": "first", "kd-seed": "5", "kd-steps": 1})
+    tab.set(**{label_of("hires_scale"): 1.5})
+    _, states = painted(tab)
+    assert states[-1]["kd-gallery"]["value"][0]["caption"] == "seed 5, 48x48"
+    tab.do("kd-send-over-it")
+    assert tab.values[tab.part("kd-width")] == 48
 
 
 def test_a_variation_is_like_the_chosen_picture(server):
