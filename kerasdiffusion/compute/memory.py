@@ -195,22 +195,31 @@ def view(backend: str, value) -> np.ndarray:
 _ALIGNED = 64
 
 
-def room(backend: str, shape: Sequence[int]) -> np.ndarray | None:
+def room_size(shape: Sequence[int]) -> int:
+    """Bytes of the array that has such a `room` within."""
+    return math.prod(shape) * 4 + _ALIGNED
+
+
+def room(
+    backend: str, shape: Sequence[int], within: np.ndarray | None = None
+) -> np.ndarray | None:
     """An array of float32 that `put` gives a variable without a copy.
 
     Args:
         backend: `"tensorflow"`, `"jax"` or `"torch"`.
         shape: Its own.
+        within: Array of uint8 and `room_size(shape)` whose memory it takes; a new one
+            where there is none.
 
     Returns:
-        An array with any values; `None` where any array will do.
+        An array with any values, whose `base` is `within`; `None` where any array will
+        do.
     """
     if backend != "tensorflow":
         return None
-    size = math.prod(shape) * 4
-    raw = np.empty(size + _ALIGNED, "uint8")
+    raw = np.empty(room_size(shape), "uint8") if within is None else within
     start = -raw.ctypes.data % _ALIGNED
-    return raw[start : start + size].view("float32").reshape(shape)
+    return raw[start : start + raw.size - _ALIGNED].view("float32").reshape(shape)
 
 
 def put(backend: str, variable, value) -> None:

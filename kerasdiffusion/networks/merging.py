@@ -20,6 +20,7 @@ from kerasdiffusion.adapters.algorithms.base import narrow_product
 from kerasdiffusion.adapters.algorithms.lora import LowRank
 from kerasdiffusion.compute import memory
 from kerasdiffusion.compute.backend import has_accelerator
+from kerasdiffusion.compute.recycled import Recycled
 from kerasdiffusion.weights.arrays import EightBit, stored_variables
 from kerasdiffusion.weights.names import canonical_name
 
@@ -47,6 +48,7 @@ class Merging:
         }
         self._kept: dict[str, tuple] = {}
         self._merged: dict[str, tuple] = {}
+        self._recycled = Recycled(keras.backend.backend())
         #: What whoever merges says that is in the weights.
         self.worn: tuple = ()
 
@@ -79,7 +81,7 @@ class Merging:
         for name in [name for name in self._merged if name not in wanted]:
             self._put_back(name)
         stale = [name for name in wanted if wanted[name] != self._merged.get(name)]
-        with ThreadPoolExecutor(WORKERS) as pool:
+        with self._recycled.at_hand(), ThreadPoolExecutor(WORKERS) as pool:
             ahead: deque = deque()
             for name in stale:
                 modules = self._module(name)
@@ -106,7 +108,8 @@ class Merging:
         """The values of a tensor with its changes, in Keras's order."""
         leaf, variable = name.rpartition(".")[2], self._variables[name]
         if not isinstance(variable, EightBit) and all(map(_is_low_rank, wanted[name])):
-            return (_with_low_rank(variable, module[leaf], wanted[name], name),)
+            room = self._recycled.room
+            return (_with_low_rank(variable, module[leaf], wanted[name], name, room),)
         originals = {
             each: _array(self._variables[f"{name.rpartition('.')[0]}.{each}"], kept)
             for each, kept in module.items()
@@ -125,7 +128,7 @@ class Merging:
                 total += part
         into = None
         if not isinstance(variable, EightBit) and variable.dtype == "float32":
-            into = memory.room(keras.backend.backend(), total.shape)
+            into = self._recycled.room(total.shape)
         into = total if into is None else into
         return _as_stored(np.add(total, originals[leaf], out=into), variable, name)
 
@@ -166,21 +169,21 @@ def _array(variable, kept: tuple) -> np.ndarray:
 
 
 #: Numbers of a kernel that are changed at a time: they stay in a core's cache.
-_BLOCK = 2**17
+_BLOCK = 2**16
 
 
 def _is_low_rank(wanted: tuple[Change, float]) -> bool:
     return isinstance(wanted[0], LowRank) and wanted[0].mid is None
 
 
-def _with_low_rank(variable, kept: tuple, wanted: Wanted, name: str) -> np.ndarray:
+def _with_low_rank(variable, kept, wanted: Wanted, name: str, room) -> np.ndarray:
     """A kernel with the products of LoRA, block by block: each is in memory once."""
     pairs = [change.narrow(strength) for change, strength in wanted]
     left = np.concatenate([left for left, _ in pairs], axis=1)
     right = np.concatenate([right for _, right in pairs])
     backend, shape = keras.backend.backend(), tuple(variable.shape)
     dtype = np.dtype(variable.dtype)
-    values = memory.room(backend, shape) if dtype == np.float32 else None
+    values = room(shape) if dtype == np.float32 else None
     values = np.empty(shape, dtype) if values is None else values
     originals = memory.view(backend, kept[0]).reshape(-1, shape[-1])
     result, rows = values.reshape(originals.shape), max(128, _BLOCK // shape[-1])
