@@ -387,10 +387,10 @@ class _Plain(keras.initializers.Constant):
         if keras.distribution.distribution() is not None:
             return super().__call__(shape, dtype)
         if keras.backend.backend() == "tensorflow":
-            if self.value or np.prod(shape) < UNTOUCHED:
-                return super().__call__(shape, dtype)
             import tensorflow as tf
 
+            if self.value or np.prod(shape) < UNTOUCHED:
+                return tf.fill(shape, tf.constant(self.value, dtype))
             return tf.raw_ops.Empty(shape=shape, dtype=dtype)
         make = np.ones if self.value else np.zeros
         return make(shape, np.dtype(dtype))
