@@ -54,18 +54,27 @@ def blocks(page: Path) -> list[Block]:
 LONG = "takes a minute"
 
 
-def run(page: Path, long: bool = False) -> None:
+_STEPS = re.compile(r"\bnum_steps=(\d+)")
+
+
+def run(page: Path, long: bool = False, most_steps: int | None = None) -> None:
     """Runs a page's blocks one after the other, with the same names, in this folder.
 
     Args:
         page: The page.
         long: Whether those are run as well that take a minute.
+        most_steps: How many steps a block may ask for by number; `None` for as many as
+            it says.
     """
     names = {"__name__": "__main__"}
     for block in blocks(page):
         if block.why_not is None or long and block.why_not.startswith(LONG):
             # Padded, so that a traceback has the page's own line.
             code = "\n" * (block.line - 1) + block.code
+            if most_steps is not None:
+                code = _STEPS.sub(
+                    lambda said: f"num_steps={min(int(said[1]), most_steps)}", code
+                )
             exec(compile(code, str(page), "exec"), names)  # noqa: S102
 
 

@@ -1,5 +1,6 @@
 """The pages' code blocks run, their links lead somewhere, and the docs build."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 import keras
 import pytest
 
+from kerasdiffusion import StableDiffusion
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import blocks  # noqa: E402
@@ -17,6 +20,8 @@ pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="once is enough"
 )
 PAGES = [page for page in blocks.pages() if blocks.blocks(page)]
+#: Enough to go through every part.
+STEPS = 4
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)\s#]+)")
 
 
@@ -24,10 +29,27 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.fixture
+def most_steps(pytestconfig, monkeypatch):
+    """Steps of a picture, whatever a block says: all of them with `--full-size`."""
+    if pytestconfig.getoption("--full-size"):
+        return None
+    make = StableDiffusion.__init__
+
+    def made(self, *args, **options):
+        make(self, *args, **options)
+        own = self.config.generation
+        quick = dataclasses.replace(own, num_steps=min(own.num_steps, STEPS))
+        self.config = self.config.replace(generation=quick)
+
+    monkeypatch.setattr(StableDiffusion, "__init__", made)
+    return STEPS
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_code_blocks_run(page, monkeypatch, tmp_path):
+def test_code_blocks_run(page, most_steps, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    blocks.run(page)
+    blocks.run(page, most_steps=most_steps)
     for picture in re.findall(r"\]\((?:\.\./)?pictures/([^)]+)\)", page.read_text()):
         assert (tmp_path / picture).is_file(), f"no block paints {picture}"
 

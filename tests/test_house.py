@@ -1,6 +1,7 @@
 """The house's floors, by the import statements of each file."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports, at its top or inside a function."""
     found = set()

@@ -1,1 +1,1 @@
-"""What is added to a model's weights or words: embeddings."""
+"""What is added to a model's weights or words: LoRA and its kin, embeddings."""

@@ -1,1 +1,1 @@
-"""Thin faces on `StableDiffusion`: the command line and the benchmark."""
+"""Faces of `StableDiffusion`: the command line, the server, the page, the bench."""

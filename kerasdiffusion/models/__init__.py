@@ -1,3 +1,6 @@
+"""The networks themselves, as Keras models."""
+
+
 def __getattr__(name):
     hint = ""
     if name.startswith("StableDiffusion"):

@@ -1,1 +1,1 @@
-
+"""How networks learn: noise and loss, optimizers, checkpoints, what is taught."""

@@ -1,14 +1,17 @@
 """Run by `test_replicas` with two devices, all one CPU, under `tf.distribute`."""
 
 import os
+import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from kerasdiffusion import StableDiffusion
+from kerasdiffusion.compute import backend
 from tests.tiny import TEXTS, tiny_model
 
 (cpu,) = tf.config.list_physical_devices("CPU")
@@ -39,10 +42,35 @@ def is_mirrored(variable) -> bool:
     return len(strategy.experimental_local_results(variable.value)) == 2
 
 
+def a_layer():
+    """One that XLA compiles: each replica has its half of the batch."""
+    with strategy.scope():
+        dense = keras.layers.Dense(2)
+        dense.build((None, 3))
+    halves = []
+
+    def call(x):
+        halves.append(x.shape[0])
+        return dense(x)
+
+    axes = (lambda x: 0, lambda x: 0)
+    program = backend.Program(call, [dense], True, axes)
+    x = np.arange(12, dtype="float32").reshape(4, 3)
+    found = backend.to_numpy(program(x))
+    np.testing.assert_allclose(found, x @ np.array(dense.kernel), rtol=1e-5)
+    assert set(halves) == {2}, halves
+    functions = program._run.get_concrete_function(tf.constant(x)).graph.as_graph_def()
+    functions = functions.library.function
+    assert any(each.attr["_XlaMustCompile"].b for each in functions)
+    print("a layer by XLA the same")
+
+
+a_layer()
 alone = tiny_model(precision="float32", jit_compile=False)
 expected = paint(alone)
 assert expected.std() > 20
-for name, jit_compile in (("plain", False), ("XLA", True)):
+for name in sys.argv[1:]:
+    jit_compile = name == "XLA"
     options = {"jit_compile": jit_compile, "precision": "float32"}
     seen.clear()
     with strategy.scope():

@@ -12,9 +12,12 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("TensorFlow's strategies", allow_module_level=True)
 
 
-def test_replicas_paint_the_same_together():
+@pytest.mark.parametrize(
+    "names", [("plain",), pytest.param(("plain", "XLA"), marks=pytest.mark.heavy)]
+)
+def test_replicas_paint_the_same_together(names):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.compute.several_replicas"],
+        [sys.executable, "-m", "tests.compute.several_replicas", *names],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
@@ -22,4 +25,7 @@ def test_replicas_paint_the_same_together():
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines() == ["plain the same", "XLA the same"]
+    assert done.stdout.splitlines() == [
+        "a layer by XLA the same",
+        *(f"{name} the same" for name in names),
+    ]

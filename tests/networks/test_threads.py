@@ -87,7 +87,9 @@ def held_open(monkeypatch, seconds: float = 0.3):
     "goes_ahead",
     [
         pytest.param(True, marks=pytest.mark.every_backend),
-        pytest.param(False, marks=pytest.mark.every_backend_at_length),
+        pytest.param(
+            False, marks=[pytest.mark.heavy, pytest.mark.every_backend_at_length]
+        ),
     ],
 )
 def test_cold_models_paint_what_one_thread_does(
@@ -237,7 +239,9 @@ def test_weights_that_fail_to_come_fail_in_each_thread(saved, expected, tmp_path
     np.testing.assert_array_equal(together(*painters(model)), expected)
 
 
-@pytest.mark.parametrize("error", [MemoryError, ValueError])
+@pytest.mark.parametrize(
+    "error", [MemoryError, pytest.param(ValueError, marks=pytest.mark.heavy)]
+)
 def test_a_program_that_fails_leaves_the_model_usable(
     saved, expected, monkeypatch, error
 ):

@@ -65,6 +65,7 @@ def test_an_encode_in_tiles_is_that_in_one_piece(model):
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-4
 
 
+@pytest.mark.heavy
 def test_the_bundled_models_tiles():
     model = StableDiffusion.from_preset("emoji")
     model.tiling = False

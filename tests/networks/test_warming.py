@@ -12,7 +12,7 @@ MASK = np.eye(48, 32) > 0
 
 
 @pytest.mark.every_backend
-def test_a_first_picture_compiles_nothing():
+def test_a_first_picture_compiles_nothing(tiny):
     model = tiny_model()
     model.warm_up(batch_sizes=(1, 2))
     before = model.traces
@@ -21,7 +21,12 @@ def test_a_first_picture_compiles_nothing():
     model.text_to_image(list(TEXTS[:2]), sampler="euler_ancestral", **SETTINGS)
     model.text_to_image(TEXTS[0], batch_size=2, **SETTINGS)
     assert model.traces == before
-    assert (tiny_model().text_to_image(TEXTS[0], **SETTINGS) == found).all()
+    assert (tiny.text_to_image(TEXTS[0], **SETTINGS) == found).all()
+
+
+@pytest.mark.every_backend_at_length
+def test_nor_does_one_of_another_size_or_task():
+    model = tiny_model()
     model.warm_up([(48, 32)], tasks=["image_to_image", "inpaint"])
     before = model.traces
     model.image_to_image(GREY, TEXTS[0], strength=0.7, **SETTINGS)

@@ -103,7 +103,7 @@ def no_draw_from_the_autoencoder(monkeypatch):
 # With less strength, diffusers begins PNDM and Heun within the trial of a step.
 WHOLE = ["ddim", "euler", "euler_ancestral", "dpmpp_2m", "pndm", "heun"]
 RUNS = [(name, 1.0) for name in WHOLE] + [(name, 0.6) for name in WHOLE[:4]]
-SOME = [("euler_ancestral", 1.0), ("pndm", 1.0), ("heun", 1.0), ("ddim", 0.6)]
+SOME = [("euler_ancestral", 1.0), ("pndm", 1.0), ("ddim", 0.6)]
 
 
 @pytest.mark.parametrize("sampler, strength", quick(RUNS, *SOME))
@@ -118,7 +118,7 @@ def test_the_latents_are_those_of_diffusers(pair, sampler, strength):
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-3
 
 
-@pytest.mark.parametrize("sampler", quick(WHOLE[:5], "euler", "pndm"))
+@pytest.mark.parametrize("sampler", quick(WHOLE[:5], "euler"))
 def test_a_picture_is_followed_as_by_diffusers(pair, sampler):
     from PIL import Image
 

@@ -48,7 +48,7 @@ def both(request, tmp_path_factory):
     ("scheduler", "sampler"),
     [
         (diffusers.EDMDPMSolverMultistepScheduler, "dpmpp_2m"),
-        (diffusers.EDMEulerScheduler, "euler"),
+        pytest.param(diffusers.EDMEulerScheduler, "euler", marks=pytest.mark.heavy),
     ],
 )
 def test_latents(both, scheduler, sampler):

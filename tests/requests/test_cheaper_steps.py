@@ -175,8 +175,13 @@ def test_the_interval_is_no_new_program_and_1_is_the_plain_run():
     # A step at a time, as for a callback.
     seen = model.text_to_image(**CAT, deep_cache=3, callback=lambda step: None)
     assert np.array_equal(seen, three)
-    # From a picture, and with steps that nothing guides: other numbers of images.
-    begun = model.image_to_image(
+
+
+@pytest.mark.every_backend_at_length
+def test_from_a_picture_and_with_steps_that_nothing_guides(tiny):
+    """Other numbers of images."""
+    plain = tiny.text_to_image(**CAT)
+    begun = tiny.image_to_image(
         plain[0], **CAT, deep_cache=2, strength=0.5, guidance_interval=(0.0, 2.0)
     )
     assert begun.shape == plain.shape

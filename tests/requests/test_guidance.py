@@ -14,7 +14,7 @@ from kerasdiffusion.requests.guidance import (
 from kerasdiffusion.requests.request import Request
 from kerasdiffusion.sampling.samplers import make_table
 from kerasdiffusion.sampling.table import COLUMNS
-from tests.tiny import TINY, TINY_SDXL, tiny_model
+from tests.tiny import TINY, TINY_SDXL
 
 LAYERS = [
     "down_blocks.0.attentions.0.transformer_blocks.0.attn1",
@@ -160,9 +160,9 @@ def test_unknown_layers_are_refused_before_anything_is_built():
 
 
 @pytest.mark.every_backend
-def test_outside_of_the_interval_the_prompt_alone_is_seen(monkeypatch):
+def test_outside_of_the_interval_the_prompt_alone_is_seen(tiny, monkeypatch):
     """Which changes nothing but the time."""
-    model, latents = tiny_model(), []
+    model, latents = tiny, []
     options = {
         "seed": 1,
         "num_steps": 6,

@@ -10,7 +10,8 @@ from tests.tiny import tiny_model
 PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
 APPLE = "a red apple"
 
-pytestmark = pytest.mark.every_backend
+every_backend = pytest.mark.every_backend
+at_length = pytest.mark.every_backend_at_length
 compiled = pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="PyTorch runs eagerly: nothing is traced"
 )
@@ -27,6 +28,7 @@ def as_the_autoencoder_sees(model, picture):
     return np.clip(np.round((seen + 1.0) * 127.5), 0, 255)
 
 
+@every_backend
 def test_no_strength_gives_the_picture_back_as_the_autoencoder_sees_it(tiny):
     found = paint(tiny, strength=0.0)
     assert found.shape == (1, 32, 32, 3) and found.dtype == np.uint8
@@ -35,13 +37,21 @@ def test_no_strength_gives_the_picture_back_as_the_autoencoder_sees_it(tiny):
     assert (paint(tiny, strength=0.2) == found).all()
 
 
-@pytest.mark.parametrize("sampler", ["dpmpp_2m_karras", "ddim", "heun"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param("dpmpp_2m_karras", marks=at_length),
+        pytest.param("ddim", marks=at_length),
+        pytest.param("heun", marks=every_backend),
+    ],
+)
 def test_full_strength_is_text_to_image_from_the_same_noise(tiny, sampler):
     options = {"seed": 1, "num_steps": 4, "progress_bar": False, "sampler": sampler}
     expected = tiny.text_to_image(APPLE, **options)
     assert (paint(tiny, strength=1.0, sampler=sampler) == expected).all()
 
 
+@at_length
 def test_strength_is_the_share_of_the_steps(tiny):
     for strength, steps in ((0.3, 3), (0.29, 2), (0.75, 7), (1.0, 10)):
         seen = []
@@ -49,6 +59,7 @@ def test_strength_is_the_share_of_the_steps(tiny):
         assert [step.step for step in seen] == list(range(1, steps + 1))
 
 
+@at_length
 def test_more_strength_goes_farther_from_the_picture(tiny):
     start = paint(tiny, strength=0.0).astype("float64")
     distances = [
@@ -58,6 +69,7 @@ def test_more_strength_goes_farther_from_the_picture(tiny):
     assert 0.0 < distances[0] < distances[1] < distances[2]
 
 
+@every_backend
 def test_the_result_has_the_pictures_own_size(tiny):
     picture = PICTURE[:29, :19]
     assert paint(tiny, picture, strength=0.5).shape == (1, 29, 19, 3)
@@ -66,6 +78,7 @@ def test_the_result_has_the_pictures_own_size(tiny):
     assert (paint(tiny, picture, strength=0.5) == whole[:, :29, :19]).all()
 
 
+@every_backend
 def test_each_prompt_may_have_its_picture_and_its_seeds(tiny):
     two = paint(tiny, [PICTURE, PICTURE[::-1]], [APPLE, "two cats"], strength=0.5)
     (alone,) = paint(tiny, PICTURE[::-1], "two cats", seed=2, strength=0.5)
@@ -74,6 +87,7 @@ def test_each_prompt_may_have_its_picture_and_its_seeds(tiny):
     assert many.shape == (4, 32, 32, 3)
 
 
+@at_length
 def test_any_picture_will_do(tiny, tmp_path):
     Image.fromarray(PICTURE).save(tmp_path / "a.png")
     expected = paint(tiny, strength=0.5)
@@ -82,6 +96,7 @@ def test_any_picture_will_do(tiny, tmp_path):
 
 
 @compiled
+@at_length
 def test_nothing_but_a_size_compiles_anew():
     model = tiny_model()
     paint(model, strength=0.5)

@@ -7,7 +7,7 @@ from kerasdiffusion import StableDiffusion
 from kerasdiffusion.datasets.scenes import BACKGROUNDS
 from kerasdiffusion.datasets.sprites import COLORS
 from tests.tasks.test_image_to_image import APPLE, PICTURE
-from tests.tasks.test_inpainting import LARGE, every_backend, grow, paint
+from tests.tasks.test_inpainting import LARGE, grow, paint
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def bundled():
 
 
 class TestOutpaint:
-    @every_backend
+    @pytest.mark.every_backend_at_length
     def test_the_given_pixels_stay(self, tiny):
         sides = {"left": 5, "right": 16, "top": 1, "bottom": 30}
         found = grow(tiny, [PICTURE, PICTURE[::-1]], [APPLE, "two cats"], **sides)
@@ -59,6 +59,7 @@ class TestOutpaint:
         assert len(seen) == 6
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("ground", ["yellow", "blue"])
 def test_outpainting_goes_on_with_the_ground(bundled, ground):
     """Of which the prompt says nothing: it is the nearest of twelve, seldom another."""

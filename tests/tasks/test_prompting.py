@@ -10,10 +10,12 @@ from kerasdiffusion.weights.base import WeightsError
 from tests.tasks.test_stable_diffusion import CATS, assert_differ, compiled, paint
 from tests.tiny import tiny_model, tiny_tokenizer
 
-pytestmark = pytest.mark.every_backend
+every_backend = pytest.mark.every_backend
+at_length = pytest.mark.every_backend_at_length
 LONG = "a red apple on a blue background, two cats, blurry, dark"
 
 
+@every_backend
 def test_without_signs_a_prompt_is_just_text(tiny):
     expected = tiny.program("encode")(tiny_tokenizer()(CATS), {})
     expected = ops.convert_to_numpy(expected)
@@ -27,6 +29,7 @@ def test_without_signs_a_prompt_is_just_text(tiny):
     )
 
 
+@every_backend
 def test_a_weight_scales_its_tokens_and_the_mean_stays(tiny):
     plain, heavy = tiny.encode_text(["two cats", "two (cats:1.5)"])
     start = 1 + tiny_tokenizer().count("two")
@@ -38,6 +41,7 @@ def test_a_weight_scales_its_tokens_and_the_mean_stays(tiny):
     assert factors[0] != pytest.approx(1.0, abs=1e-3)
 
 
+@every_backend
 def test_compel_draws_away_from_the_empty_prompt(tiny):
     options = {"prompt_weighting": "compel"}
     empty, plain = tiny.encode_text(["", "two cats"])
@@ -55,6 +59,7 @@ def test_compel_draws_away_from_the_empty_prompt(tiny):
     assert np.abs(hidden[at + 1 :] - plain[at + 1 :]).max() > 0.01
 
 
+@every_backend
 def test_a_long_prompt_is_several_chunks(tiny):
     tokens = tiny_tokenizer().tokens(LONG)
     context = tiny.encode_text(LONG, prompt_weighting="none")
@@ -67,6 +72,7 @@ def test_a_long_prompt_is_several_chunks(tiny):
     assert_differ(pictures[:1], paint(tiny, LONG.split(",")[0]))
 
 
+@every_backend
 def test_clip_skip_leaves_layers_out(tiny):
     tokens = tiny_tokenizer()(CATS)
     text = tiny.text_encoder.text_model
@@ -82,6 +88,7 @@ def test_clip_skip_leaves_layers_out(tiny):
         paint(tiny, clip_skip=3)
 
 
+@every_backend
 def test_editing_alternation_and_composition(tiny):
     plain = paint(tiny, "cats", num_steps=4)
     # Calls 0 to 3 are all there are: what comes after is never seen.
@@ -94,6 +101,7 @@ def test_editing_alternation_and_composition(tiny):
     assert np.abs(silent - plain).max() <= 1
 
 
+@at_length
 def test_a_context_stands_in_for_its_prompt(tiny):
     context = tiny.encode_text([CATS, "dark"])
     assert (paint(tiny, context, seed=3) == paint(tiny, [CATS, "dark"], seed=3)).all()
@@ -104,6 +112,7 @@ def test_a_context_stands_in_for_its_prompt(tiny):
 
 
 @compiled
+@at_length
 def test_another_text_of_the_same_structure_compiles_nothing():
     model = tiny_model()
     paint(model, "[cats|dark] (red:1.2) AND two :0.5", clip_skip=1)
@@ -113,6 +122,7 @@ def test_another_text_of_the_same_structure_compiles_nothing():
     assert model.traces == before
 
 
+@every_backend
 def test_words_that_were_learned(tmp_path):
     model = tiny_model()
     table = ops.convert_to_numpy(model.text_encoder.weights[0])
@@ -129,6 +139,7 @@ def test_words_that_were_learned(tmp_path):
         model.load_embedding(tmp_path / "b.safetensors")
 
 
+@at_length
 def test_weightings_by_name(tiny):
     with pytest.raises(ValueError, match="one of a1111, compel, none. Did you mean co"):
         paint(tiny, prompt_weighting="compell")
@@ -136,6 +147,7 @@ def test_weightings_by_name(tiny):
         tiny.encode_text("[cats|dark]")
 
 
+@every_backend
 def test_attention_hides_what_is_not_seen():
     from kerasdiffusion.compute.operations import attention
 
@@ -150,6 +162,7 @@ def test_attention_hides_what_is_not_seen():
     assert found == pytest.approx(expected, abs=1e-5)
 
 
+@at_length
 def test_tags_and_remarks_do_not_reach_the_text_encoder(tiny):
     with pytest.warns(UserWarning, match="not followed: <lora:x:0.8>"):
         tagged = tiny.encode_text("two cats<lora:x:0.8>")
@@ -161,6 +174,7 @@ def test_tags_and_remarks_do_not_reach_the_text_encoder(tiny):
     assert literal.shape[1] > tagged.shape[1]
 
 
+@at_length
 def test_a_tag_in_a_negative_prompt_is_text_as_in_a1111(tiny):
     with pytest.warns(UserWarning, match="A tag in a negative prompt"):
         painted = paint(tiny, "two cats", negative_prompt="red <lora:blue:1>")

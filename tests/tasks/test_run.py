@@ -26,6 +26,8 @@ REQUESTS = {
     "circular_walk": {"prompt": CATS, "frames": 2},
 }
 tasks = pytest.mark.parametrize("task", REQUESTS)
+#: Those that are walked on every backend; the others run the same programs.
+REPRESENTATIVE = ("text_to_image", "inpaint", "interpolate")
 
 
 def ask(task="text_to_image", **fields):
@@ -37,8 +39,18 @@ def alone(prompt=CATS, **fields):
     return ask(prompt=prompt, sampler="euler", **fields)
 
 
-@pytest.mark.every_backend
-@tasks
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(
+            task,
+            marks=pytest.mark.every_backend
+            if task in REPRESENTATIVE
+            else pytest.mark.every_backend_at_length,
+        )
+        for task in REQUESTS
+    ],
+)
 def test_step_by_step_is_the_same_as_at_once(tiny, task):
     expected = tiny.run(ask(task)).pictures()
     run = tiny.run(ask(task))
@@ -121,8 +133,13 @@ def test_one_thread_drives_it(tiny):
     assert len(errors) == 1 and run.finished
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(ZeroDivisionError, marks=pytest.mark.every_backend_at_length),
+        pytest.param(KeyboardInterrupt, marks=pytest.mark.every_backend),
+    ],
+)
 def test_an_error_in_a_callback_leaves_all_usable(tiny, error):
     def fail(step):
         if step.step == 2:

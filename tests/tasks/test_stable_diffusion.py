@@ -24,6 +24,9 @@ compiled = pytest.mark.skipif(
 )
 
 
+at_length = [pytest.mark.heavy, pytest.mark.every_backend_at_length]
+
+
 def paint(model, prompt=CATS, **options):
     """Pictures in three steps from seed 1, unless told otherwise."""
     options = {"seed": 1, "num_steps": 3, "progress_bar": False, **options}
@@ -161,7 +164,7 @@ def test_guidance_takes_one_call_of_twice_the_batch(scale, asked, tiny):
     assert set(batches) == {2 if scale == 1.0 else 4}
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_guidance_of_one_is_no_guidance(tiny):
     plain = paint(tiny, unconditional_guidance_scale=1)
     assert_close(plain, paint(tiny, unconditional_guidance_scale=1.00001))
@@ -286,9 +289,9 @@ def test_xla_paints_the_same(tiny, tiny_xla):
 @pytest.mark.parametrize(
     "precision",
     [
-        "bfloat16",
-        pytest.param("float16", marks=pytest.mark.every_backend_at_length),
-        pytest.param("mixed_bfloat16", marks=pytest.mark.every_backend),
+        pytest.param("bfloat16", marks=pytest.mark.every_backend),
+        pytest.param("float16", marks=at_length),
+        pytest.param("mixed_bfloat16", marks=at_length),
         "mixed_float16",
     ],
 )

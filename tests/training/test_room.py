@@ -80,7 +80,10 @@ def test_without_tokens_no_text_encoder_is_read(tiny):
         Finetuner(tiny, LoRA(text_encoders=True), reads_tokens=False)
 
 
-@pytest.mark.parametrize("precision", ["float16_weights", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "precision",
+    ["float16_weights", pytest.param("mixed_bfloat16", marks=pytest.mark.heavy)],
+)
 def test_weights_of_another_dtype_than_is_computed_with_are_taught_beside(precision):
     """With weights that float16 holds, it is what float32 teaches."""
     model = tiny_model(precision=precision)
