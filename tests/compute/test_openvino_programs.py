@@ -79,13 +79,18 @@ class TestPictures:
     def test_by_guidance_that_looks_into_the_network(self, openvino, tiny):
         both(openvino, tiny, pag_scale=2.0, sag_scale=0.5, guidance_rescale=0.3)
 
-    def test_of_two_text_encoders(self, openvino):
+    def test_of_two_text_encoders(self, request):
         first, second = (
             tiny_model(config=TINY_SDXL, jit_compile=each)
             for each in ("openvino", False)
         )
-        both(first, second, num_steps=1)
+        for read in ("encode_text", "encode_pooled"):
+            found, expected = (getattr(each, read)(APPLE) for each in (first, second))
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+        if request.config.getoption("--full-size"):
+            both(first, second, num_steps=1)
 
+    @pytest.mark.heavy
     def test_in_tiles(self, openvino, tiny):
         models = [
             tiny_model(
@@ -188,7 +193,13 @@ class TestNewWeights:
             variable.assign(1.1 * variable.value)
 
     @pytest.mark.parametrize(
-        "change", [change_one_number, add_in_place, train, give_back_memory]
+        "change",
+        [
+            change_one_number,
+            add_in_place,
+            pytest.param(train, marks=pytest.mark.heavy),
+            give_back_memory,
+        ],
     )
     def test_are_painted_with(self, models, change):
         model, plain = models

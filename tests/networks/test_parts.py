@@ -71,6 +71,12 @@ def test_one_part_at_a_time_paints_the_same(saved):
         assert [part for part, count in held.items() if count] == ["decoder"]
     # What is given up is compiled still.
     assert model.traces == whole.traces
+
+
+@pytest.mark.every_backend_at_length
+def test_one_part_at_a_time_follows_a_picture_too(saved):
+    model, whole = read(saved, low_memory=True), read(saved)
+    expected = whole.text_to_image(TEXTS[0], seed=0, **SETTINGS)
     picture = whole.image_to_image(expected[0], TEXTS[1], seed=2, **SETTINGS)
     found = model.image_to_image(expected[0], TEXTS[1], seed=2, **SETTINGS)
     assert (found == picture).all()

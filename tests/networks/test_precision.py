@@ -11,6 +11,7 @@ from kerasdiffusion.networks.wider import looks_lost
 from tests.tiny import TINY, TINY_SDXL, TINY_UPSCALER, tiny_model
 
 HALF = ("float16", "mixed_float16")
+AT_LENGTH = [pytest.mark.heavy, pytest.mark.every_backend_at_length]
 LATENTS = np.random.default_rng(0).normal(size=(1, 16, 16, 4)).astype("float32")
 #: float16 ends at 65504.
 LOUD = 1e6
@@ -34,8 +35,8 @@ def loud_model(config=TINY_SDXL, precision="float32", **options):
     "precision",
     [
         pytest.param("float16", marks=pytest.mark.every_backend),
-        pytest.param("mixed_float16", marks=pytest.mark.every_backend_at_length),
-        pytest.param("bfloat16", marks=pytest.mark.every_backend_at_length),
+        pytest.param("mixed_float16", marks=AT_LENGTH),
+        pytest.param("bfloat16", marks=AT_LENGTH),
     ],
 )
 def test_an_autoencoder_that_says_so_computes_in_float32(precision):
@@ -69,7 +70,8 @@ def overflowing(precision="float16", config=TINY, **options):
 @pytest.mark.parametrize(
     "tiling",
     [
-        pytest.param(False, marks=pytest.mark.every_backend),
+        # By default tiles show it, and `test_tasks_and_low_memory_too` without them.
+        pytest.param(False, marks=AT_LENGTH),
         pytest.param(64, marks=pytest.mark.every_backend_at_length),
     ],
 )
@@ -101,26 +103,28 @@ def test_what_overflows_is_computed_again(tiling):
 LOUD_HALF = "mixed_float16"
 
 
-def test_tasks_and_low_memory_too(tmp_path, recwarn):
+@pytest.mark.parametrize(
+    "low_memory", [True, pytest.param(False, marks=pytest.mark.heavy)]
+)
+def test_tasks_and_low_memory_too(low_memory, tmp_path, recwarn):
     whole = overflowing("float32")
     whole.save_preset(tmp_path / "model")
     settings = {"num_steps": 2, "seed": 1, "progress_bar": False}
     expected = whole.text_to_image("two cats", **settings)
-    for low_memory in (False, True):
-        model = StableDiffusion.from_preset(
-            tmp_path / "model",
-            config=whole.config,
-            tokenizer=whole.tokenizer,
-            precision="mixed_float16",
-            low_memory=low_memory,
-        )
-        with pytest.warns(UserWarning, match="decoder's values do not fit float16"):
-            found = model.text_to_image("two cats", **settings)
-        assert found.std() > 20
-        assert np.abs(found.astype(int) - expected).mean() < 8
-        with pytest.warns(UserWarning, match="image_encoder's values do not fit"):
-            found = model.image_to_image(expected[0], "two cats", **settings)
-        assert found.std() > 20
+    model = StableDiffusion.from_preset(
+        tmp_path / "model",
+        config=whole.config,
+        tokenizer=whole.tokenizer,
+        precision="mixed_float16",
+        low_memory=low_memory,
+    )
+    with pytest.warns(UserWarning, match="decoder's values do not fit float16"):
+        found = model.text_to_image("two cats", **settings)
+    assert found.std() > 20
+    assert np.abs(found.astype(int) - expected).mean() < 8
+    with pytest.warns(UserWarning, match="image_encoder's values do not fit"):
+        found = model.image_to_image(expected[0], "two cats", **settings)
+    assert found.std() > 20
 
 
 def test_one_picture_of_several():

@@ -126,7 +126,8 @@ def test_gradients(case, tmp_path):
 
 
 @pytest.mark.every_backend_at_length
-def test_prior_preservation_of_the_whole_network(tmp_path):
+@pytest.mark.parametrize("steps", [1, pytest.param(2, marks=pytest.mark.heavy)])
+def test_prior_preservation_of_the_whole_network(steps, tmp_path):
     """Their loss is the mean of the new pictures' and a share of the old ones'.
 
     Ours is the mean over all of them, each at its weight.
@@ -137,7 +138,7 @@ def test_prior_preservation_of_the_whole_network(tmp_path):
     trainer = Finetuner(model)
     trainer.compile(ours_adamw(), run_eagerly=True)
     optimizer = adamw(theirs["unet"].parameters())
-    for batch in batches(TINY, 2):
+    for batch in batches(TINY, steps):
         new, old = losses_of(theirs, batch)
         loss = new.mean() + share * old.mean()
         optimizer.zero_grad()

@@ -44,6 +44,8 @@ CASES = {
     "dpmpp_2m": ({}, "DPMSolverMultistepScheduler", {}, {}),
     "dpmpp_2m_karras": ({}, "DPMSolverMultistepScheduler", KARRAS, {}),
 }
+# On every backend; the others' loops are compared there by `test_samplers`.
+REPRESENTATIVE = ("ddim", "euler_ancestral", "heun", "dpmpp_2m_karras")
 PROMPT, NEGATIVE = "a red apple on a blue background", "blurry, dark"
 SEEDS = [3, 4]
 # Eight pixels to a latent as in SD; not square, and odd in latents.
@@ -64,9 +66,10 @@ def runs():
             for num_steps in (5, 20, 50):
                 quick, marks = num_steps == 5, [pytest.mark.heavy] * (num_steps > 20)
                 if compiler == "auto":
-                    length = "every_backend" if quick else "every_backend_at_length"
+                    everywhere = quick and case in REPRESENTATIVE
+                    length = "every_backend" + "_at_length" * (not everywhere)
                     marks.append(getattr(pytest.mark, length))
-                elif not quick:
+                elif not (quick and case in REPRESENTATIVE):
                     marks.append(pytest.mark.heavy)
                 yield pytest.param(compiler, case, num_steps, marks=marks)
 

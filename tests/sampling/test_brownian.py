@@ -45,8 +45,21 @@ def test_noise_between_levels_is_unit_noise_without_correlation():
 PATH = [name for name, sampler in SAMPLERS.items() if sampler.path]
 
 
-@pytest.mark.parametrize("sampler", PATH)
-@pytest.mark.parametrize("rng", ["torch-cuda", "webui-cpu", "comfy", "comfy-gpu"])
+RNGS = ["torch-cuda", "webui-cpu", "comfy", "comfy-gpu"]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "rng"),
+    [
+        pytest.param(
+            # Each of both; all pairs at length.
+            *(sampler, rng),
+            marks=() if sampler == PATH[0] or rng == RNGS[0] else pytest.mark.heavy,
+        )
+        for sampler in PATH
+        for rng in RNGS
+    ],
+)
 def test_more_steps_follow_the_same_path(sampler, rng):
     """The sum of all increments is the path's, at 4 steps and at 9."""
     sums = []

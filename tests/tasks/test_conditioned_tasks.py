@@ -35,11 +35,7 @@ def paint(models, task, image=PICTURE, prompt=APPLE, **options):
 TASKS = ("depth_to_image", "edit", "upscale")
 
 
-@pytest.mark.parametrize(
-    "task",
-    [pytest.param(task, marks=pytest.mark.every_backend) for task in TASKS[1:2]]
-    + [*TASKS[:1], *TASKS[2:]],
-)
+@pytest.mark.parametrize("task", TASKS)
 def test_what_is_given_beside_the_latents_counts(models, task):
     first = paint(models, task)
     # The picture's own size, or the small picture's by the autoencoder's factor.

@@ -14,6 +14,7 @@ from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.samplers import SAMPLERS
 from kerasdiffusion.tasks.image_to_image import encode_pictures
 from tests.networks.test_control import CONFIG, lively_network, wide
+from tests.peers.quick import quick
 from tests.pictures.test_read import bomb
 from tests.tasks.test_image_to_image import APPLE, PICTURE
 from tests.tiny import TINY, tiny_model
@@ -23,6 +24,9 @@ MASK[6:20, 10:30] = 255
 WHITE = MASK == 255
 LARGE = np.random.default_rng(1).integers(0, 256, (90, 75, 3), np.uint8)
 NINE = TINY.replace(diffusion_model=replace(TINY.diffusion_model, in_channels=9))
+
+#: Names of one function of rows differ in its settings, and in the noise levels.
+ONE_OF_EACH_KIND = {each.function: name for name, each in SAMPLERS.items()}.values()
 
 every_backend = pytest.mark.every_backend
 compiled = pytest.mark.skipif(
@@ -79,7 +83,7 @@ class TestWhatStays:
             expected += (1 - part) * PICTURE[12, 10 - distance]
             assert soft[12, 10 - distance] == pytest.approx(expected, abs=0.51)
 
-    @pytest.mark.parametrize("sampler", SAMPLERS)
+    @pytest.mark.parametrize("sampler", quick(SAMPLERS, *ONE_OF_EACH_KIND))
     def test_every_sampler_ends_with_the_known_latents(self, tiny, sampler):
         known = encode_pictures(tiny, [PICTURE])
         latents = _last(tiny, paint, sampler=sampler).latents
@@ -337,6 +341,7 @@ def bundled():
     return StableDiffusion.from_preset("emoji")
 
 
+@pytest.mark.heavy  # of the tiny model: `test_image_to_image`
 def test_image_to_image_goes_farther_with_strength(bundled):
     options = {"num_steps": 10, "seed": 1, "progress_bar": False}
     (picture,) = bundled.text_to_image("a red apple on a blue background", **options)

@@ -29,7 +29,7 @@ def assert_close(found, expected):
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_a_walk_between_prompts_is_that_of_the_guide(tiny):
     """One noise, and encodings between two by `linspace`."""
     apple, cats = (tiny.encode_text(each)[0] for each in (APPLE, CATS))
@@ -135,7 +135,7 @@ def test_prompts_may_have_other_lengths_and_parts(tiny):
     """As `text_to_image` gives each, were they the only ones of the batch."""
     long = "a red apple on a blue background, " * 2
     for prompts in ((long, CATS), (f"{APPLE} AND {CATS}:0.5", DARK)):
-        found = walk(tiny, prompts, frames=3)
+        found = walk(tiny, prompts, frames=3, batch_size=2)
         expected = tiny.text_to_image(list(prompts), seed=[1, 1], **QUICK)
         assert_close(found[[0, 2]], expected)
 
@@ -186,7 +186,7 @@ def test_frames_follow_one_picture_or_one_each(tiny):
         walk(tiny, frames=3, batch_size=2, control=control), np.stack(expected)
     )
     control = Control(network, pictures[1])
-    assert_close(walk(tiny, frames=3, control=control)[1], expected[1])
+    assert_close(walk(tiny, frames=3, batch_size=2, control=control)[1], expected[1])
     with pytest.raises(ValueError, match="each of the 4 results. Received: 3"):
         walk(tiny, frames=4, control=Control(network, list(pictures)))
 

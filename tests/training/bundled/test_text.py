@@ -22,11 +22,17 @@ def captions():
     return {"latents": np.tile(pictures, (8, 1, 1, 1)).astype("f4"), "tokens": tokens}
 
 
+def four_times(data):
+    """Four epochs are one, and the fewer take less time."""
+    return {name: np.tile(x, (4,) + (1,) * (x.ndim - 1)) for name, x in data.items()}
+
+
 @pytest.mark.every_backend
 def test_captions_are_told_apart(captions):
     trainer = TextTrainer(TextEncoder(TINY), (2, 2, 3), width=32)
     trainer.compile(keras.optimizers.AdamW(3e-3))
-    loss = trainer.fit(captions, epochs=60, verbose=0).history["loss"]
+    data = four_times(captions)
+    loss = trainer.fit(data, batch_size=16, epochs=15, verbose=0).history["loss"]
     # What a prediction that is the same for all captions leaves.
     best = float(np.var(captions["latents"][:2], axis=0).mean())
     assert loss[0] > best and loss[-1] < 0.2 * best
