@@ -57,8 +57,9 @@ def register(commands) -> None:
         "--cheaper",
         action="store_true",
         help="a table of what makes steps cheaper (a guidance interval, DeepCache, "
-        "token merging, 8-bit weights): time of a picture, how far it is from the "
-        "plain one, the share of pictures with the right object",
+        "UCache, EasyCache, Spectrum, token merging, 8-bit weights): time of a "
+        "picture, its U-Net calls, how far it is from the plain one, the share of "
+        "pictures with the right object",
     )
     parser.add_argument(
         "--classifier",

@@ -1,8 +1,9 @@
 """Options that make a step cheaper for a little of its picture, checked; all are off.
 
-DeepCache runs the whole U-Net in some steps and its outer layers in the others; token
-merging lets self-attention see fewer tokens. (Steps without guidance are in
-`guidance_arguments`, 8-bit weights in `quantization`.)
+DeepCache runs the whole U-Net in some steps and its outer layers in the others; UCache
+and EasyCache leave calls out where little would change, and Spectrum foretells some;
+token merging lets self-attention see fewer tokens. (Steps without guidance are in
+`guidance`, 8-bit weights in `quantization`.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from keras import ops
 from kerasdiffusion.models.token_merging import finest_attention
 from kerasdiffusion.presets.config import DiffusionModelConfig
 from kerasdiffusion.requests.request import Request
+from kerasdiffusion.sampling.forecasts import Forecast, foretold
+from kerasdiffusion.sampling.reuse import reusable
 from kerasdiffusion.sampling.table import COLUMNS, Table
+
+#: Fields of which a request has one at most: each keeps what the U-Net gave.
+CACHES = ("deep_cache", "ucache", "easy_cache", "spectrum")
+#: How `sampling.reuse` judges: stable-diffusion.cpp's constants of both.
+UCACHE = {"drift": 0.5, "streak": 0.5, "early": 0.5, "late": 1.5}
+EASY_CACHE = {"decay": 1.0, "relative": 1.0, "reset": 1.0}
+EASY_CACHE |= {"drift": 0.0, "streak": 0.0, "early": 1.0, "late": 1.0}
 
 
 def cheaper_methods(request: Request, config: DiffusionModelConfig) -> dict:
@@ -30,6 +40,7 @@ def cheaper_methods(request: Request, config: DiffusionModelConfig) -> dict:
         ValueError: If it is out of its range, or goes not with another.
     """
     methods: dict = {}
+    _check_caches(request)
     if request.deep_cache is not None:
         _, branch = request.deep_cache
         most = len(config.skip_widths) - 1
@@ -38,12 +49,12 @@ def cheaper_methods(request: Request, config: DiffusionModelConfig) -> dict:
                 f"`deep_cache: branch` must be at most {most}, the number of the "
                 f"U-Net's last skip. Received: {branch}"
             )
-        if request.sag_scale:
-            raise ValueError(
-                "`sag_scale` must be 0 with `deep_cache`: it looks at the middle of "
-                f"the U-Net in every step. Received: {request.sag_scale}"
-            )
         methods["deep_cache"] = {str(branch): ()}
+    judged = _judged(request)
+    if judged:
+        methods["reuse"] = {name: np.float32(each) for name, each in judged.items()}
+    if request.spectrum is not None:
+        methods["forecast"] = ()
     share = request.merge_tokens
     if share and finest_attention(config) is None:
         raise ValueError(
@@ -53,6 +64,81 @@ def cheaper_methods(request: Request, config: DiffusionModelConfig) -> dict:
     if share:
         methods["merge_tokens"] = {str(float(share)): ()}
     return methods
+
+
+def _check_caches(request: Request) -> None:
+    """That caches go with each other and with what guides."""
+    given = [name for name in CACHES if getattr(request, name) is not None]
+    if len(given) > 1:
+        raise ValueError(
+            f"Of {', '.join(f'`{name}`' for name in CACHES)} one may be given, since "
+            f"each leaves out calls that the others judge by. Received: {given}"
+        )
+    looks = [name for name in given if name != "spectrum"]
+    if looks and request.sag_scale:
+        raise ValueError(
+            f"`sag_scale` must be 0 with `{looks[0]}`: it looks at the middle of the "
+            f"U-Net in every step. Received: {request.sag_scale}"
+        )
+
+
+def _judged(request: Request) -> dict:
+    """How calls are judged that may be left out; empty where none is."""
+    if request.ucache is not None and request.ucache[0]:
+        threshold, _, _, decay, relative, reset = request.ucache
+        own = {"decay": decay, "relative": relative, "reset": reset}
+        return {"threshold": threshold, **own, **UCACHE}
+    if request.easy_cache is not None and request.easy_cache[0]:
+        return {"threshold": request.easy_cache[0], **EASY_CACHE}
+    return {}
+
+
+def cheaper_table(
+    table: Table,
+    request: Request,
+    methods: Mapping,
+    unguided: np.ndarray,
+    controls: Sequence[Mapping] = (),
+) -> tuple[Table, dict]:
+    """The table with the rows of which the whole network need not run.
+
+    Args:
+        table: The sampler's.
+        request: What is asked.
+        methods: From `cheaper_methods`, with others.
+        unguided: Of each row, whether it goes without guidance: bool.
+        controls: From `networks.control.told`.
+
+    Returns:
+        It, and the methods with what they are told of it.
+    """
+    methods = dict(methods)
+    if "deep_cache" in methods:
+        table = whole_steps(table, request.deep_cache[0], unguided)
+    if not {"reuse", "forecast"} & set(methods):
+        return table, methods
+    calls = table.values[:, COLUMNS.call]
+    kinds = [calls * 0 + unguided]
+    kinds += [table.values[:, column] for column in (COLUMNS.variant, COLUMNS.guidance)]
+    kinds += [
+        (first <= calls) & (calls < last)
+        for first, last in (each["calls"] for each in controls)
+    ]
+    kinds = list(zip(*(each.tolist() for each in kinds), strict=True))
+    if "reuse" in methods:
+        _, start, end, *_ = request.ucache or request.easy_cache
+        table = reusable(table, start, end, kinds)
+        count = np.float32(table.steps[-1] + 1 - table.steps[0])
+        methods["reuse"] = methods["reuse"] | {"steps": count}
+    else:
+        table = foretold(table, spectral(request), kinds)
+    return table, methods
+
+
+def spectral(request: Request) -> Forecast:
+    """What a request says of forecasts."""
+    blend, degree, ridge, window, growth, warmup, stop = request.spectrum
+    return Forecast(blend, int(degree), ridge, int(window), growth, int(warmup), stop)
 
 
 def whole_steps(table: Table, interval: int, kinds: np.ndarray) -> Table:

@@ -17,6 +17,8 @@ from kerasdiffusion.weights.names import tensors
 #: What the numbers of some fields are called in the compiled program.
 THRESHOLDING = ("mimic_scale", "percentile")
 APG = ("eta", "norm_threshold", "momentum")
+#: Methods that make steps cheaper, see `cheaper_steps`: they guide nothing.
+CHEAPER = ("deep_cache", "merge_tokens", "reuse", "forecast")
 
 
 def guidance_methods(request: Request) -> dict:
@@ -63,7 +65,7 @@ def without_guidance(
     methods than the scale and with `AND` it never is.
     """
     alone = len(branches) == 2 and np.all(np.asarray(shares) == 1.0)
-    alone = alone and not set(methods) - {"freeu", "deep_cache", "merge_tokens"}
+    alone = alone and not set(methods) - {"freeu", *CHEAPER}
     return alone & (table.rows[:, COLUMNS.guidance] == 0.0)
 
 

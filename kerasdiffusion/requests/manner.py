@@ -19,7 +19,9 @@ RNGS = ("numpy", "torch", "torch-cuda", "webui-cpu", "comfy", "comfy-gpu", "comf
 #: Of a square of two by two tokens one stays.
 MOST_MERGED = 0.75
 ANY = (-math.inf, math.inf)
-FROM_0 = (0.0, math.inf)
+FROM_0, ONE = (0.0, math.inf), (0.0, 1.0)
+#: Of the steps, where calls may be left out.
+PART, MIDDLE = {"start": ONE, "end": ONE}, {"start": 0.15, "end": 0.95}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -226,6 +228,80 @@ class Manner:
         "two) are alike.",
         label="DeepCache",
         flag=Flag(metavar="N[,BRANCH]"),
+        group=CHEAPER,
+    )
+    ucache: float | Several | bool | None = asked(
+        Numbers(
+            {"threshold": FROM_0, **PART, "decay": ONE, "relative": ONE, "reset": ONE},
+            {"threshold": 1.0, **MIDDLE, "decay": 1.0, "relative": 1.0, "reset": 1.0},
+            short=True,
+            alone=True,
+            rule=(
+                "have start < end, and relative and reset of 0 or 1",
+                lambda _, start, end, __, *switches: (
+                    start < end and set(switches) <= {0.0, 1.0}
+                ),
+            ),
+        ),
+        help="leaves out U-Net calls until the estimated error reaches the threshold, "
+        "1 for example (UCache of stable-diffusion.cpp)",
+        text="`(threshold, start, end, decay, relative, reset)`, or the first alone: "
+        "leaves out U-Net calls for as long as the estimated change of the prediction "
+        "adds up to less than the threshold (UCache of stable-diffusion.cpp); from the "
+        "shares `start` to `end` of the steps. `decay` multiplies the error in each "
+        "step, `relative` (0 or 1) measures it by the prediction's size, `reset` (0 or "
+        "1) forgets it at each computed step. Each picture is judged by itself, and a "
+        "call is left out where all of a batch do without. `True` is `(1, 0.15, 0.95, "
+        "1, 1, 1)`; a threshold of 0 leaves out none.",
+        label="UCache",
+        flag=Flag(metavar="T[,START,END,...]"),
+        group=CHEAPER,
+    )
+    easy_cache: float | Several | bool | None = asked(
+        Numbers(
+            {"threshold": FROM_0, **PART},
+            {"threshold": 0.2, **MIDDLE},
+            short=True,
+            alone=True,
+            rule=("have start < end", lambda _, start, end: start < end),
+        ),
+        help="the same by a plainer estimate, 0.2 for example (EasyCache, Zhou et al. "
+        "2025)",
+        text="`(threshold, start, end)`, or the first alone: the same by a plainer "
+        "estimate, which is measured by the prediction's size alone and grows with no "
+        "step left out (EasyCache, Zhou et al. 2025). `True` is `(0.2, 0.15, 0.95)`.",
+        label="EasyCache",
+        flag=Flag(metavar="T[,START,END]"),
+        group=CHEAPER,
+    )
+    spectrum: Several | bool | None = asked(
+        Numbers(
+            {
+                **{"w": ONE, "m": (1.0, 5.0), "lam": FROM_0, "window": (1.0, 1000.0)},
+                **{"flex": FROM_0, "warmup": FROM_0, "stop": ONE},
+            },
+            {
+                **{"w": 0.4, "m": 3.0, "lam": 1.0, "window": 2.0},
+                **{"flex": 0.5, "warmup": 4.0, "stop": 0.9},
+            },
+            short=True,
+            rule=(
+                "have whole numbers for m, window and warmup",
+                lambda _, m, __, window, ___, warmup, ____: all(
+                    each == int(each) for each in (m, window, warmup)
+                ),
+            ),
+        ),
+        help="foretells steps from those before: 0.4,3,1,2,0.5,4,0.9 by default "
+        "(Spectrum, Han et al. 2026)",
+        text="`(w, m, lam, window, flex, warmup, stop)`: foretells what steps would "
+        "give from those before (Spectrum, Han et al. 2026, in stable-diffusion.cpp's "
+        "form): `w` of Chebyshev polynomials of degree `m`, fitted with a ridge of "
+        "`lam`, the rest of a straight line. One of `window` steps is computed, and "
+        "that grows by `flex` with each; so are all of the first `warmup` and those "
+        "behind the share `stop`. `True` is `(0.4, 3, 1, 2, 0.5, 4, 0.9)`.",
+        label="Spectrum",
+        flag=Flag(metavar="W[,M,LAM,WINDOW,...]"),
         group=CHEAPER,
     )
     merge_tokens: float = asked(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from keras import ops
 
 from kerasdiffusion.compute.backend import spread
+from kerasdiffusion.sampling import forecasts, reuse
 from kerasdiffusion.sampling.guidance import (
     OF_THE_SCALE,
     degraded,
@@ -66,6 +67,9 @@ def denoiser(
             `"deep_cache"`: its presence alone. The network gives features beside its
             prediction, which are kept in the memory, behind what else is there; a row
             that is not `whole` hands them back to it as `kept`.
+            `"reuse"`: a dict, see `reuse.reuse_or_call`; its memory is behind the rest.
+            `"forecast"`: its presence alone. A row that is not `whole` calls nothing,
+            see `forecasts.foretold`; its memory is behind the rest.
         control: A function of the network's inputs and a row, whose result they get
             as `"control"`.
 
@@ -100,6 +104,8 @@ def denoiser(
         )
     methods, count = dict(methods or {}), len(branches)
     keeps = methods.pop("deep_cache", None) is not None
+    foretells = methods.pop("forecast", None) is not None
+    reused = methods.pop("reuse", None)
     settings = {"freeu": methods.pop("freeu")} if "freeu" in methods else {}
     if count == 1:
         methods = {k: v for k, v in methods.items() if k not in OF_THE_SCALE}
@@ -133,21 +139,48 @@ def denoiser(
         return sum(shares[i] * (each - origin) for i, (each, origin) in pairs)
 
     def denoise(x, row, memory=()):
-        if not keeps:
-            return guide(x, row, see(x, row, together, copies, **watch), memory)
-        *memory, kept = memory
-        outputs, kept = ops.cond(
+        if not foretells:
+            denoised, after = predict(x, row, memory)
+            return (denoised, after) if memory else denoised
+        *memory, past = memory
+
+        def computed():
+            denoised, after = predict(x, row, tuple(memory))
+            return denoised, (*after, forecasts.joined(denoised, past))
+
+        return ops.cond(
             row[COLUMNS.whole] > 0.0,
-            lambda: see(x, row, together, copies),
-            lambda: see(x, row, together, copies, kept=kept),
+            computed,
+            lambda: (forecasts.forecast(row, past), (*memory, past)),
         )
-        if not memory:
-            return guide(x, row, outputs, ()), (kept,)
+
+    def predict(x, row, memory):
+        """The denoised latents by a call of the network, and the next memory."""
+        if keeps:
+            *memory, kept = memory
+            outputs, kept = ops.cond(
+                row[COLUMNS.whole] > 0.0,
+                lambda: see(x, row, together, copies),
+                lambda: see(x, row, together, copies, kept=kept),
+            )
+            own = (kept,)
+        elif reused is not None:
+            *memory, seen, facts, kept = memory
+            outputs, own = reuse.reuse_or_call(
+                lambda: see(x, row, together, copies),
+                x * row[COLUMNS.c_in],
+                row,
+                (seen, facts, kept),
+                reused,
+                judge=min(1, count - 1),
+            )
+        else:
+            outputs, own = see(x, row, together, copies, **watch), ()
         denoised, memory = guide(x, row, outputs, tuple(memory))
-        return denoised, (*memory, kept)
+        return denoised, (*memory, *own)
 
     def guide(x, row, outputs, memory):
-        """The denoised latents, with the next memory where there is one."""
+        """The denoised latents, and the next memory."""
         outputs, attention = outputs if watch else (outputs, None)
         outputs = ops.cast(outputs, "float32")
         outputs = _apart(outputs, copies)
@@ -159,7 +192,7 @@ def denoiser(
             output = first + (1.0 + excess) * towards
         clean = functools.partial(_clean, x, row)
         if not methods:
-            return (clean(output), memory) if memory else clean(output)
+            return clean(output), memory
         conditional = first + towards if others else first
         if "apg" in methods:
             apg, on = methods["apg"], row[COLUMNS.guidance] > 0.0
@@ -189,7 +222,7 @@ def denoiser(
             excess = row[COLUMNS.guidance] * (to - 1.0)
             mimicked = clean(first + (1.0 + excess) * towards)
             denoised = thresholded(denoised, mimicked, percentile)
-        return (denoised, memory) if memory else denoised
+        return denoised, memory
 
     return denoise
 
@@ -199,19 +232,26 @@ def copies_of(branches: int, methods: Mapping) -> int:
     return branches + ((branches - 1 or 1) if "pag" in methods else 0)
 
 
-def empty_memory(methods: Mapping, latents, kept=None) -> tuple:
+def empty_memory(methods: Mapping, latents, kept=None, copies: int = 1) -> tuple:
     """What a denoiser by these methods remembers ahead of its first call.
 
     Args:
         methods: As in `denoiser`.
         latents: Of the shape of the latents.
         kept: Of the shape and dtype of what `"deep_cache"` keeps.
+        copies: From `copies_of`.
 
     Returns:
         A tuple of tensors, for `loop.start`; empty where nothing is remembered.
     """
     memory = (ops.zeros_like(latents),) if "apg" in methods else ()
-    return memory if kept is None else (*memory, kept)
+    if kept is not None:
+        memory = (*memory, kept)
+    if "reuse" in methods:
+        memory = (*memory, *reuse.empty(latents, copies))
+    if "forecast" in methods:
+        memory = (*memory, forecasts.empty_past(latents))
+    return memory
 
 
 def _clean(x, row, output):

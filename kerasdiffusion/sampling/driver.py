@@ -12,6 +12,7 @@ from keras import ops
 
 from kerasdiffusion.compute.shortage import to_tensor
 from kerasdiffusion.sampling import loop
+from kerasdiffusion.sampling.reuse import spared
 from kerasdiffusion.sampling.table import COLUMNS, Table
 
 #: Rows of a compiled loop. Longer tables take it several times.
@@ -32,6 +33,8 @@ class Step:
         history: What the sampler remembers, the newest first: tensors of that shape.
         record: Of what the newest is made: its weights of the latents ahead of the
             last network call, and of what that call took for clean.
+        memory: What the denoiser remembers, see `denoiser.empty_memory`: tensors.
+        foretold: Network calls so far that were, see `forecasts`.
     """
 
     step: int
@@ -40,6 +43,8 @@ class Step:
     state: object
     history: object = None
     record: tuple[float, float] = (0.0, 0.0)
+    memory: tuple = ()
+    foretold: int = 0
 
     @property
     def latents(self) -> np.ndarray:
@@ -57,6 +62,15 @@ class Step:
         if self.sigma and self.history is not None and of_denoised and not of_latents:
             return ops.convert_to_numpy(self.history[0]) / np.float32(of_denoised)
         return self.latents / np.float32(math.hypot(1.0, self.sigma))
+
+    @property
+    def left_out(self) -> np.ndarray:
+        """Of each picture, network calls so far that were left out: int `(batch,)`.
+
+        Where guidance begins or ends, those of `reuse` are counted anew.
+        """
+        found = np.full(self.state.shape[0], self.foretold)
+        return found + spared(self.memory)
 
 
 @dataclass
@@ -131,7 +145,17 @@ def drive(
         done = int(table.steps[stop - 1]) + 1 - first
         sigma = table.values[stop, COLUMNS.sigma] if stop < len(table) else 0.0
         record = tuple(table.values[stop - 1, COLUMNS.record].tolist())
-        yield Step(done, total, float(sigma), carry.x, carry.history, record)
+        foretold = np.any(table.values[:stop, COLUMNS.forecast], axis=1).sum()
+        yield Step(
+            done,
+            total,
+            float(sigma),
+            carry.x,
+            carry.history,
+            record,
+            carry.memory,
+            int(foretold),
+        )
 
 
 def pieces(

@@ -10,6 +10,8 @@ import numpy as np
 
 HISTORY = 4
 STATES = 2 + HISTORY
+#: Denoised latents that a forecast weighs.
+PAST = 6
 
 
 class Columns(NamedTuple):
@@ -21,7 +23,9 @@ class Columns(NamedTuple):
     over 1 that it is guided by. `after` is the noise of the latents that the row
     leaves, `rest` the share of all steps that is still to do when its own begins,
     `call` the number of the call, `whole` whether all of the network runs, where some
-    of what it gave before could do: 1 or 0.
+    of what it gave before could do: 1 or 0. `begins` is 1 for the first call of its
+    step, `keeps` for one whose results may serve later ones, else 0. `forecast` weighs
+    the latest denoised latents, the newest first, of a call that is foretold.
     """
 
     sigma: int = 0
@@ -36,13 +40,16 @@ class Columns(NamedTuple):
     rest: int = 9
     call: int = 10
     whole: int = 11
-    record: slice = slice(12, 14)
-    x: slice = slice(14, 14 + STATES)
-    anchor: slice = slice(14 + STATES, 14 + 2 * STATES)
+    begins: int = 12
+    keeps: int = 13
+    record: slice = slice(14, 16)
+    x: slice = slice(16, 16 + STATES)
+    anchor: slice = slice(16 + STATES, 16 + 2 * STATES)
+    forecast: slice = slice(16 + 2 * STATES, 16 + 2 * STATES + PAST)
 
 
 COLUMNS = Columns()
-NUM_COLUMNS = COLUMNS.anchor.stop
+NUM_COLUMNS = COLUMNS.forecast.stop
 
 
 class Row(NamedTuple):
@@ -122,11 +129,11 @@ class Table:
         sigmas = np.append(self.values[:, COLUMNS.sigma], self.sigmas[-1])
         return np.stack([sigmas[:-1], sigmas[1:]], axis=1)[self.noise_rows]
 
-    def with_column(self, column: int, values: np.ndarray) -> Table:
-        """A copy in which each network call has another `variant` or `guidance`.
+    def with_column(self, column: int | slice, values: np.ndarray) -> Table:
+        """A copy in which each network call has another value of a column.
 
         Args:
-            column: `COLUMNS.variant` or `COLUMNS.guidance`.
+            column: Of `COLUMNS`, such as `variant` or `guidance`.
             values: One for each network call, or one for all.
         """
         changed = self.values.copy()
@@ -227,11 +234,13 @@ def stack(
         value[COLUMNS.sigma] = row.sigma
         value[COLUMNS.timestep] = timesteps[row.sigma]
         value[COLUMNS.noise] = row.noise
-        value[COLUMNS.guidance] = value[COLUMNS.whole] = 1.0
+        value[COLUMNS.guidance] = value[COLUMNS.whole] = value[COLUMNS.keeps] = 1.0
         value[COLUMNS.record] = row.record
         for column, weights in ((COLUMNS.x, row.x), (COLUMNS.anchor, row.anchor)):
             value[column][: len(weights)] = weights
     values[:, COLUMNS.call] = np.arange(len(rows))
+    steps = np.array([row.step for row in rows])
+    values[:, COLUMNS.begins] = np.append(1, steps[1:] != steps[:-1])
     values[:, [COLUMNS.c_skip, COLUMNS.c_out, COLUMNS.c_in]] = np.transpose(scalings)
     # What the next call sees; the last row leaves clean latents.
     values[:-1, COLUMNS.after] = values[1:, COLUMNS.sigma]

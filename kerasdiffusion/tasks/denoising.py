@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from kerasdiffusion.networks.control import told
-from kerasdiffusion.requests.cheaper_steps import (
-    kept_features,
-    whole_steps,
-)
+from kerasdiffusion.requests.cheaper_steps import cheaper_table, kept_features
 from kerasdiffusion.requests.guidance import without_guidance
 from kerasdiffusion.sampling.denoiser import copies_of, empty_memory
 from kerasdiffusion.sampling.driver import Pace, Step, drive
@@ -47,15 +44,14 @@ def denoise(loop: Loop, pace: Pace, began: Callable[[], None]) -> Iterator[Step]
         latents = latents + np.float32(table.opening_noise) * fresh[0]
         fresh = fresh[1:]
     unguided = without_guidance(table, branches, loop.shares, settings.methods)
-    if "deep_cache" in settings.methods:
-        table = whole_steps(table, request.deep_cache[0], unguided)
+    table, methods = cheaper_table(table, request, settings.methods, unguided, controls)
 
     unet, dtype = model.config.diffusion_model, model.compute_dtype
 
     def memory(alone):
-        copies = copies_of(len(branches) - alone, settings.methods)
-        kept = kept_features(unet, settings.methods, latents.shape, copies, dtype)
-        return empty_memory(settings.methods, latents, kept)
+        copies = copies_of(len(branches) - alone, methods)
+        kept = kept_features(unet, methods, latents.shape, copies, dtype)
+        return empty_memory(methods, latents, kept, copies)
 
     empty = {alone: memory(alone) for alone in set(unguided)}
 
@@ -63,7 +59,7 @@ def denoise(loop: Loop, pace: Pace, began: Callable[[], None]) -> Iterator[Step]
         seen, room = branches[1:] if alone else branches, empty[alone]
         if room and room[-1].shape != carry.memory[-1].shape:
             carry = carry._replace(memory=room)
-        how = scale, loop.shares, settings.methods, controls
+        how = scale, loop.shares, methods, controls
         return program(seen, *how, carry, *state, settings.known)
 
     yield from drive(

@@ -180,7 +180,7 @@ def test_options_reach_the_task_the_picture_and_the_task_again(generate, calls):
     line = "--guidance-rescale 0.5 --guidance-interval 0.1,9 --apg 0.5,7.5,-0.5 "
     line += "--pag-scale 2 --pag-applied-layers down --freeu 1.1,1.2,0.9,0.8 "
     line += "--clip-skip 2 --prompt-weighting compel --dynamic-thresholding 5 "
-    line += "--deep-cache 3,1 --merge-tokens 0.5 --quantize int8 "
+    line += "--ucache 0.5 --merge-tokens 0.5 --quantize int8 "
     line += "--sigmas 9,3,1 --original-size 64x32 --seed 1 --quiet --output a.png"
     assert generate(APPLE, *line.split()) == 0
     keywords = calls[0][-1]
@@ -193,7 +193,7 @@ def test_options_reach_the_task_the_picture_and_the_task_again(generate, calls):
         "pag_scale": 2.0,
         "pag_applied_layers": "down",
         "freeu": (1.1, 1.2, 0.9, 0.8),
-        "deep_cache": (3, 1),
+        "ucache": (0.5, 0.15, 0.95, 1.0, 1.0, 1.0),
         "merge_tokens": 0.5,
         "clip_skip": 2,
         "prompt_weighting": "compel",
@@ -205,7 +205,8 @@ def test_options_reach_the_task_the_picture_and_the_task_again(generate, calls):
     assert made["Guidance interval"] == "0.1,9" and made["APG"] == "0.5,7.5,-0.5"
     assert made["clip_skip"] == 2 and made["PAG layers"] == "down"
     assert (made["FreeU"], made["Original size"]) == ("1.1,1.2,0.9,0.8", "64x32")
-    assert (made["DeepCache"], made["Token merging ratio"]) == ("3,1", "0.5")
+    assert made["UCache"] == "0.5,0.15,0.95,1,1,1"
+    assert made["Token merging ratio"] == "0.5"
     assert made["Quantization"] == "int8"
     assert generate("--from", "a.png", "--quiet", "--output", "b.png") == 0
     again = calls[1][-1]

@@ -8,6 +8,7 @@ from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.presets.config import DiffusionModelConfig, ScheduleConfig
 from kerasdiffusion.requests.cheaper_steps import (
     cheaper_methods,
+    cheaper_table,
     kept_shape,
     whole_steps,
 )
@@ -44,6 +45,40 @@ def test_what_a_program_is_made_for_is_a_key():
     assert asked(deep_cache=(2, 1)).deep_cache == (2, 1)
 
 
+def test_what_caches_judge_by_is_numbers():
+    found = cheaper_methods(asked(ucache=0.5), UNET)["reuse"]
+    assert (found["threshold"], found["decay"], found["drift"]) == (0.5, 1.0, 0.5)
+    easy = cheaper_methods(asked(easy_cache=True), UNET)["reuse"]
+    assert easy.keys() == found.keys() and easy["threshold"] == np.float32(0.2)
+    assert cheaper_methods(asked(spectrum=True), UNET) == {"forecast": ()}
+    # Nothing stays under a threshold of 0.
+    assert cheaper_methods(asked(ucache=0), UNET) == {}
+    assert cheaper_methods(asked(easy_cache=0.0), UNET) == {}
+
+
+def kinds_of(unguided, controls=(), **options):
+    """Which rows of six may do without the network, of those that follow one."""
+    table = make_table(ScheduleConfig(), "euler", 6)
+    table = table.with_column(COLUMNS.variant, options.pop("variants", 0))
+    request = asked(**options)
+    methods = cheaper_methods(request, UNET)
+    table, told = cheaper_table(table, request, methods, unguided, controls)
+    assert told.get("reuse", {"steps": 6})["steps"] == 6
+    return table.values[:, COLUMNS.whole].tolist()
+
+
+def test_a_step_that_is_asked_something_else_is_computed():
+    plain, always = np.zeros(6, bool), {"ucache": (1.0, 0.0, 1.0)}
+    assert kinds_of(plain, **always) == [0, 0, 0, 0, 0, 1]
+    assert kinds_of(np.arange(6) > 1, **always) == [0, 0, 1, 0, 0, 1]
+    assert kinds_of(plain, variants=[0, 0, 0, 1, 1, 1], **always) == [0, 0, 0, 1, 0, 1]
+    control = {"calls": np.array([1.0, 4.0], "float32")}
+    assert kinds_of(plain, [control], **always) == [0, 1, 0, 0, 1, 1]
+    spectrum = {"spectrum": {"warmup": 2, "stop": 1.0, "flex": 0.0, "window": 4}}
+    assert kinds_of(plain, **spectrum) == [1, 1, 0, 0, 0, 1]
+    assert kinds_of(np.arange(6) > 2, **spectrum) == [1, 1, 0, 1, 1, 0]
+
+
 def test_every_so_many_steps_are_whole_from_the_first_of_a_run_on():
     table = make_table(ScheduleConfig(), "euler", 6)
     assert whole(table, 1) == [1] * 6
@@ -78,6 +113,16 @@ def test_where_guidance_begins_or_ends_a_step_is_whole():
         ({"deep_cache": {"branch": 1}}, ValueError, r"\(interval, branch\), or a dict"),
         ({"deep_cache": {"steps": 1}}, ValueError, "by these names. .*'steps'"),
         ({"deep_cache": 2, "sag_scale": 1}, ValueError, "`sag_scale` must be 0 with"),
+        ({"ucache": -1}, ValueError, "`ucache: threshold` must be 0 or more.*: -1"),
+        ({"ucache": (1, 0.5, 0.5)}, ValueError, "`ucache` must have start < end, and"),
+        ({"ucache": {"reset": 0.5}}, ValueError, "relative and reset of 0 or 1. Rec"),
+        ({"easy_cache": (0.2, 0.9, 0.1)}, ValueError, "`easy_cache` must have start"),
+        ({"easy_cache": "on"}, TypeError, "`easy_cache` must be a number, .*: 'on'"),
+        ({"spectrum": {"m": 2.5}}, ValueError, "whole numbers for m, window and war"),
+        ({"spectrum": {"m": 6}}, ValueError, "`spectrum: m` must be from 1 to 5.*: 6"),
+        ({"spectrum": 0.4}, TypeError, "`spectrum` must be"),
+        ({"ucache": 1, "sag_scale": 1}, ValueError, "0 with `ucache`: it looks"),
+        ({"ucache": 1, "deep_cache": 2}, ValueError, r"`spectrum` one may be given,"),
         ({"merge_tokens": 0.8}, ValueError, "from 0 to 0.75. Received: 0.8"),
         ({"merge_tokens": -0.1}, ValueError, "from 0 to 0.75. Received: -0.1"),
         ({"merge_tokens": True}, TypeError, "`merge_tokens` must be a number.*True"),

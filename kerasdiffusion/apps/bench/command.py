@@ -12,6 +12,7 @@ from pathlib import Path
 from kerasdiffusion.apps import cli, options
 from kerasdiffusion.apps.bench import (
     adapters,
+    caches,
     compile_for,
     measuring,
     memory,
@@ -78,8 +79,9 @@ def register(commands) -> None:
         help="measure only these, with commas between: cold (a first picture from a "
         "cold process, and the peak memory), picture (warm ones), network, decode, "
         "encode (default: all); or adapters: loading a LoRA of rank 32, switching to "
-        "another, and pictures of 4 steps without and with three; or teach: a training "
-        "step of a LoRA, without and with checkpointed gradients",
+        "another, and pictures of 4 steps without and with three; or caches: pictures "
+        "of --steps with U-Net calls left out; or teach: a training step of a LoRA, "
+        "without and with checkpointed gradients",
     )
     parser.add_argument(
         "--size",
@@ -157,11 +159,11 @@ def register(commands) -> None:
 def parts(text: str) -> tuple[str, ...]:
     """Names of `PARTS` with commas between."""
     found = tuple(options.names(text))
-    alone = (adapters.NAME,), (teach.NAME,)
-    if found not in alone and not set(found) <= set(PARTS):
+    alone = adapters.NAME, caches.NAME, teach.NAME
+    if found not in [(each,) for each in alone] and not set(found) <= set(PARTS):
         raise argparse.ArgumentTypeError(
             f"must be of {', '.join(PARTS)}, with commas between, or "
-            f"{adapters.NAME}, or {teach.NAME}. Received: {text}"
+            f"{', or '.join(alone)}. Received: {text}"
         )
     return found
 
@@ -191,8 +193,13 @@ def run(args: argparse.Namespace) -> int:
     if args.only == (adapters.NAME,):
         print(*adapters.measure(job, args.peer), sep="\n")
         return 0
-    if args.only == (teach.NAME,):
-        for line in teach.measure(job, args.peer, machine()):
+    measured = None
+    if args.only == (caches.NAME,):
+        measured = caches.measure(job, args.peer, machine())
+    elif args.only == (teach.NAME,):
+        measured = teach.measure(job, args.peer, machine())
+    if measured is not None:
+        for line in measured:
             print(line, flush=True)
         return 0
     if args.profile:

@@ -137,6 +137,7 @@ def test_what_can_be_done_is_what_the_network_sees():
         ("num_steps", 7),
         ("guidance_interval", (0.5, 5.0)),
         ("deep_cache", (3, 0)),
+        ("spectrum", (0.4, 3.0, 1.0, 2.0, 0.5, 4.0, 0.9)),
         ("sigmas", (14.0, 3.0, 0.5)),
         ("pag_applied_layers", ("down", "mid")),
         ("sampler", "dpmpp_2m_karras"),
