@@ -89,7 +89,7 @@ def by_name(text: str) -> Path:
     path = found.get(text) or found.get(Path(text).stem if _is_file_name(text) else "")
     if path is not None and _is_name(text):
         return path
-    near = difflib.get_close_matches(text, found, 3, 0.4)
+    near = difflib.get_close_matches(text[:200], found, 3, 0.4)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     where = f"in {folder()}" if folder() else f"({VARIABLE} names none)"
     raise WeightsError(

@@ -73,6 +73,13 @@ def add_flags(parser: argparse.ArgumentParser, results: str = "in memory") -> No
         metavar="DIR",
         help="a folder of ControlNets and T2I-Adapters that may be named",
     )
+    parser.add_argument(
+        "--styles",
+        type=Path,
+        metavar="FILE",
+        help="styles that may be named, a table of AUTOMATIC1111's with name, prompt "
+        "and negative_prompt (default: styles.csv in --models)",
+    )
     _add_network(parser)
     _add_work(parser, results)
     options.add_machine_options(parser)
@@ -126,9 +133,9 @@ def _add_work(parser, results: str) -> None:
     group.add_argument(
         "--batch",
         type=options.whole,
-        default=8,
         metavar="N",
-        help="pictures that are painted together at most (default: 8)",
+        help="pictures that are painted together at most (default: 16, or 8 of more "
+        "than 131072 pixels)",
     )
     group.add_argument(
         "--queue",
@@ -232,7 +239,15 @@ def _settings(args: argparse.Namespace, presets: list[str], keys: list[str]):
         )
 
     most = None if args.memory is None else int(args.memory * 2**30)
-    models = Models(presets, args.models, args.adapters, args.controls, most, make)
+    models = Models(
+        presets,
+        args.models,
+        args.adapters,
+        args.controls,
+        most,
+        make,
+        args.styles,
+    )
     return Settings(
         models,
         args.queue,

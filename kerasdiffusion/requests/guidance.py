@@ -92,7 +92,9 @@ def check_layers(methods: Mapping, known: Sequence[str]) -> None:
     for layer in methods.get("pag_layers", ()):
         if any(is_within(name, layer) for name in known):
             continue
-        near = difflib.get_close_matches(layer, [*blocks, *known], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(
+            layer[:200], [*blocks, *known], n=3, cutoff=0.5
+        )
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(
             f"`pag_applied_layers` must name blocks with self-attention "

@@ -31,7 +31,7 @@ def shown(value, most: int = 200) -> str:
 
 def near(name: str, known: Sequence[str], count: int = 3, cutoff: float = 0.4) -> str:
     """`" Did you mean a or b?"`, or nothing."""
-    found = difflib.get_close_matches(str(name), known, n=count, cutoff=cutoff)
+    found = difflib.get_close_matches(str(name)[:200], known, n=count, cutoff=cutoff)
     return f" Did you mean {' or '.join(found)}?" if found else ""
 
 

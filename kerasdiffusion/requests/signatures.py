@@ -130,7 +130,7 @@ def unknown(
     """The message of a keyword that is none: the right one alone where it is known."""
     known = [each for each in known if each not in ("self", "options")]
     here = table(keyword, known) or _elsewhere(keyword, name)
-    near = difflib.get_close_matches(keyword, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(keyword[:200], known, n=3, cutoff=0.5)
     if here:
         rule = f"takes no `{keyword}`: {here}."
     elif near:

@@ -245,7 +245,7 @@ def find_sampler(name: str) -> Sampler:
     known = plain(name)
     if known in _BY_PLAIN_NAME:
         return SAMPLERS[_BY_PLAIN_NAME[known]]
-    near = difflib.get_close_matches(known, _BY_PLAIN_NAME, n=5, cutoff=0.5)
+    near = difflib.get_close_matches(known[:200], _BY_PLAIN_NAME, n=5, cutoff=0.5)
     near = list(dict.fromkeys(_BY_PLAIN_NAME[match] for match in near))
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(

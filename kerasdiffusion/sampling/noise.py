@@ -20,6 +20,7 @@ import numpy as np
 from kerasdiffusion.sampling.brownian import path_noise
 from kerasdiffusion.sampling.rng import TorchCPU, TorchCUDA
 from kerasdiffusion.sampling.table import Table
+from kerasdiffusion.storage.bounds import shown
 
 
 class Source(NamedTuple):
@@ -258,10 +259,10 @@ def check_rng(rng: str) -> str:
         ValueError: If it is none.
     """
     if rng not in RNGS:
-        near = difflib.get_close_matches(str(rng), RNGS, n=2, cutoff=0.4)
+        near = difflib.get_close_matches(str(rng)[:200], RNGS, n=2, cutoff=0.4)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(
-            f"`rng` must be one of {', '.join(RNGS)}.{hint} Received: {rng!r}"
+            f"`rng` must be one of {', '.join(RNGS)}.{hint} Received: {shown(rng)}"
         )
     return rng
 

@@ -11,6 +11,8 @@ import re
 
 import numpy as np
 
+from kerasdiffusion.storage.bounds import shown
+
 # NVIDIA's published noise levels for ten steps, the last of which ends at 0.
 _ALIGNED = {
     "sd1": (
@@ -205,11 +207,11 @@ def find_spacing(name: str) -> str:
     known.update((_plain(alias), each) for alias, each in ALIASES.items())
     if _plain(name) in known:
         return known[_plain(name)]
-    near = difflib.get_close_matches(_plain(name), known, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(_plain(name)[:200], known, n=3, cutoff=0.6)
     near = list(dict.fromkeys(known[each] for each in near))
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
-        f"`spacing` must be one of {', '.join(SPACINGS)}.{hint} Received: {name!r}"
+        f"`spacing` must be one of {', '.join(SPACINGS)}.{hint} Received: {shown(name)}"
     )
 
 

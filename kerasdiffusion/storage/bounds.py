@@ -56,6 +56,7 @@ BOUNDS: dict[str, Bound] = {
     "latents": Bound(2**12, "latents on a side", "A picture by default"),
     "hdf5_depth": Bound(64, "groups within groups", "An HDF5 file"),
     "hdf5_items": Bound(200_000, "groups and arrays", "An HDF5 file"),
+    "styles": Bound(2**22, "bytes", "A file of styles"),
     "yaml": Bound(2**18, "bytes", "A YAML text"),
     "server_body": Bound(64 * 2**20, "bytes", "What a server is sent at once"),
     "server_pixels": Bound(2**22, "pixels", "A picture of a server"),

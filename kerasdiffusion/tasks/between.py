@@ -140,7 +140,7 @@ def check_path(path, name: str) -> str:
     """One of `PATHS`."""
     if path in PATHS:
         return path
-    near = difflib.get_close_matches(str(path), PATHS, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(path)[:200], PATHS, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ValueError(
         f"`{name}` must be one of {', '.join(PATHS)}.{hint} Received: {path!r}"

@@ -17,6 +17,7 @@ from kerasdiffusion.apps.bench import (
     measuring,
     memory,
     report,
+    serving,
     teach,
 )
 from kerasdiffusion.apps.bench.worker import PARTS, Job
@@ -81,7 +82,8 @@ def register(commands) -> None:
         "encode (default: all); or adapters: loading a LoRA of rank 32, switching to "
         "another, and pictures of 4 steps without and with three; or caches: pictures "
         "of --steps with U-Net calls left out; or teach: a training step of a LoRA, "
-        "without and with checkpointed gradients",
+        "without and with checkpointed gradients; or server: what `serve` adds to a "
+        "picture, and what it gains by batches",
     )
     parser.add_argument(
         "--size",
@@ -159,7 +161,7 @@ def register(commands) -> None:
 def parts(text: str) -> tuple[str, ...]:
     """Names of `PARTS` with commas between."""
     found = tuple(options.names(text))
-    alone = adapters.NAME, caches.NAME, teach.NAME
+    alone = adapters.NAME, caches.NAME, teach.NAME, serving.NAME
     if found not in [(each,) for each in alone] and not set(found) <= set(PARTS):
         raise argparse.ArgumentTypeError(
             f"must be of {', '.join(PARTS)}, with commas between, or "
@@ -198,6 +200,8 @@ def run(args: argparse.Namespace) -> int:
         measured = caches.measure(job, args.peer, machine())
     elif args.only == (teach.NAME,):
         measured = teach.measure(job, args.peer, machine())
+    elif args.only == (serving.NAME,):
+        measured = serving.measure(job, machine())
     if measured is not None:
         for line in measured:
             print(line, flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
-from kerasdiffusion.apps.page import styles, widgets
+from kerasdiffusion.apps.page import widgets
 from kerasdiffusion.apps.server import web_ui_control, web_ui_pictures
 from kerasdiffusion.apps.server.desk import refusing
 from kerasdiffusion.apps.server.errors import Refused
@@ -91,7 +91,7 @@ def asking(values: Mapping, models: Models) -> Asking:
     task = values.get("task") or "text_to_image"
     name = models.find(values.get("model"))
     with refusing(models):
-        fields = _fields("image_to_image" if task == LARGER else task, values)
+        fields = _fields("image_to_image" if task == LARGER else task, values, models)
         own = models.get(name).config
         size = _size(values, own.generation)
         if task == "text_to_image":
@@ -119,7 +119,7 @@ def own_size(config) -> tuple[int, int]:
     return config.generation.height, config.generation.width
 
 
-def _fields(task: str, values: Mapping) -> dict:
+def _fields(task: str, values: Mapping, models: Models) -> dict:
     """The fields of the task that widgets say."""
     fields: dict = {"progress_bar": False}
     for name in fields_of(task):
@@ -128,7 +128,7 @@ def _fields(task: str, values: Mapping) -> dict:
         value = widgets.read(name, values[name])
         if value is not None:
             fields[name] = value
-    prompt, negative = styles.styled(
+    prompt, negative = models.styles.around(
         values.get("prompt") or "",
         values.get("negative_prompt") or "",
         values.get("styles") or (),

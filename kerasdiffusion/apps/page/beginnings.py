@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import gradio as gr
-from PIL import Image
 
 from kerasdiffusion.apps.page import sizes
 from kerasdiffusion.apps.page.asking import FITS, LARGER, TASKS, tasks_of
 from kerasdiffusion.apps.page.page import QUIET, Page
 from kerasdiffusion.apps.page.widgets import widget
 from kerasdiffusion.apps.server.pictures import from_bytes
+from kerasdiffusion.pictures.formats import open_image
+from kerasdiffusion.pictures.read import size_of
 from kerasdiffusion.requests.fields import OF_PICTURES
 from kerasdiffusion.requests.request import FIELDS
 from kerasdiffusion.requests.text import SIDES
@@ -218,8 +219,10 @@ def wire(page: Page) -> None:
     def measured(file: str | None, model: str):
         if not file:
             return gr.skip(), gr.skip()
-        with Image.open(file) as image:
-            wide, tall = image.size
+        try:
+            tall, wide = open_image(file, size_of)
+        except (ValueError, OSError):  # it is said when it is to be painted over
+            return gr.skip(), gr.skip()
         ratio = min(8.0, max(0.125, wide / tall))
         height, width = sizes.size_for(ratio, page.config(model))
         return width, height

@@ -256,6 +256,7 @@ def wire(page: Page) -> None:
         controls = [("none", ""), *((x, x) for x in page.models.control_files())]
         return [
             gr.update(choices=list(page.models.names())),
+            gr.update(choices=list(page.models.styles.all())),
             *(gr.update(choices=adapters) for _ in page.adapter_rows),
             gr.update(choices=controls),
         ]
@@ -263,6 +264,11 @@ def wire(page: Page) -> None:
     page.refresh.click(
         looked,
         None,
-        [model, *page.adapter_rows, page.widgets["control_network"]],
+        [
+            model,
+            page.widgets["styles"],
+            *page.adapter_rows,
+            page.widgets["control_network"],
+        ],
         **QUIET,
     )

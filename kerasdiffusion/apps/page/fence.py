@@ -10,9 +10,9 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from kerasdiffusion.apps.page.handed import Handed
+from kerasdiffusion.apps.server.core import parsed
 from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.guards import refuse
-from kerasdiffusion.storage.reading import parse_json
 
 #: What a browser asks of the page, and nothing beside it.
 _WHOLE = {
@@ -70,8 +70,7 @@ class Fence:
             self._check_path(path)
             if path == _JOIN:
                 content = await _body(receive)
-                found = parse_json(content, "the body", "server_body")
-                self.check_files(found)
+                self.check_files(parsed(content))
                 receive = _again(content, receive)
         except ValueError as error:
             await refuse(send, scope["path"], Refused(422, str(error)))

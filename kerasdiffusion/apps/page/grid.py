@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kerasdiffusion.apps.page import widgets
-from kerasdiffusion.apps.page.styles import STYLES
+from kerasdiffusion.apps.server.desk import refusing
 from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.requests.kinds import near
 from kerasdiffusion.requests.request import FIELDS
@@ -61,7 +61,11 @@ def axis(shown: str, text: str) -> Axis:
         raise Refused(422, rule)
     if shown == NONE:
         return Axis("", [""])
-    values = next(csv.reader([text.strip()], skipinitialspace=True), [])
+    try:
+        values = next(csv.reader([text.strip()], skipinitialspace=True), [])
+    except csv.Error as error:
+        rule = f"The axis {shown!r} must have values, with commas between."
+        raise Refused(422, f"{rule} Received: {error}") from None
     values = [each.strip() for each in values if each.strip()]
     if AXES[shown] in FIELDS:
         values = [more for each in values for more in _range(each)]
@@ -74,10 +78,12 @@ def _range(text: str) -> list[str]:
     first, dash, rest = text.partition("-")
     last, bracket, count = rest.partition("(")
     first, last, count = first.strip(), last.strip(), count.strip(") ")
-    if not (dash and first.isdigit() and last.isdigit()) or len(first + last) > 30:
+    numbers = [each for each in (first, last, count) if each]
+    plain = all(each.isascii() and each.isdigit() for each in numbers)
+    if not (dash and first and last and plain) or len(rest) + len(first) > 30:
         return [text]
     low, high = int(first), int(last)
-    many = int(count) if bracket and count.isdigit() else abs(high - low) + 1
+    many = int(count) if bracket and count else abs(high - low) + 1
     if not 1 <= many <= BOUNDS["server_pictures"].most:
         raise Refused(422, f"A range must have fewer values. Received: {text[:60]}")
     if many == 1:
@@ -120,15 +126,13 @@ def _with(values: dict, axis: Axis, value: str) -> dict:
             raise Refused(422, f"{rule} Received: {words[:60]}")
         return values | {"prompt": prompt.replace(words, value)}
     if name == STYLE:
-        if value not in STYLES:
-            rule = f"A style must be one of {', '.join(STYLES)}."
-            raise Refused(422, f"{rule} Received: {value[:60]}")
         return values | {"styles": [value]}
     if name == WEIGHT:
         rows = list(values.get("adapters") or ())
         if not rows:
             raise Refused(422, "There must be an adapter for its weight to change.")
-        weight = FIELDS["eta"].asked.kind.read(value)
+        with refusing():
+            weight = FIELDS["eta"].asked.kind.read(value)
         return values | {"adapters": [(rows[0][0], weight), *rows[1:]]}
     return values | {name: value}
 

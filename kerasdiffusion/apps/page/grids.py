@@ -74,10 +74,11 @@ async def run(page: Page, session: Session, told, values: dict):
     jobs: list[Job] = []
     try:
         axes, cells = read(told, values)
-        for cell in cells:
-            jobs.append(
-                await run_in_threadpool(page.painting.ask, session, cell.values)
-            )
+        with page.core.queue.expecting():
+            for cell in cells:
+                jobs.append(
+                    await run_in_threadpool(page.painting.ask, session, cell.values)
+                )
     except Refused as error:
         page.sessions.cancel(jobs)
         yield problem([error.message]), gr.skip()
@@ -93,10 +94,15 @@ async def run(page: Page, session: Session, told, values: dict):
     text = page.core.desk.described(jobs[0])[0]
     async for _ in finished(page, session, jobs):
         pass
-    kept = await run_in_threadpool(keep, page, session, axes, pictures, text)
-    session.shown[:0] = kept
-    session.chosen = 0
-    yield page.painting.told(session), shown_in(page, session)
+    try:
+        kept = await run_in_threadpool(keep, page, session, axes, pictures, text)
+        session.shown[:0] = kept
+        session.chosen = 0
+        yield page.painting.told(session), shown_in(page, session)
+    except (OSError, Refused) as error:
+        reason = getattr(error, "message", None) or error.strerror
+        rule = f"The grid's sheet cannot be written: {reason}"
+        yield problem([rule]), gr.skip()
 
 
 def read(told, values: dict):

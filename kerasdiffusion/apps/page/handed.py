@@ -6,9 +6,10 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.pictures.write import filename_for
 from kerasdiffusion.storage.whole import write_whole
 
@@ -30,25 +31,30 @@ class Handed:
         Args:
             kept: `ID/NUMBER.png`.
             text: What its own text says.
+
+        Raises:
+            Refused: If there is no room for it, or it is kept no more.
         """
         folder = self.folder / f"{kept.parent.name}-{kept.stem}"
-        folder.mkdir(mode=0o700, exist_ok=True)
         seed = text.get("seed", 0)
         name = filename_for(str(text.get("prompt", "")), seed if seed else 0)
         path = folder / name
-        if not path.exists():
-            with contextlib.suppress(FileExistsError):
-                try:
-                    os.link(kept, path)
-                except OSError:  # another disk
-                    shutil.copyfile(kept, path)
+        with _there_is_room():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if not path.exists():
+                with contextlib.suppress(FileExistsError):
+                    try:
+                        os.link(kept, path)
+                    except OSError:  # another disk
+                        shutil.copyfile(kept, path)
         return str(path)
 
     def write(self, content: bytes, name: str) -> str:
         """A file of its own."""
         folder = self.folder / secrets.token_hex(8)
-        folder.mkdir(mode=0o700)
-        return str(write_whole(folder / name, content))
+        with _there_is_room():
+            folder.mkdir(mode=0o700)
+            return str(write_whole(folder / name, content))
 
     def is_inside(self, path: str) -> bool:
         """Whether a path leads into the folder, links followed."""
@@ -57,3 +63,14 @@ class Handed:
         except (OSError, ValueError, RuntimeError):
             return False
         return True
+
+
+@contextlib.contextmanager
+def _there_is_room() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise Refused(404, "The picture is kept no more.") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Refused(507, f"The page cannot write its files: {reason}.") from None

@@ -128,7 +128,8 @@ def _wire_past(page: Page, everything: list) -> None:
     def pick(request: gr.Request, event: gr.SelectData, browser):
         session = page.session(request, browser)
         session.picked = int(event.index)
-        return history.said(session.past[session.picked])
+        there = session.picked < len(session.past)
+        return history.said(session.past[session.picked]) if there else ""
 
     page.past.select(pick, page.browser, page.past_text, **QUIET)
 

@@ -78,8 +78,11 @@ class Painting:
             if job.error is not None:
                 problems.append(job.error[1])
             if job.state == DONE and job.pictures:
-                session.shown[:0] = await self.kept(job)
-                session.chosen = 0
+                try:
+                    session.shown[:0] = await self.kept(job)
+                    session.chosen = 0
+                except Refused as error:
+                    problems.append(error.message)
         del session.shown[MOST_SHOWN:]
         return list(dict.fromkeys(problems))
 
@@ -93,8 +96,14 @@ class Painting:
             found = self.core.kept.get(job.id)
             if found is not None:
                 return await run_in_threadpool(self.shown, found)
+            if job.is_lost:
+                break
             await asyncio.sleep(0.05)
-        raise Refused(507, "The picture cannot be written: is the disk full?")
+        raise Refused(
+            507,
+            "The picture cannot be written: is the disk full? As long as the server "
+            f"runs it is at /jobs/{job.id}/pictures/0.",
+        )
 
     def shown(self, kept: Mapping) -> list[Shown]:
         """The pictures of a kept record."""

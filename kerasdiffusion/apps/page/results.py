@@ -78,7 +78,7 @@ def wire(page: Page) -> None:
     async def vary(request: gr.Request, browser, *args):
         session, values = page.session(request, browser), page.values(args)
         if session.shown:
-            values |= varied(session.shown[session.chosen])
+            values |= varied(chosen(session))
         async for told in run(page, session, values, False):
             yield told
 
@@ -106,7 +106,7 @@ def wire(page: Page) -> None:
         session = page.session(request, browser)
         if not session.shown:
             return gr.skip(), gr.skip()
-        return str(session.shown[session.chosen].text["seed"]), True
+        return str(chosen(session).text["seed"]), True
 
     page.reuse.click(reuse, page.browser, [seed, page.keep_seed], **QUIET)
     for label, button in page.send.items():
@@ -167,12 +167,12 @@ async def run(page: Page, session: Session, values: dict, keep: bool):
 
 async def finished(page: Page, session: Session, jobs: list):
     """What came of jobs: what is left to say, and the gallery."""
+    problems = await page.painting.finish(session, jobs)
     try:
-        problems = await page.painting.finish(session, jobs)
+        shown = shown_in(page, session)
     except Refused as error:
-        problems = [error.message]
-    told = page.painting.told(session) or problem(problems)
-    yield told, shown_in(page, session)
+        problems, shown = [*problems, error.message], gr.skip()
+    yield page.painting.told(session) or problem(problems), shown
 
 
 def shown_in(page: Page, session: Session):

@@ -7,7 +7,6 @@ from starlette.concurrency import run_in_threadpool
 
 from kerasdiffusion.apps.page import counting, sizes
 from kerasdiffusion.apps.page.page import QUIET, Page
-from kerasdiffusion.apps.page.styles import STYLES
 from kerasdiffusion.apps.page.widgets import widget
 
 _EXAMPLE = "a red apple on a blue background"
@@ -33,9 +32,10 @@ def prompts(page: Page) -> None:
             ),
         )
         setattr(page, f"{name}_tokens", gr.HTML(elem_classes="kd-count"))
+    names = list(page.models.styles.all())
     page.add(
         "styles",
-        gr.Dropdown(list(STYLES), value=[], multiselect=True, label="Styles", scale=1),
+        gr.Dropdown(names, value=[], multiselect=True, label="Styles", scale=1),
     )
 
 

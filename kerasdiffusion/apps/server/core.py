@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,8 @@ log = logging.getLogger("kerasdiffusion.server")
 LOOK = 0.2
 #: Results that are kept in memory, where no folder is named.
 IN_MEMORY = 100
+# The escape of half of a surrogate pair, in UTF-8 or, with NULs between, in UTF-16.
+_HALF = re.compile(rb"\\\0*u\0*[dD]\0*[89a-fA-F]")
 #: A client's own name, of those that share an address.
 NAME = "x-client"
 
@@ -45,7 +49,7 @@ class Settings:
     Args:
         models: Which models may be named.
         queue: How many pictures may wait.
-        batch: Pictures of a batch at most.
+        batch: Pictures of a batch at most, see `Painter`.
         results: Where results of `/jobs` are kept; `None` for memory alone.
         keep: How long, in seconds.
         keys: See `guards.Guards`.
@@ -57,7 +61,7 @@ class Settings:
 
     models: Models = field(default_factory=Models)
     queue: int = 256
-    batch: int = 8
+    batch: int | None = None
     results: Path | None = None
     keep: float = 86400.0
     keys: Sequence[str] = ()
@@ -127,6 +131,7 @@ class Core:
             try:
                 self.kept.put(*record(job))
             except OSError as error:  # it stays in memory
+                job.is_lost = True
                 log.error("Results cannot be kept: %s", error)
             else:
                 self.jobs.pop(job.id, None)
@@ -206,6 +211,24 @@ class Watching:
         return True
 
 
+def parsed(content: bytes):
+    """The value of a request's JSON, whose texts can be written again.
+
+    Raises:
+        ValueError: If it is none, or has half of a surrogate pair, which is no text.
+    """
+    found = parse_json(content, "the body", "server_body")
+    if _HALF.search(content):
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise ValueError(
+                f"A text of JSON must be Unicode. Received: {half}, half of a pair"
+            ) from None
+    return found
+
+
 async def read_body(asked: Asked) -> dict:
     """The JSON object of a request.
 
@@ -214,7 +237,7 @@ async def read_body(asked: Asked) -> dict:
     """
     content = await asked.body()
     try:
-        found = await run_in_threadpool(parse_json, content, "the body", "server_body")
+        found = await run_in_threadpool(parsed, content)
     except ValueError as error:
         raise Refused(422, str(error)) from None
     if not isinstance(found, Mapping):

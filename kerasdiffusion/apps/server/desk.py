@@ -89,8 +89,9 @@ class Desk:
                     cost *= each.frames
                 like = likeness(view, each)
                 like = None if like is None else (name, size, like)
-                least = least_bytes(found.config, each.final_size(own), 1)
-                job.pieces.append(Piece(job, i, each, like, cost, least))
+                final = each.final_size(own)
+                least, pixels = least_bytes(found.config, final, 1), math.prod(final)
+                job.pieces.append(Piece(job, i, each, like, cost, least, pixels))
                 steps += max(1, plan.num_steps)
             job.steps = steps
         self.queue.put(job)

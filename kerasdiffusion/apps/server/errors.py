@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Characters of a message.
+_MOST = 2000
+
 
 class Refused(Exception):
     """A request that is not done, and why.
@@ -14,8 +17,11 @@ class Refused(Exception):
     """
 
     def __init__(self, status: int, message: str, name: str | None = None, **headers):
+        if len(message) > _MOST:  # (what was received may be a megabyte)
+            message = f"{message[: _MOST - 300]} ... {message[-250:]}"
         super().__init__(message)
-        self.status, self.message, self.name = status, message, name
+        self.status, self.message = status, message
+        self.name = None if name is None else name[:100]
         self.headers = {key.replace("_", "-"): str(x) for key, x in headers.items()}
 
 

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from kerasdiffusion.apps.server.errors import Refused, body
 from kerasdiffusion.storage.bounds import BOUNDS
 
+#: Bytes of bodies that are held at once at most: times what one may have.
+_BODIES = 8
 #: What anyone may ask: whether the server lives.
 OPEN = ("/health",)
 _LOCAL = ("localhost",)
@@ -55,6 +57,7 @@ class Guards:
         self.hosts = {name.lower() for name in (*_LOCAL, *hosts, socket.gethostname())}
         self.origins = {origin.lower().rstrip("/") for origin in origins}
         self.most = BOUNDS["server_body"].most if most is None else most
+        self.held = 0
 
     async def __call__(self, scope, receive, send):
         """One request."""
@@ -89,12 +92,18 @@ class Guards:
         async def bounded():
             nonlocal counted
             message = await receive()
-            counted += len(message.get("body", b""))
+            length = len(message.get("body", b""))
+            counted, self.held = counted + length, self.held + length
             if counted > self.most:
                 raise _too_large(self.most)
+            if self.held > _BODIES * self.most:
+                raise _too_many()
             return message
 
-        await self.app(scope, bounded, tell)
+        try:
+            await self.app(scope, bounded, tell)
+        finally:
+            self.held -= counted
 
     def _check_host(self, headers) -> None:
         given = headers.get("host", "")
@@ -214,3 +223,9 @@ def _foreign(what: str) -> Refused:
 
 def _too_large(most: int) -> Refused:
     return Refused(413, f"A request's body must have at most {most} bytes.")
+
+
+def _too_many() -> Refused:
+    return Refused(
+        503, "Others are sending as much as can be held; ask again.", Retry_After=5
+    )

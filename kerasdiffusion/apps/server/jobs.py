@@ -132,7 +132,8 @@ def routes(core: Core) -> APIRouter:
             core.keep(job, lambda job: record(core, job))
             return job
 
-        job = await run_in_threadpool(take)
+        with core.queue.expecting():
+            job = await run_in_threadpool(take)
         where = {"Location": f"/jobs/{job.id}"}
         return JSONResponse(told(core, job), 202, where)
 
@@ -158,8 +159,10 @@ def routes(core: Core) -> APIRouter:
         if job is not None and job.has_ended and 0 <= number < len(job.pictures):
             content = await run_in_threadpool(_encoded, core, job, number)
             return Response(content, media_type="image/png")
-        path = core.kept.picture(id, number) if core.kept and job is None else None
-        if path is None or not 0 <= number < 10**6:
+        path = None
+        if core.kept and job is None and 0 <= number < 10**6:
+            path = core.kept.picture(id, number)
+        if path is None:
             raise Refused(404, "There must be such a picture, of a job that is done.")
         return FileResponse(path, media_type="image/png")
 

@@ -27,11 +27,19 @@ class Kept:
         folder: Where.
         seconds: How long they are kept.
         most: How many are kept at most; the oldest leave.
+
+    Raises:
+        OSError: If the folder cannot be made, read or written.
     """
 
     def __init__(self, folder: str | os.PathLike, seconds: float = 86400.0, most=1000):
         self.folder, self.seconds, self.most = Path(folder), seconds, most
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(
+                "The folder for results must be one that can be read and written. "
+                f"Received: {self.folder}"
+            )
         self._records: dict[str, dict] = {}
         for path in sorted(self.folder.iterdir()):
             self._read(path)
@@ -43,7 +51,8 @@ class Kept:
             return
         try:
             record = read_json(path / RECORD, "request")
-            if record["id"] != path.name or not isinstance(record["ended"], float):
+            is_ours = record["id"] == path.name and isinstance(record["ended"], float)
+            if not (is_ours and _is_whole(record)):
                 raise ValueError("not ours")
         except (OSError, ValueError, KeyError, TypeError):
             names = [each.name for each in path.iterdir()]
@@ -95,3 +104,15 @@ class Kept:
         for i, record in enumerate(known):
             if record["ended"] < oldest or i < len(known) - self.most:
                 self.drop(record["id"])
+
+
+def _is_whole(record: dict) -> bool:
+    """Whether a record has what its readers take for given."""
+    client, texts = record["client"], record["parameters"]
+    return (
+        isinstance(client, list)
+        and len(client) == 2
+        and isinstance(texts, list)
+        and all(isinstance(each, dict) for each in texts)
+        and isinstance(record["state"], str)
+    )

@@ -12,16 +12,24 @@ from pathlib import Path
 
 from kerasdiffusion.adapters import sources
 from kerasdiffusion.apps.server.errors import Refused
+from kerasdiffusion.apps.server.styles import Styles
 from kerasdiffusion.presets.named import FILES
 from kerasdiffusion.storage.bounds import shown
 
 
 @dataclass
 class Loaded:
-    """A model that is there, and what its weights take, in bytes."""
+    """A model that is there, and what its weights take, in bytes.
+
+    Args:
+        model: It.
+        bytes: The sum of those of its networks' variables.
+        parts: Which networks these were.
+    """
 
     model: object
     bytes: int = 0
+    parts: tuple = ()
 
 
 class Models:
@@ -37,6 +45,10 @@ class Models:
         most_bytes: What weights may take together; the one that was used the longest
             time ago is given up. `None` for no limit.
         make: Makes a model of a source.
+        styles: A file of styles, see `Styles`; `styles.csv` in `folder` by default.
+
+    Attributes:
+        styles: The `Styles` that may be named.
     """
 
     def __init__(
@@ -47,6 +59,7 @@ class Models:
         controls: str | os.PathLike | None = None,
         most_bytes: int | None = None,
         make: Callable | None = None,
+        styles: str | os.PathLike | None = None,
     ):
         self.presets, self.most_bytes = tuple(presets), most_bytes
         self.folder, self.adapters, self.controls = (
@@ -54,6 +67,8 @@ class Models:
             for each in (folder, adapters, controls)
         )
         self._make = make or _make
+        beside = None if self.folder is None else self.folder / "styles.csv"
+        self.styles = Styles(styles or beside, must_be=styles is not None)
         self._loaded: dict[str, Loaded] = {}
         self._lock = threading.RLock()
         self.default = self.presets[0]
@@ -153,7 +168,11 @@ class Models:
             loaded = self._loaded.get(name)
             if loaded is None:
                 return
-            loaded.bytes = bytes_of(loaded.model)
+            # (Counting takes as long as some small pictures.)
+            parts = getattr(loaded.model, "_parts", {})
+            there = tuple((part, id(network)) for part, network in dict(parts).items())
+            if there != loaded.parts or not there:
+                loaded.bytes, loaded.parts = bytes_of(loaded.model), there
             self._give_up(loaded.bytes, name)
 
     def unload(self, name: str | None = None) -> None:

@@ -62,7 +62,8 @@ def routes(core: Core) -> APIRouter:
                 core.keep(job, lambda job: jobs.record(core, job))
             return asking, job
 
-        asking, job = await run_in_threadpool(take)
+        with core.queue.expecting():
+            asking, job = await run_in_threadpool(take)
         if asking.found.get("stream"):
             stream = _stream(core, asking, job, kind)
             return StreamingResponse(stream, media_type="text/event-stream")

@@ -21,6 +21,10 @@ from kerasdiffusion.tasks.sized import Sized
 
 log = logging.getLogger("kerasdiffusion.server")
 
+#: Pictures of a batch at most, and of large ones: together they fill any device.
+BATCH, BATCH_OF_LARGE = 16, 8
+#: Pixels of a batch beyond which pictures are large.
+PIXELS = 2**21
 #: Activations take some times the least that `networks.room` knows of.
 _TIMES = 8
 #: What a client is told of an error that is not of its making.
@@ -34,7 +38,7 @@ class Painter(threading.Thread):
     Args:
         queue: The `Queue`.
         models: The `Models`.
-        most: Pictures of a batch at most.
+        most: Pictures of a batch at most; by default `BATCH`, or `BATCH_OF_LARGE`.
         finished: Called with each batch that is done: its pieces and its seconds.
 
     Attributes:
@@ -46,7 +50,7 @@ class Painter(threading.Thread):
         self,
         queue: Queue,
         models: Models,
-        most: int = 8,
+        most: int | None = None,
         finished: Callable[[Sequence[Piece], float], None] = lambda *_: None,
     ):
         super().__init__(name="painter", daemon=True)
@@ -55,7 +59,8 @@ class Painter(threading.Thread):
 
     def run(self) -> None:
         """Until the queue is closed and empty."""
-        while (pieces := self.queue.take(self._most)) is not None:
+        enough = self.most or BATCH
+        while (pieces := self.queue.take(self._most, enough)) is not None:
             began = time.monotonic()
             try:
                 self._paint([each for each in pieces if not each.job.has_ended])
@@ -69,7 +74,9 @@ class Painter(threading.Thread):
 
     def _most(self, piece: Piece) -> int:
         """How many like a piece fit in memory together."""
-        known = self._fits.get(piece.likeness, self.most)
+        small = BATCH * piece.pixels <= PIXELS
+        most = self.most or (BATCH if small else BATCH_OF_LARGE)
+        known = self._fits.get(piece.likeness, most)
         return max(1, min(known, int(free_bytes() // max(1, _TIMES * piece.bytes))))
 
     def _paint(self, pieces: list[Piece]) -> None:

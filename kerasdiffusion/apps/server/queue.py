@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.fairness import Fair
 from kerasdiffusion.apps.server.work import CANCELLED, RUNNING, Client, Job, Piece
 
+#: Seconds that are waited at most for what is just being handed in.
+GATHER = 0.1
 #: Share of the queue that clients of one address may fill.
 OF_ONE = 0.5
 #: The share of a larger batch that is enough for it.
@@ -40,6 +44,7 @@ class Queue:
         self._waiting: dict[Client, deque[Piece]] = {}
         self._addresses, self._names = Fair(), {}
         self._running: list[Piece] = []
+        self._coming = 0
         self._rate = _FIRST_RATE
 
     def put(self, job: Job) -> None:
@@ -79,18 +84,47 @@ class Queue:
             Retry_After=self._retry_after(),
         )
 
-    def take(self, most: Callable[[Piece], int]) -> list[Piece] | None:
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Within it a request is read that may have pieces: a batch waits for them.
+
+        Who asks alone does not wait; of many who ask at once none is painted alone.
+        """
+        with self._changed:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._coming -= 1
+                self._changed.notify()
+
+    def _gather(self, enough: int) -> None:
+        """Waits a moment where more pieces are about to come than are there."""
+        end = time.monotonic() + GATHER
+        while self._waiting and self._coming and not self.closed:
+            there = sum(map(len, self._waiting.values()))
+            left = end - time.monotonic()
+            if there >= enough or left <= 0.0:
+                break
+            self._changed.wait(left)
+
+    def take(self, most: Callable[[Piece], int], enough: int = 1) -> list[Piece] | None:
         """The next batch; waits for one.
 
         Args:
             most: How many like a piece fit together.
+            enough: With so many nobody is waited for who is still handing in.
 
         Returns:
             Pieces that go together, a power of two of them or little less; `None` when
             the queue is closed and empty.
         """
         with self._changed:
-            while not self._waiting:
+            while True:
+                self._gather(enough)
+                if self._waiting:
+                    break
                 if self.closed:
                     return None
                 self._changed.wait()

@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from fastapi import Request as Asked
 from starlette.concurrency import run_in_threadpool
 
+from kerasdiffusion.apps.server import styles as words
 from kerasdiffusion.apps.server import (
     web_ui_control,
     web_ui_extras,
@@ -49,6 +50,7 @@ def _body(of_images: bool) -> dict:
         name: {"anyOf": [kind.schema, {"type": "null"}]} for name, kind in kinds.items()
     }
     text = {"type": "string", "description": "A picture in base64."}
+    fields["styles"] = {"anyOf": [words.SCHEMA, {"type": "null"}]}
     if of_images:
         fields |= {"init_images": {"type": "array", "items": text}, "mask": text}
     fields |= {name: {"type": "object"} for name in web_ui_fields.APART[:2]}
@@ -78,7 +80,8 @@ def routes(core: Core) -> APIRouter:
             asking = web_ui_fields.read(values, core, options, of_images)
             return asking, _hand_in(core, asking, asking.request, asked)
 
-        asking, job = await run_in_threadpool(take)
+        with core.queue.expecting():
+            asking, job = await run_in_threadpool(take)
         await core.finished(job, asked)
         painted = await run_in_threadpool(painted_of, core, job)
         return await run_in_threadpool(answer, values, asking, painted)
@@ -177,6 +180,7 @@ def _add_lists(router: APIRouter, core: Core) -> None:
         "latent-upscale-modes": web_ui_lists.latent_modes,
         "sd-models": lambda: web_ui_lists.sd_models(models),
         "loras": lambda: web_ui_lists.loras(models),
+        "prompt-styles": lambda: web_ui_lists.styles(models),
         "memory": lambda: web_ui_lists.memory(models),
         "scripts": lambda: web_ui_lists.scripts(models),
         "embeddings": lambda: {"loaded": {}, "skipped": {}},
@@ -185,7 +189,7 @@ def _add_lists(router: APIRouter, core: Core) -> None:
             name: list
             for name in (
                 *("sd-vae", "hypernetworks", "face-restorers", "realesrgan-models"),
-                *("prompt-styles", "script-info", "extensions"),
+                *("script-info", "extensions"),
             )
         },
     }

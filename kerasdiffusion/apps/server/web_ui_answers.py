@@ -44,6 +44,8 @@ def answer(values: Mapping, asking: Asking, painted: Painted) -> dict:
     pairs = list(zip(painted.pictures, painted.texts, strict=True))
     large = ("init_images", "mask", "alwayson_scripts")
     echo = {name: None if name in large else x for name, x in values.items()}
+    # (Python's clients may send infinity, as s_tmax; JSON has none.)
+    echo = json.loads(json.dumps(echo), parse_constant=lambda _: None)
     if values.get("include_init_images"):
         echo["init_images"] = asking.given
     images = []
@@ -98,7 +100,7 @@ def _info(asking: Asking, painted: Painted) -> dict:
         },
         "index_of_first_image": 0,
         "infotexts": [infotext(text) for text in texts],
-        "styles": [],
+        "styles": asking.values["styles"],
         "job_timestamp": stamp(),
         "clip_skip": request.clip_skip or 1,
         "is_using_inpainting_conditioning": False,

@@ -20,6 +20,7 @@ from kerasdiffusion.apps.server.core import Core
 from kerasdiffusion.apps.server.desk import refusing
 from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.pictures import check_pixels
+from kerasdiffusion.apps.server.styles import Styles, names_of
 from kerasdiffusion.apps.server.web_ui_lists import VERSION, scheduler_label
 from kerasdiffusion.requests.kinds import SHARE, Number, Switch, Text, Whole, near
 from kerasdiffusion.requests.larger import UPSCALERS
@@ -59,7 +60,7 @@ TAKEN = {
 }
 OF_HIRES = {
     "enable_hr": Switch(),
-    "hr_scale": Number(1.0, 16.0),
+    "hr_scale": FIELDS["hires_scale"].asked.kind,
     "hr_upscaler": Text(),
     "hr_second_pass_steps": Whole(0, 1000),
     "hr_resize_x": Whole(0, LARGEST),
@@ -83,7 +84,10 @@ OF_IMAGES = {
     "include_init_images": Switch(),
 }
 #: Read by functions of their own.
-APART = ("override_settings", "alwayson_scripts", "init_images", "mask")
+APART = (
+    *("override_settings", "alwayson_scripts", "init_images", "mask"),
+    *("styles",),
+)
 #: What changes no picture.
 HARMLESS = (
     *("save_images", "do_not_save_samples", "do_not_save_grid", "comments"),
@@ -91,7 +95,6 @@ HARMLESS = (
 )
 #: What does nothing here, and may only say so.
 NEUTRAL = {
-    "styles": (),
     "seed_resize_from_h": (-1, 0),
     "seed_resize_from_w": (-1, 0),
     "restore_faces": (False,),
@@ -149,10 +152,12 @@ def read(values: Mapping, core: Core, options, of_images: bool) -> Asking:
         Refused: If something is not as it must be, or is not here.
     """
     found = _checked(values, of_images)
+    found["styles"] = names_of(values.get("styles"))
     settings = options.all() | options.checked(values.get("override_settings"))
     name = core.models.find(settings["sd_model_checkpoint"])
     with refusing(core.models):
         config = core.models.get(name).config
+        _style(found, core.models.styles)
         shared = _shared(found, settings, config)
         found.setdefault("denoising_strength", STRENGTH)
         if of_images:
@@ -212,6 +217,17 @@ def _check_neutral(name: str, value, known: list, is_elsewhere: bool) -> None:
     else:
         rule = f"A field must be one that is known.{near(name, known)}"
     raise Refused(422, f"{rule} Received: {name}={shown(value, 60)}"[:400], name[:100])
+
+
+def _style(found: dict, styles: Styles) -> None:
+    """Puts styles around all prompts of a call, those of a second pass too."""
+    for start in ("", "hr_"):
+        names = f"{start}prompt", f"{start}negative_prompt"
+        given = [found.get(name, "") for name in names]
+        pairs = zip(names, given, styles.around(*given, found["styles"]), strict=True)
+        for name, before, after in pairs:
+            if before or (after and not start):
+                found[name] = after
 
 
 def _shared(found: Mapping, settings: Mapping, config) -> dict:

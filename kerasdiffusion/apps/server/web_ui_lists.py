@@ -92,6 +92,13 @@ def loras(models: Models) -> list[dict]:
     ]
 
 
+def styles(models: Models) -> list[dict]:
+    """Its `/prompt-styles`."""
+    return [
+        {"name": name, **style._asdict()} for name, style in models.styles.all().items()
+    ]
+
+
 def memory(models: Models) -> dict:
     """Its `/memory`: what this process has, and what weights take."""
     found: dict = {"free": 0, "used": 0, "total": 0}

@@ -43,6 +43,7 @@ class Piece:
         likeness: What pieces that go together have in common; `None` if it goes alone.
         cost: How much of the device it takes: pixels times steps.
         bytes: The least of memory that it takes.
+        pixels: Of its picture, where it is largest.
     """
 
     job: Job
@@ -51,6 +52,7 @@ class Piece:
     likeness: tuple | None
     cost: float
     bytes: int = 0
+    pixels: int = 0
     pictures: np.ndarray | None = None
 
 
@@ -67,6 +69,7 @@ class Job:
         error: What went wrong, for the client.
         interrupted: Whether the client wants what there is, as noisy as it is.
         skipped: The same, of the pictures that are being painted alone.
+        is_lost: Whether its result could not be written; it is in memory then.
     """
 
     request: Request
@@ -80,6 +83,7 @@ class Job:
     error: tuple[int, str] | None = None
     interrupted: bool = False
     skipped: bool = False
+    is_lost: bool = False
     created: float = field(default_factory=time.time)
     ended: float | None = None
     step: float = 0.0

@@ -15,6 +15,7 @@ def test_values_have_commas_between_and_ranges_are_written_out():
     assert axis(SEED, "1-4").values == ["1", "2", "3", "4"]
     assert axis(SEED, "10-20 (3)").values == ["10", "15", "20"]
     assert axis(REPLACED, '"a, b", c').values == ["a, b", "c"]
+    assert axis(SEED, "1-\u00b2, 3-x").values == ["1-\u00b2", "3-x"]
     assert axis(NONE, "") == ("", [""])
 
 
@@ -24,6 +25,7 @@ def test_values_have_commas_between_and_ranges_are_written_out():
         ("Step", "1", "Did you mean Steps"),
         (STEPS, " ", "must have values"),
         (SEED, "1-100000", "fewer values"),
+        (SEED, "1" * 2**18, "must have values"),
     ],
 )
 def test_wrong_axes_are_said(shown, text, rule):
@@ -45,6 +47,9 @@ def test_what_is_not_there_cannot_vary():
         cells({"prompt": "a cat"}, [axis(REPLACED, "dog,cat"), nothing, nothing])
     with pytest.raises(Refused, match="There must be an adapter"):
         cells({}, [axis(WEIGHT, "0,1"), nothing, nothing])
+    with pytest.raises(Refused, match="must be a number"):
+        rows = {"adapters": [("ink", 1.0)]}
+        cells(rows, [axis(WEIGHT, "much"), nothing, nothing])
     with pytest.raises(Refused, match="at most 64 pictures. Received: 81"):
         cells({}, [axis(SEED, "1-9"), axis(STEPS, "1-9"), nothing])
 

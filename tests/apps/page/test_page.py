@@ -1,13 +1,17 @@
 """The page, without a browser: what widgets and buttons do, by the same queue."""
 
+import errno
 import io
+import os
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from kerasdiffusion.apps.page import handed
 from kerasdiffusion.apps.page.results import SENT
 from kerasdiffusion.apps.page.widgets import label_of
 from kerasdiffusion.apps.server.jobs import read_job
@@ -15,6 +19,7 @@ from kerasdiffusion.apps.server.work import Client
 from kerasdiffusion.pictures.metadata import read_parameters
 from kerasdiffusion.requests.request import FIELDS, Request
 from tests.apps.page.conftest import Tab, fetched
+from tests.apps.server.conftest import call
 
 
 def opened(server, browser=""):
@@ -46,10 +51,11 @@ def test_there_is_a_widget_for_each_field_that_a_request_has(server, tab):
 
 def test_it_paints_by_the_queue_with_progress_and_keeps_what_it_painted(server):
     tab = opened(server)
-    tab.set(**{"kd-prompt": "two cats", "kd-seed": "7", "kd-steps": 3})
+    # (So many that they are looked at on the way.)
+    tab.set(**{"kd-prompt": "two cats", "kd-seed": "7", "kd-steps": 200})
     files, states = painted(tab)
     said = [each["kd-now"] for each in states[:-1]]
-    assert any("of 3" in each and "two cats" in each for each in said)
+    assert any("of 200" in each and "two cats" in each for each in said)
     assert any("data:image/png;base64," in each for each in said)
     assert states[-1]["kd-now"] == ""
     assert files[0].endswith("two-cats-7.png")
@@ -60,7 +66,7 @@ def test_it_paints_by_the_queue_with_progress_and_keeps_what_it_painted(server):
         if each["client"][1] == f"page-{tab.browser}"
     ]
     assert content == server.core.kept.picture(record["id"], 0).read_bytes()
-    request = Request(task="text_to_image", prompt="two cats", seed=7, num_steps=3)
+    request = Request(task="text_to_image", prompt="two cats", seed=7, num_steps=200)
     alone = server.core.models.get("emoji").run(request).pictures()[0]
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), alone)
 
@@ -213,6 +219,31 @@ def test_a_grid_is_a_sheet_of_cells_from_the_same_queue(server):
     records = server.core.kept.all()[-5:]
     assert records[-1]["task"] == "grid"
     assert {x["request"]["seed"] for x in records[:-1]} == {3, 4}
+
+
+@pytest.mark.parametrize("whose", ["kept", "handed"])
+def test_a_full_disk_is_said_at_once(server, monkeypatch, whose):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    tab = opened(server)
+    tab.set(**{"kd-prompt": "x", "kd-steps": 1, "kd-seed": "1"})
+    if whose == "kept":
+        monkeypatch.setattr(server.core.kept, "put", full)
+    else:
+        monkeypatch.setattr(handed, "os", SimpleNamespace(link=full))
+        monkeypatch.setattr(handed, "shutil", SimpleNamespace(copyfile=full))
+    began = time.monotonic()
+    *_, last = tab.do("kd-paint")
+    assert time.monotonic() - began < 20 and "kd-problem" in last["kd-now"]
+    if whose == "handed":
+        assert "cannot write its files: No space left" in last["kd-now"]
+        return
+    assert "is the disk full?" in last["kd-now"]
+    where = last["kd-now"].rpartition("it is at ")[2].partition(".<")[0]
+    assert call(server.url, "GET", where).headers["Content-Type"] == "image/png"
+    tab.set(**{"kd-values-x": "1,2"})
+    assert "cannot be written" in tab.do("kd-paint-grid")[-1]["kd-now"]
 
 
 def test_the_seed_is_kept_where_it_shall_be(server):

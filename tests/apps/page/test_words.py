@@ -2,7 +2,8 @@
 
 import pytest
 
-from kerasdiffusion.apps.page import counting, painting, sizes, styles
+from kerasdiffusion.apps.page import counting, painting, sizes
+from kerasdiffusion.apps.server.styles import OWN
 from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.prompts.tokenizer import Tokenizer
 from tests.tiny import TINY
@@ -19,8 +20,7 @@ def test_a_ratio_has_about_as_many_pixels_as_the_model_was_taught_on(ratio):
 
 
 def test_styles_have_a_place_for_the_prompt():
-    assert all("{prompt}" in around for around, _ in styles.STYLES.values())
-    assert styles.styled("a {cat}", "dark", []) == ("a {cat}", "dark")
+    assert all("{prompt}" in style.prompt for style in OWN.values())
 
 
 @pytest.mark.parametrize(

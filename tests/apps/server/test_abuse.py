@@ -165,10 +165,31 @@ def test_a_prompt_of_a_megabyte_is_refused(refused):
         refused("/v1/images/generations", {"prompt": prompt}, 400)
 
 
+def test_names_of_a_megabyte_are_refused(refused):
+    long = "x" * 10**6
+    for values in ({long: 1}, {"sampler_name": long}, {"scheduler": long}):
+        refused("/sdapi/v1/txt2img", {**SHORT, "prompt": "", **values})
+    more = {"pag_scale": 1.0, "pag_applied_layers": [long]}
+    for values in ({long: 1}, {"rng": long}, more, {"task": long}):
+        refused("/jobs", {**PAINT, **values})
+
+
 def test_json_that_is_deep_or_broken_is_refused(refused):
     for content in (b"[" * 10**5, b'{"a":' * 10**4 + b"1" + b"}" * 10**4, b"\xff\xfe"):
         for path in ("/jobs", "/sdapi/v1/txt2img", "/sdapi/v1/options"):
             refused(path, content)
+
+
+def test_half_of_a_character_is_no_text(refused, ask):
+    for content in (
+        rb'{"prompt": "a \ud83c"}',
+        '{"prompt": "\\uDF4E"}'.encode("utf-16"),
+    ):
+        refused("/sdapi/v1/txt2img", content)
+        refused("/v1/images/generations", content, 400)
+    whole = b'{"prompt": "\\ud83c\\udf4e", ' + json.dumps(SHORT).encode()[1:]
+    answer = ask("POST", "/sdapi/v1/txt2img", whole)
+    assert answer.body["parameters"]["prompt"] == "\U0001f34e"
 
 
 def test_a_body_beyond_the_limit_is_refused(server):

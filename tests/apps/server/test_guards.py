@@ -151,3 +151,23 @@ def test_a_body_is_refused_by_what_it_says_and_by_what_it_has():
     assert asked(chunks=[b"12345"] * 2, most=10)[0] == 200
     with pytest.raises(Exception, match="at most 10 bytes"):
         asked(chunks=[b"12345"] * 3, most=10)
+
+
+def test_bodies_of_many_are_bounded_together_and_let_go():
+    async def app(scope, receive, send):
+        for _ in range(9):
+            await receive()
+
+    async def receive():
+        return {"type": "http.request", "body": b"1234", "more_body": True}
+
+    guards = Guards(app, most=40)
+    guards.held = 300  # by requests that are answered later
+    headers = [(b"host", b"localhost")]
+    scope = {"type": "http", "path": "/jobs", "method": "POST", "headers": headers}
+    with pytest.raises(Exception, match="Others are sending") as error:
+        asyncio.run(guards(scope, receive, None))
+    assert error.value.status == 503 and guards.held == 300
+    guards.held = 0
+    asyncio.run(guards(scope, receive, None))
+    assert guards.held == 0

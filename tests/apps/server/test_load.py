@@ -84,7 +84,7 @@ def wanted(model, way, what):
 def compile_all(model):
     """What is compiled once for each size of a picture and of a batch."""
     for size in SIZES:
-        for count in (1, 2, 4, 8):
+        for count in (1, 2, 4, 8, 16):
             request = Request(
                 task="text_to_image", prompt="", batch_size=count, num_steps=1
             )
@@ -217,4 +217,5 @@ def test_equal_requests_are_painted_in_few_batches(own):
         for line in text.splitlines()
         if line.startswith("kerasdiffusion_batch_pictures_bucket")
     }
-    assert batches["+Inf"] - batches["2.0"] >= 2  # batches of four and of eight
+    print(batches)
+    assert batches["+Inf"] - batches["4.0"] >= 2  # of eight, or of sixteen

@@ -21,7 +21,7 @@ def a_job(client="a", pieces=1, like="same", cost=1.0, address=None):
 
 
 def take(queue, most=8):
-    batch = queue.take(lambda piece: most)
+    batch = queue.take(lambda piece: most, most)
     queue.done(1.0)
     return batch
 
@@ -135,6 +135,26 @@ def test_it_waits_for_what_comes():
     queue.put(job)
     thread.join()
     assert [piece.job for piece in found] == [job] and job.state == RUNNING
+
+
+def test_those_who_ask_at_once_are_waited_for_and_painted_together():
+    queue, found = Queue(), []
+    with queue.expecting(), queue.expecting():
+        thread = threading.Thread(target=lambda: found.append(take(queue)))
+        thread.start()
+        queue.put(a_job("a"))
+        assert queue.counts() == (1, 0)
+        queue.put(a_job("b"))
+    thread.join(30)
+    assert clients(found[0]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("pieces, enough", [(1, 8), (2, 2)])
+def test_nobody_is_waited_for_long_nor_where_there_are_enough(pieces, enough):
+    queue = Queue()
+    queue.put(a_job(pieces=pieces))
+    with queue.expecting():  # by one who never comes
+        assert len(queue.take(lambda piece: 8, enough)) == pieces
 
 
 def test_time_left_is_learned_from_what_was_painted():

@@ -167,6 +167,21 @@ def test_subseeds_go_from_one_noise_to_another(web_ui):
     assert not near(found.image, at(0.0).image)
 
 
+def test_styles_stand_around_prompts(web_ui, models):
+    path = models.folder / "styles.csv"
+    path.write_text("name,prompt,negative_prompt\nsoft,mist,harsh\n", "utf-8")
+    soft = {"name": "soft", "prompt": "mist", "negative_prompt": "harsh"}
+    assert soft in web_ui.get_prompt_styles()
+    more = {"enable_hr": True, "hr_prompt": "b", "hr_upscaler": "Nearest"}
+    found = web_ui.txt2img(prompt="a", styles=["soft", "Ink"], **more, **SHORT)
+    around = "ink drawing of {}, mist, black lines on white paper"
+    assert found.info["all_prompts"] == [around.format("a")]
+    assert found.info["negative_prompt"] == "harsh, colour, photograph"
+    assert found.info["styles"] == ["soft", "Ink"]
+    assert f'Hires prompt: "{around.format("b")}"' in found.info["infotexts"][0]
+    path.unlink()
+
+
 def test_settings_of_one_call_are_its_own(web_ui):
     plain = web_ui.txt2img(prompt=TEXTS[0], **SHORT)
     own = {"randn_source": "CPU", "CLIP_stop_at_last_layers": 2}

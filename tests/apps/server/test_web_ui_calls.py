@@ -72,12 +72,21 @@ def test_what_other_clients_send_is_painted(ask, client):
     assert picture_of(answer.body["images"][0]).size == (32, 32)
 
 
+def test_what_is_echoed_is_json_again(ask):
+    odd = {"s_tmax": float("inf"), "script_args": [float("nan"), "x"]}
+    answer = ask("POST", "/sdapi/v1/txt2img", {"prompt": "", **SHORT, **odd})
+    assert answer.status == 200
+    told = answer.body["parameters"]
+    assert (told["s_tmax"], told["script_args"]) == (None, [None, "x"])
+
+
 @pytest.mark.parametrize(
     "more, rule",
     [
         ({"restore_faces": True}, "`restore_faces` is not here"),
         ({"tiling": True}, "`tiling` is not here"),
-        ({"styles": ["ink"]}, "`styles` is not here"),
+        ({"styles": ["ink"]}, "Did you mean Ink"),
+        ({"styles": "Ink"}, "`styles` must be a list of names"),
         ({"script_name": "x/y/z plot"}, "`script_name` is not here"),
         ({"sampler": "Euler"}, "A field must be one that is known"),
         ({"sampler_name": "DPM adaptive"}, "`sampler` must be one of"),
