@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Until all is imported there is nothing to collect.
+gc.disable()
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # A small font of the repository's own: the whole one need not be installed.
@@ -50,6 +53,7 @@ def pytest_collection_finish():
     """What is imported stays: the collector need not go over it again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from kerasdiffusion.apps.bench import memory
 from kerasdiffusion.apps.bench.memory import measure, table
 from kerasdiffusion.apps.cli import main
+from kerasdiffusion.networks.programs import Programs
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,22 @@ def test_each_task_is_measured_in_a_process_of_its_own(tasks, monkeypatch):
     assert 2**26 < peaks[0] and peaks[-1] < 2**36
     assert all(less < more for less, more in zip(peaks, peaks[1:], strict=False))
     assert not any("error" in each for each in results)
+
+
+@pytest.mark.parametrize("task", ["encode", "denoise", "decode"])
+def test_a_task_runs_what_it_is_called_by_alone(task, tiny, tmp_path, monkeypatch):
+    """Here in this process."""
+    tiny.save_preset(tmp_path / "model")
+    ran, program = [], Programs.program
+
+    def seen(self, name, *more):
+        ran.append(name)
+        return program(self, name, *more)
+
+    monkeypatch.setattr(Programs, "program", seen)
+    job = {"task": task, "side": 32, "folder": str(tmp_path / "model")}
+    memory._run(job | {"precision": "float32", "jit_compile": "auto"})
+    assert set(ran) == {task}
 
 
 def test_what_fails_is_said():

@@ -8,7 +8,8 @@ from kerasdiffusion.presets.config import AutoencoderConfig
 from kerasdiffusion.weights import names
 from tests.tiny import TINY, enliven
 
-pytestmark = pytest.mark.every_backend
+every_backend = pytest.mark.every_backend
+at_length = pytest.mark.every_backend_at_length
 CONFIG = TINY.autoencoder
 RANDOM = np.random.default_rng(0)
 
@@ -37,7 +38,13 @@ def pictures(*shape):
     return RANDOM.uniform(-1, 1, (*shape, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("height, width", [(8, 12), (10, 6)])
+@pytest.mark.parametrize(
+    "height, width",
+    [
+        pytest.param(8, 12, marks=at_length),
+        pytest.param(10, 6, marks=every_backend),
+    ],
+)
 def test_sizes(encoder, decoder, height, width):
     encode, decode = (Program(each, [each]) for each in (encoder, decoder))
     latents = values(encode(pictures(2, height, width)))
@@ -45,6 +52,7 @@ def test_sizes(encoder, decoder, height, width):
     assert values(decode(latents)).shape == (2, height, width, 3)
 
 
+@every_backend
 def test_the_result_is_the_scaled_mean(encoder):
     images = pictures(1, 8, 8)
     mean, log_variance = encoder.moments(images)
@@ -53,6 +61,7 @@ def test_the_result_is_the_scaled_mean(encoder):
     assert np.abs(values(mean) - values(log_variance)).max() > 0.1
 
 
+@every_backend
 def test_the_variance_is_kept_finite(encoder):
     bias = values(encoder.quant_conv.bias)
     try:
@@ -63,6 +72,7 @@ def test_the_variance_is_kept_finite(encoder):
         encoder.quant_conv.bias.assign(bias)
 
 
+@every_backend
 def test_the_decoder_undoes_the_scale(decoder):
     """Twice the scale factor is half the latents."""
     latents = RANDOM.normal(size=(1, 4, 4, 4)).astype("float32")
@@ -74,6 +84,7 @@ def test_the_decoder_undoes_the_scale(decoder):
     )
 
 
+@every_backend
 def test_the_names_are_those_of_the_files(encoder, decoder):
     for part, network in (("image_encoder", encoder), ("decoder", decoder)):
         table = names.tensors(part, CONFIG)
@@ -82,6 +93,7 @@ def test_the_names_are_those_of_the_files(encoder, decoder):
 
 
 @pytest.mark.parametrize("kind", [ImageEncoder, Decoder])
+@at_length
 def test_dtype_and_config_come_back(kind):
     network = kind(CONFIG, dtype="bfloat16", name="mine")
     assert network.weights[0].dtype == "bfloat16"

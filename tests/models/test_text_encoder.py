@@ -7,7 +7,8 @@ from kerasdiffusion.presets.config import TextEncoderConfig
 from kerasdiffusion.weights import names
 from tests.tiny import TINY, enliven
 
-pytestmark = pytest.mark.every_backend
+every_backend = pytest.mark.every_backend
+at_length = pytest.mark.every_backend_at_length
 TOKENS = np.arange(1, 13, dtype="int32")[None]
 
 
@@ -22,6 +23,7 @@ def values(tensor):
     return ops.convert_to_numpy(tensor)
 
 
+@every_backend
 def test_a_token_sees_those_before_it_alone(network):
     context = values(network(TOKENS))
     assert context.shape == (1, 12, 32)
@@ -31,6 +33,7 @@ def test_a_token_sees_those_before_it_alone(network):
     assert (changed[:7] < 1e-6).all() and (changed[7:] > 1e-3).all()
 
 
+@every_backend
 def test_positions_count_and_fewer_tokens_than_the_context_do(network):
     same = np.full((1, 12), 5, "int32")
     context = values(network(same))
@@ -40,6 +43,7 @@ def test_positions_count_and_fewer_tokens_than_the_context_do(network):
     )
 
 
+@every_backend
 def test_the_names_are_those_of_the_files(network):
     table = names.tensors("text_encoder", TINY.text_encoder)
     found = {names.canonical_name(v.path, network.name): v for v in network.weights}
@@ -47,6 +51,7 @@ def test_the_names_are_those_of_the_files(network):
     assert len(found) == len(network.weights)
 
 
+@every_backend
 def test_activations():
     x = np.linspace(-4, 4, 9).astype("float32")
     quick = values(ACTIVATIONS["quick_gelu"](ops.convert_to_tensor(x)))
@@ -56,6 +61,7 @@ def test_activations():
     assert exact == pytest.approx([0.841345, -0.158655], abs=1e-6)
 
 
+@at_length
 def test_dtype_and_config_come_back():
     config = TextEncoderConfig(20, 5, width=8, depth=1, heads=2, mlp_width=8)
     network = TextEncoder(config, dtype="mixed_bfloat16", name="mine")

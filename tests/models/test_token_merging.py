@@ -37,9 +37,13 @@ def stated(decide, tokens, share, height, width):
     return result, height * width - len(merged)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize(
-    "height, width, share", [(6, 8, 0.5), (5, 7, 0.3), (4, 4, 0.75)]
+    "height, width, share",
+    [
+        pytest.param(6, 8, 0.5, marks=pytest.mark.every_backend_at_length),
+        pytest.param(5, 7, 0.3, marks=pytest.mark.every_backend),
+        pytest.param(4, 4, 0.75, marks=pytest.mark.every_backend_at_length),
+    ],
 )
 def test_the_likest_tokens_become_their_partners_mean(height, width, share):
     decide, tokens = normal(2, height * width, 6), normal(2, height * width, 3)

@@ -98,7 +98,9 @@ def test_diffusion_model(both):
     both.diffusion_model(13, 18)
 
 
-@pytest.mark.parametrize("height, width", [(20, 36), (26, 14)])
+@pytest.mark.parametrize(
+    "height, width", [pytest.param(20, 36, marks=pytest.mark.heavy), (26, 14)]
+)
 def test_image_encoder(both, height, width):
     both.image_encoder(height, width)
 

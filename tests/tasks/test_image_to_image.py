@@ -78,7 +78,7 @@ def test_the_result_has_the_pictures_own_size(tiny):
     assert (paint(tiny, picture, strength=0.5) == whole[:, :29, :19]).all()
 
 
-@every_backend
+@at_length
 def test_each_prompt_may_have_its_picture_and_its_seeds(tiny):
     two = paint(tiny, [PICTURE, PICTURE[::-1]], [APPLE, "two cats"], strength=0.5)
     (alone,) = paint(tiny, PICTURE[::-1], "two cats", seed=2, strength=0.5)

@@ -116,7 +116,7 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 @pytest.mark.parametrize(("network", "config"), GEOMETRIES)
 def test_the_networks_have_the_canonical_tensors(network, config):
     model = network(config)

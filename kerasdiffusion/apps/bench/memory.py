@@ -149,7 +149,7 @@ def _run(job: dict) -> None:
         # A context of nothing and no decoder: neither is read.
         tokens = model.config.tokenizer.context_length
         context = np.zeros((1, tokens, model.config.text_width), "float32")
-        model._pictures = lambda latents: latents
+        model.decode_all = lambda latents: latents
         model.text_to_image(
             context, context, 1, 1, GUIDANCE_SCALE, 0, progress_bar=False
         )

@@ -27,7 +27,7 @@ def four_times(data):
     return {name: np.tile(x, (4,) + (1,) * (x.ndim - 1)) for name, x in data.items()}
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_captions_are_told_apart(captions):
     trainer = TextTrainer(TextEncoder(TINY), (2, 2, 3), width=32)
     trainer.compile(keras.optimizers.AdamW(3e-3))

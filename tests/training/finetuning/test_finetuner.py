@@ -49,7 +49,7 @@ def test_a_lora_is_taught_painted_with_and_saved(tmp_path):
     data = data_for(trainer)
     first = trainer.evaluate(data, verbose=0)
     assert trainer.evaluate(data, verbose=0) == first
-    trainer.fit(data, epochs=2, verbose=0)
+    trainer.fit(data, verbose=0)
     assert trainer.evaluate(data, verbose=0) != first
     painted = trainer.model.text_to_image(**CAT)
     assert (painted != plain).any()
@@ -118,7 +118,12 @@ def test_captions_that_are_dropped_are_the_empty_one():
         np.testing.assert_allclose(loss_of(trainer, each), without, rtol=1e-4)
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_SDXL], ids=["one encoder", "two"])
+@pytest.mark.parametrize(
+    "config",
+    # `test_sizes_of_sdxl` has the two by default, of one chunk.
+    [TINY, pytest.param(TINY_SDXL, marks=pytest.mark.heavy)],
+    ids=["one encoder", "two"],
+)
 def test_long_captions_are_read_chunk_by_chunk(config):
     trainer, text = small(LoRA(4), config=config), "two cats, " * 5
     model, count = trainer.base.model, trainer.chunks_of(["a", text])
