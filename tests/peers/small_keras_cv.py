@@ -4,7 +4,7 @@ keras-cv has them at one size only. Here the constants in its constructors are r
 while it builds, so that the classes, the topology and the files are its own and small.
 
 Run as a program with `TF_USE_LEGACY_KERAS=1` it saves them by Keras 2, in the layout of
-the files that KerasCV publishes: `python -m tests.peers.small_keras_cv FOLDER`.
+the files that KerasCV publishes: `python -m tests.peers.small_keras_cv FOLDER PARTS`.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def exact_gelu(self, x):
 
 
 if __name__ == "__main__":
-    for part, make in build().items():
-        model = make()
+    for part in sys.argv[2:]:
+        model = build()[part]()
         randomise(model)
         model.save_weights(Path(sys.argv[1]) / f"{part}.h5")

@@ -85,31 +85,42 @@ def keras_3(theirs, tmp_path_factory):
     return folder
 
 
+#: Keras 2's files are in the order of an attribute, whatever the layers: two parts of
+#: four show it by default. Keras 3's name each kind of layer: all are read.
+QUICK = ("text_encoder", "decoder")
+FILES = [
+    pytest.param(
+        kind,
+        part,
+        marks=() if kind == "keras_3" or part in QUICK else pytest.mark.heavy,
+    )
+    for kind in ("keras_3", "keras_2")
+    for part in KERAS_CV
+]
+
+
 @pytest.fixture(scope="module")
-def keras_2(tmp_path_factory):
+def keras_2(tmp_path_factory, pytestconfig):
     """A folder of the same weights as Keras 2 saves them, by the published names."""
     folder = tmp_path_factory.mktemp("keras2")
+    parts = list(KERAS_CV) if pytestconfig.getoption("--full-size") else QUICK
     done = subprocess.run(
-        [sys.executable, "-m", "tests.peers.small_keras_cv", str(folder)],
+        [sys.executable, "-m", "tests.peers.small_keras_cv", str(folder), *parts],
         env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "tensorflow"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for part, name in KERAS_CV.items():
-        (folder / f"{part}.h5").rename(folder / name)
+    for part in parts:
+        (folder / f"{part}.h5").rename(folder / KERAS_CV[part])
     return folder
 
 
-@pytest.fixture(params=["keras_3", "keras_2"])
-def folder(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.mark.parametrize("part", list(KERAS_CV))
+@pytest.mark.parametrize(("kind", "part"), FILES)
 def test_computes_the_same_with_the_weights_of_keras_cv(
-    theirs, folder, part, monkeypatch
+    theirs, kind, part, monkeypatch, request
 ):
+    folder = request.getfixturevalue(kind)
     monkeypatch.setattr(diffusion_model.GEGLU, "call", small.exact_gelu)
     small.as_the_original(theirs[part])
     network = ours(part)
@@ -119,8 +130,11 @@ def test_computes_the_same_with_the_weights_of_keras_cv(
     assert difference(found, theirs[part](inputs["theirs"])) < 1e-4
 
 
-def test_detects_the_geometry_from_the_files(folder):
-    assert read_config(folder) == CONFIG
+@pytest.mark.parametrize(
+    "kind", ["keras_3", pytest.param("keras_2", marks=pytest.mark.heavy)]
+)
+def test_detects_the_geometry_from_the_files(kind, request):
+    assert read_config(request.getfixturevalue(kind)) == CONFIG
 
 
 def test_takes_files_by_part(keras_3):
@@ -170,7 +184,8 @@ def test_full_size(part, tmp_path, monkeypatch):
     assert difference(theirs(inputs["theirs"]), found) < 1e-4
 
 
-@pytest.mark.parametrize("num_steps", [5, pytest.param(25, marks=pytest.mark.heavy)])
+@pytest.mark.heavy  # it is the table's last column; `EFFECTS` are the one before
+@pytest.mark.parametrize("num_steps", [5, 25])
 def test_the_departures_move_pictures_by_little(num_steps, monkeypatch):
     """The bundled model with KerasCV's epsilons and GELU beside itself."""
     prompts = ["a red apple on a blue background", "a cat on a yellow background"]
