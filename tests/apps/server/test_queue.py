@@ -1,6 +1,7 @@
 """The queue, without a model: order, batches, bounds, ends."""
 
 import threading
+import time
 
 import pytest
 
@@ -137,12 +138,14 @@ def test_it_waits_for_what_comes():
     assert [piece.job for piece in found] == [job] and job.state == RUNNING
 
 
-def test_those_who_ask_at_once_are_waited_for_and_painted_together():
+def test_those_who_ask_at_once_are_waited_for_and_painted_together(monkeypatch):
+    monkeypatch.setattr("kerasdiffusion.apps.server.queue.GATHER", 60.0)
     queue, found = Queue(), []
     with queue.expecting(), queue.expecting():
         thread = threading.Thread(target=lambda: found.append(take(queue)))
         thread.start()
         queue.put(a_job("a"))
+        time.sleep(0.05)  # it would be taken now
         assert queue.counts() == (1, 0)
         queue.put(a_job("b"))
     thread.join(30)
