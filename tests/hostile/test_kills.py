@@ -29,8 +29,8 @@ def killed(kills: int, seed: int, *names: str) -> dict:
     return json.loads(child.stdout.splitlines()[-1])
 
 
-def test_a_few_kills_of_each():
-    assert set(killed(2, seed=1)) == set(JOBS)
+def test_a_kill_of_each():
+    assert set(killed(1, seed=1)) == set(JOBS)
 
 
 @pytest.mark.heavy

@@ -19,12 +19,10 @@ LATENTS = (16, 16, 4)
 APPLE, CATS = "a red apple", "two cats"
 PARTS = ("text_encoder", "diffusion_model", "image_encoder", "decoder")
 
+at_length = [pytest.mark.heavy, pytest.mark.every_backend_at_length]
 compiled = pytest.mark.skipif(
     keras.backend.backend() == "torch", reason="PyTorch runs eagerly: nothing is traced"
 )
-
-
-at_length = [pytest.mark.heavy, pytest.mark.every_backend_at_length]
 
 
 def paint(model, prompt=CATS, **options):

@@ -21,23 +21,33 @@ class Killed(Exception):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A whole run, begun by a process that died after the first epoch."""
+def folder(tmp_path_factory, pytestconfig):
+    """A whole run.
+
+    With `--full-size` it is begun by a process that dies after the first epoch; a
+    smaller trainer is killed so by default, in `test_checkpoints`.
+    """
     folder = tmp_path_factory.mktemp("run")
+    keras.utils.set_random_seed(0)
+    if pytestconfig.getoption("--full-size"):
+        begin_and_die(folder)
+        keras.utils.set_random_seed(1)  # the next process begins with other weights
+    emoji.train(folder, TOY, sheets=2)
+    return folder
+
+
+def begin_and_die(folder):
+    """The first epoch, of a process that ends after it."""
     checkpoint = emoji.Checkpoint.on_epoch_end
 
     def die(self, epoch, logs=None):
         checkpoint(self, epoch, logs)
         raise Killed
 
-    keras.utils.set_random_seed(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emoji.Checkpoint, "on_epoch_end", die)
         with pytest.raises(Killed):
             emoji.train(folder, TOY)
-    keras.utils.set_random_seed(1)  # the next process begins with other weights
-    emoji.train(folder, TOY, sheets=2)
-    return folder
 
 
 def losses(folder):
