@@ -7,7 +7,6 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from kerasdiffusion.apps import flags, load, options, outputs
 from kerasdiffusion.presets.named import find_preset
@@ -32,9 +31,10 @@ def register(commands) -> None:
     )
     parser.add_argument(
         "rows",
-        type=Path,
+        type=outputs.place,
         metavar="ROWS",
-        help="a .csv, .tsv, .jsonl or .parquet file, or a folder of Parquet files",
+        help="a .csv, .tsv, .jsonl or .parquet file, or a folder of Parquet files, by "
+        "path or URL",
     )
     add_place_flags(parser)
     flags.add_model_flag(parser)
@@ -97,11 +97,11 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     """Adds `--out`, `--retry-failed` and `--quiet`."""
     parser.add_argument(
         "--out",
-        type=Path,
+        type=outputs.place,
         required=True,
         metavar="DIR",
         help="where pictures and the index go; on a cluster, a folder that all hosts "
-        "see",
+        "see, or a URL as s3://bucket/pictures",
     )
     parser.add_argument(
         "--retry-failed",
@@ -113,9 +113,11 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+def add_engine_flags(
+    parser: argparse.ArgumentParser, title: str = "where to compute"
+) -> None:
     """Adds `--engine`, `--devices` and `--address`."""
-    group = parser.add_argument_group("where to compute")
+    group = parser.add_argument_group(title)
     group.add_argument(
         "--engine",
         choices=("local", "ray"),

@@ -19,17 +19,18 @@ def register(commands) -> None:
     parser = commands.add_parser(
         "encode",
         help="encode pictures and captions for teach, and go on after any crash",
-        description="Encodes a folder of pictures and their captions to latents and "
-        "texts, by one process or a cluster. What is recorded as done is not encoded "
-        "again. `kerasdiffusion teach FOLDER --encoded DIR/encoded`, with the same "
-        "flags, then finds all of it.",
+        description="Encodes pictures and their captions to latents and texts, by one "
+        "process or a cluster. What is recorded as done is not encoded again. "
+        "`kerasdiffusion teach FOLDER --encoded DIR/encoded`, with the same flags, "
+        "then finds all of it.",
         epilog="Example: kerasdiffusion encode dog --base sd1.5 --out dog-encoded",
     )
     parser.add_argument(
         "folder",
         type=Path,
         metavar="FOLDER",
-        help="pictures and captions, as `kerasdiffusion teach` takes them",
+        help="pictures and captions, as `kerasdiffusion teach` takes them: a folder, "
+        "or a table of paths and captions",
     )
     batch.add_place_flags(parser)
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kerasdiffusion._version import __version__
-from kerasdiffusion.apps import options, outputs
+from kerasdiffusion.apps import batch, options, outputs
 
 
 def register(commands) -> None:
@@ -100,11 +100,12 @@ def register(commands) -> None:
     )
     parser.add_argument(
         "--of",
-        type=Path,
+        type=outputs.place,
         metavar="DIR",
         help="judge the pictures of a batch: of --rows by the classifier, others by "
         "the CLIP score and, beside --reference, the Fréchet distance",
     )
+    batch.add_engine_flags(parser, "with --of: where to compute")
     parser.add_argument(
         "--inpainting",
         action="store_true",
@@ -191,20 +192,29 @@ def run(args: argparse.Namespace) -> int:
 
 def _of_batch(args: argparse.Namespace) -> int:
     """Prints how well a batch's pictures show what they were asked for."""
-    from kerasdiffusion.batch import judging
+    from kerasdiffusion.batch import judging, spreading
 
+    where = spreading.Here()
+    if args.engine == "ray":
+        where = spreading.OnCluster(args.devices, args.address)
     if judging.is_of_scenes(args.of):
         from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
         from kerasdiffusion.training.bundled.model_card import read_scenes
 
         scenes = read_scenes(args.preset)
         side = StableDiffusion(weights=args.preset).img_height
-        for line in judging.judge(args.of, scenes, _classifier(args, scenes, side)):
-            print(line)
-        return 0
-    for line in judging.figures(args.of, args.reference):
+        given = judging.Sent(_classifier(args, scenes, side), scenes)
+        lines = judging.judge(_absolute(args.of), scenes, given, where)
+    else:
+        lines = judging.figures(_absolute(args.of), args.reference, where)
+    for line in lines:
         print(line)
     return 0
+
+
+def _absolute(place: str | Path) -> str | Path:
+    """The folder of a batch, wherever another process is."""
+    return place if isinstance(place, str) else place.absolute()
 
 
 def _beside_pictures(args: argparse.Namespace) -> int:

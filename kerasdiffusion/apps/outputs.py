@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from kerasdiffusion.presets.named import PRESETS
 from kerasdiffusion.storage.places import expand_user
 from kerasdiffusion.storage.whole import part_beside
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
@@ -61,12 +63,19 @@ def check_writable(folder: Path, path: Path) -> None:
         ) from error
 
 
-def check_name(path: Path) -> None:
-    """That a file may have this name.
+def place(text: str) -> str | Path:
+    """A path, or a URL as it is: `s3://bucket/pictures`."""
+    return text if _URL.match(text) else Path(text)
+
+
+def check_name(path: str | Path) -> None:
+    """That a file may have this name; a URL is asked for when it is used.
 
     Raises:
         ValueError: If not.
     """
+    if isinstance(path, str):
+        return
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

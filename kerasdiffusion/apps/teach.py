@@ -42,7 +42,8 @@ def register(commands) -> None:
         type=Path,
         metavar="FOLDER",
         help="pictures, with captions in cat.txt beside cat.jpg, metadata.jsonl, "
-        "captions.csv, in the name of a folder as 10_sks dog, or --instance-prompt",
+        "captions.csv, in the name of a folder as 10_sks dog, or --instance-prompt; or "
+        "a .csv, .jsonl or .parquet table of files and captions",
     )
     parser.add_argument(
         "--base",

@@ -217,8 +217,11 @@ def name_of(row: Mapping, number: int) -> str:
         return f"{number:08d}"
     if isinstance(name, float) and name.is_integer():
         name = int(name)
-    name = name if isinstance(name, str) else str(plain(name))
-    if not name.strip() or len(name) > _LONGEST or not name.isprintable():
+    name = name if isinstance(name, str) else plain(name)
+    is_one = not isinstance(name, (list, dict))
+    name = str(name)
+    is_one &= bool(name.strip()) and len(name) <= _LONGEST and name.isprintable()
+    if not is_one:
         raise ValueError(
             f"A name must be 1 to {_LONGEST} printable characters. "
             f"Received: {shown(name)} in row {number}"

@@ -100,10 +100,25 @@ def _picture(value, name: str, rows: Rows):
     if isinstance(value, Mapping) and "bytes" in value:  # as `datasets` has them
         value = value["bytes"] or value.get("path")
     if isinstance(value, str):
-        return str((rows.folder or Path.cwd()) / value)
+        return _of_name(value, name, rows)
     if isinstance(value, bytes):
         return _of_bytes(value, name)
     return Picture().from_json(value, name)
+
+
+def _of_name(value: str, name: str, rows: Rows):
+    """A picture by its path, from the table's folder, be that on a disk or not."""
+    if rows.folder is None:
+        return str(Path.cwd() / value)
+    if rows.folder.is_on_disk:
+        return str(rows.folder.path / value)
+    content = rows.folder.read(value)
+    if content is None:
+        raise FileNotFoundError(
+            f"`{name}` must be a picture below the table's own place. "
+            f"Received: {shown(value)} in {rows.folder}"
+        )
+    return _of_bytes(content, name)
 
 
 def _of_bytes(content: bytes, name: str):

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kerasdiffusion.batch.asked import Item
-from kerasdiffusion.batch.going import Summary, Way, absolute, carry_out
+from kerasdiffusion.batch.going import Summary, Way, carry_out
 from kerasdiffusion.batch.packing import FILES, Packing
+from kerasdiffusion.batch.stores import store_of
+from kerasdiffusion.storage.places import expand_user
 from kerasdiffusion.training.lessons.lesson import Lesson
 
 #: The folder of arrays in that of the batch: what `teach --encoded` takes.
@@ -96,10 +98,11 @@ def encode(
     way: Way | None = None,
     report: Callable[[str], None] = print,
 ) -> Summary:
-    """Encodes a folder of pictures for `teach`, and goes on where a run has ended.
+    """Encodes pictures for `teach`, and goes on where a run has ended.
 
     Args:
-        folder: The pictures with their captions, see `training.examples.folders`.
+        folder: The pictures with their captions, or a table of these, see
+            `training.examples.folders`.
         out: The folder of the batch; `teach` takes `out/encoded` as `encoded`.
         base: The model, as `from_preset` takes it.
         lesson: What is to be taught: its resolution, buckets and captions count.
@@ -112,7 +115,7 @@ def encode(
 
     Raises:
         BlockingIOError: If another process is at work in the folder.
-        FileNotFoundError: If there are no pictures.
+        FileNotFoundError: If there is no such folder or table.
         OSError: If something cannot be written.
         ValueError: If nothing in the folder is fit.
 
@@ -123,10 +126,17 @@ def encode(
     teach("dog", "dog.safetensors", lesson, "sd1.5", encoded="dog-encoded/encoded")
     ```
     """
-    out, source = absolute(out), os.fspath(base)
+    store, source = store_of(out), os.fspath(base)
+    if not store.is_on_disk:
+        raise ValueError(
+            "Encoded pictures must go to a folder on a disk, from which `teach` reads "
+            "them; copy it to the object store, and back where it is taught. "
+            f"Received: {store}"
+        )
     base = os.path.abspath(source) if os.path.exists(source) else source
-    lesson, folder = lesson or Lesson(), absolute(folder)
-    make = functools.partial(Encoder, base, out / FOLDER, precision)
+    lesson, folder = lesson or Lesson(), expand_user(folder).absolute()
+    beside = folder.parent if folder.is_file() else folder
+    make = functools.partial(Encoder, base, store.path / FOLDER, precision)
     gathered: list = []
 
     def count() -> int:
@@ -137,7 +147,9 @@ def encode(
         from kerasdiffusion.weights.fingerprint import of_file
 
         for each in gathered:
-            name = each.picture.path.relative_to(folder).as_posix()
+            path = each.picture.path
+            is_below = path.is_relative_to(beside)
+            name = (path.relative_to(beside) if is_below else path).as_posix()
             caption, file = each.picture.caption, of_file(each.picture.path)
             facts = file, *each.fit, caption, sorted(fingerprint.items())
             key = hashlib.sha256(repr(facts).encode()).hexdigest()
@@ -146,8 +158,8 @@ def encode(
             if is_left(item):
                 yield item
 
-    packed = Packing(out, FILES)
-    where = out, make, "", Written()
+    packed = Packing(store, FILES)
+    where = store, make, "", Written()
     return carry_out(*where, items, count, way or Way(), packed)
 
 

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kerasdiffusion.batch.index import read_index
-from kerasdiffusion.storage.whole import whole_file
+from kerasdiffusion.batch.index import as_lines, read_index
+from kerasdiffusion.batch.stores import store_of
 
 NAME = "index.parquet"
 LINES = "index.jsonl"
 _ROWS = 2_000
 
 
-def export(out: str | os.PathLike) -> Path:
+def export(out) -> str:
     """Writes the records of a batch beside its pictures, whole.
 
     Args:
-        out: The folder of the batch.
+        out: The folder of the batch, its URL or its store.
 
     Returns:
         `index.parquet`; `index.jsonl` where pyarrow is not installed.
     """
-    out = Path(out)
+    store = store_of(out)
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        with whole_file(out / LINES, overwrite=True) as part, open(part, "xb") as file:
-            for each in read_index(out):
-                text = json.dumps(each, ensure_ascii=False) + "\n"
-                file.write(text.encode("utf-8", "surrogatepass"))
-        return out / LINES
-    with whole_file(out / NAME, overwrite=True) as part:
-        _write_parquet(part, read_index(out))
-    return out / NAME
+        with store.whole(LINES, overwrite=True) as part, open(part, "xb") as file:
+            file.writelines(as_lines(read_index(store)))
+        return LINES
+    with store.whole(NAME, overwrite=True) as part:
+        _write_parquet(part, read_index(store))
+    return NAME
 
 
 def _write_parquet(path: Path, records: Iterator[dict]) -> None:

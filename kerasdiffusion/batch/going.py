@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from kerasdiffusion.batch import ray_engine
@@ -14,13 +12,12 @@ from kerasdiffusion.batch.asked import Broken, Item
 from kerasdiffusion.batch.engines import Books
 from kerasdiffusion.batch.export import export
 from kerasdiffusion.batch.grouping import grouped
-from kerasdiffusion.batch.index import FAILED, Index, Known, digest
+from kerasdiffusion.batch.index import FAILED, Known, digest, index_of
 from kerasdiffusion.batch.local import Local
 from kerasdiffusion.batch.packing import Packing
 from kerasdiffusion.batch.painter import make_painter
 from kerasdiffusion.batch.worker import Worker
 from kerasdiffusion.compute.progress import Progress
-from kerasdiffusion.storage.locks import locked
 
 ENGINES = ("auto", "local", "ray")
 
@@ -32,13 +29,13 @@ class Summary(NamedTuple):
         painted: Rows that this run has painted.
         failed: Rows that this run has recorded with an error.
         before: Rows that were recorded already.
-        out: The folder of the batch.
+        out: The folder of the batch, or its URL.
     """
 
     painted: int
     failed: int
     before: int
-    out: Path
+    out: str
 
 
 @dataclass
@@ -84,7 +81,7 @@ class Way:
 
 
 def carry_out(
-    out: Path,
+    out,
     make: Callable,
     name: str,
     place,
@@ -96,7 +93,7 @@ def carry_out(
     """Has items painted that are not recorded yet.
 
     Args:
-        out: The folder of the batch, an absolute path.
+        out: The store of the batch, see `stores.store_of`.
         make: Makes the model, or what stands for it, in each process that paints.
         name: What the model is called.
         place: Where pictures go, see `places`.
@@ -109,11 +106,16 @@ def carry_out(
     Returns:
         A `Summary`.
     """
+    if way.is_cluster and not out.is_on_disk and out.kind == "memory":
+        raise ValueError(
+            "A cluster must have a place that all of its processes see, and memory:// "
+            f"is one process's own. Received: {out}"
+        )
     with contextlib.ExitStack() as work:
-        out.mkdir(parents=True, exist_ok=True)
-        work.enter_context(locked(out, "A batch"))
+        out.make()
+        work.enter_context(out.locked("A batch"))
         total = count()
-        run, known = Index(out).begin()
+        run, known = index_of(out).begin()
         packed.begin()
         if way.is_cluster:
             asks = make_painter(make, name)
@@ -136,7 +138,7 @@ def carry_out(
                 raise
             packed.close()
             export(out)
-    return Summary(told.painted, told.failed, told.before, out)
+    return Summary(told.painted, told.failed, told.before, str(out))
 
 
 class _Told:
@@ -176,10 +178,3 @@ class _Told:
     def _show(self) -> None:
         told = f"{self.failed} failed" if self.failed else ""
         self._bar.to(self.before + self.painted + self.failed, told)
-
-
-def absolute(out: str | os.PathLike) -> Path:
-    """The folder of a batch, wherever another process is."""
-    from kerasdiffusion.storage.places import expand_user
-
-    return expand_user(out).absolute()

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from kerasdiffusion.batch.stores import store_of
 from kerasdiffusion.storage.bounds import shown
 from kerasdiffusion.storage.reading import open_regular
 from kerasdiffusion.storage.whole import clear_leftovers, whole_file, write_whole
@@ -67,6 +68,11 @@ def digest(name: str, key: str) -> bytes:
     return hashlib.sha256(f"{name}\0{key}".encode()).digest()[:16]
 
 
+def part_name(number: int) -> str:
+    """The file of a batch's records, in the folder of its run."""
+    return f"{number // _IN_A_FOLDER:05d}/{number:08d}.jsonl"
+
+
 class Run:
     """The parts of one run, which several processes write and no two the same.
 
@@ -92,19 +98,17 @@ class Run:
             OSError: If nothing can be written (a full disk).
         """
         path = self._path(number)
-        text = "".join(
-            json.dumps(each, ensure_ascii=False, allow_nan=False) + "\n"
-            for each in records
-        )
+        content = b"".join(as_lines(records))
         try:
             with contextlib.suppress(FileExistsError):
                 path.parent.mkdir()
-            write_whole(path, text.encode("utf-8", "surrogatepass"))
+            write_whole(path, content)
         except FileExistsError:
             return False
         except FileNotFoundError:
             raise Superseded(
-                f"Another run of this batch has begun. Received: {self.folder}"
+                "Another run of this batch has begun, or its folder was removed. "
+                f"Received: {self.folder}"
             ) from None
         return True
 
@@ -114,7 +118,7 @@ class Run:
         return list(_lines(path)) if path.is_file() else None
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"{number // _IN_A_FOLDER:05d}" / f"{number:08d}.jsonl"
+        return self.folder / part_name(number)
 
 
 class Index:
@@ -136,6 +140,11 @@ class Index:
 
     def __init__(self, out: str | os.PathLike):
         self.folder = Path(out) / FOLDER
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a batch."""
+        return self.folder.is_dir()
 
     def begin(self) -> tuple[Run, Known]:
         """Seals the runs before, and begins one; for who has the folder's lock.
@@ -183,9 +192,7 @@ class Index:
         runs = self._runs()
         path = self.folder / f"merged-{max(map(_number, runs)):08d}.jsonl"
         with whole_file(path) as part, open(part, "xb") as out:
-            for each in self.records():
-                text = json.dumps(each, ensure_ascii=False) + "\n"
-                out.write(text.encode("utf-8", "surrogatepass"))
+            out.writelines(as_lines(self.records()))
         self._clear()
 
     def _clear(self) -> None:
@@ -219,11 +226,22 @@ class Index:
         return sorted(found, key=lambda each: (_number(each), each.name))
 
 
-def read_index(out: str | os.PathLike) -> Iterator[dict]:
+def index_of(store) -> Index:
+    """The index of a batch, wherever that is.
+
+    Args:
+        store: See `stores.store_of`.
+    """
+    from kerasdiffusion.batch.object_index import ObjectIndex
+
+    return Index(store.path) if store.is_on_disk else ObjectIndex(store)
+
+
+def read_index(out) -> Iterator[dict]:
     """The records of a batch, one for each row, as they are now.
 
     Args:
-        out: The folder of the batch.
+        out: The folder of the batch, or its URL.
 
     Yields:
         Of each row `name`, `key`, `status` (`"done"` or `"failed"`), and `files`,
@@ -239,8 +257,8 @@ def read_index(out: str | os.PathLike) -> Iterator[dict]:
     failed = [each for each in read_index("out") if each["status"] == "failed"]
     ```
     """
-    index = Index(out)
-    if not index.folder.is_dir():
+    index = index_of(store_of(out))
+    if not index.is_there:
         raise FileNotFoundError(f"There must be a batch to read. Received: {out}")
     known = index.known()
     for each in index.records():
@@ -267,14 +285,34 @@ def _parts(run: Path) -> Iterator[Path]:
 
 def _lines(path: Path) -> Iterator[dict]:
     with open_regular(path) as file, io.BufferedReader(file, 2**20) as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                found = json.loads(line)
-                _ = found["name"], found["key"], found["status"]
-            except (ValueError, KeyError, TypeError):
-                raise ValueError(
-                    "A line of a batch's index must be a record: the file was changed "
-                    f"or is broken. Received: line {number} of {path}: "
-                    f"{shown(line[:100])}"
-                ) from None
-            yield found
+        yield from parsed(lines, path)
+
+
+def parsed(lines: Iterable[bytes], where) -> Iterator[dict]:
+    """Records of lines.
+
+    Args:
+        lines: A record each.
+        where: Where they are from, for messages.
+
+    Raises:
+        ValueError: If a line is none.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            found = json.loads(line)
+            _ = found["name"], found["key"], found["status"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                "A line of a batch's index must be a record: the file was changed "
+                "or is broken, and without it its rows are painted again. "
+                f"Received: line {number} of {where}: {shown(line[:100])}"
+            ) from None
+        yield found
+
+
+def as_lines(records: Iterable[dict]) -> Iterator[bytes]:
+    """Records as lines."""
+    for each in records:
+        text = json.dumps(each, ensure_ascii=False, allow_nan=False) + "\n"
+        yield text.encode("utf-8", "surrogatepass")

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kerasdiffusion.batch import packing, places
 from kerasdiffusion.batch.asked import Asking, check_columns, check_names
-from kerasdiffusion.batch.going import Summary, Way, absolute, carry_out
+from kerasdiffusion.batch.going import Summary, Way, carry_out
 from kerasdiffusion.batch.painter import Keyed
 from kerasdiffusion.batch.rows import read_rows
+from kerasdiffusion.batch.stores import store_of
 
 
 def paint(
@@ -40,12 +41,13 @@ def paint(
     is not painted again. Its picture is written ahead of its record, each whole.
 
     Args:
-        rows: A CSV, JSON lines, Parquet or a folder of it, a Ray Dataset, or dicts: a
-            column for any field of a `Request`, and `name`, `task`, `size` or `width`
-            and `height`. A row without a name goes by its number, one without a seed
-            has one by its name.
+        rows: A CSV, JSON lines, Parquet or a folder of it, by path or URL, a Ray
+            Dataset, or dicts: a column for any field of a `Request`, and `name`,
+            `task`, `size` or `width` and `height`. A row without a name goes by its
+            number, one without a seed has one by its name.
         out: The folder of the batch, made where there is none; on a disk that all
-            hosts of a cluster see.
+            hosts of a cluster see. Or a URL of an object store, as
+            `"s3://bucket/pictures"`, which fsspec writes to.
         model: As `StableDiffusion.from_preset` takes it; or a function without
             arguments that makes one, in each process that paints.
         constants: Fields of rows that say nothing else, by the columns' names.
@@ -88,7 +90,7 @@ def paint(
     way = Way(
         engine, devices, address, ray_options, batch_size, retry_failed, progress_bar
     )
-    rows, out, constants = read_rows(rows), absolute(out), dict(constants or {})
+    rows, out, constants = read_rows(rows), store_of(out), dict(constants or {})
     make, name = _maker(model, name)
     check_columns(rows, constants, task, keep)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from kerasdiffusion.batch import places
 from kerasdiffusion.batch.index import DONE, digest, read_index
 from kerasdiffusion.batch.rows import import_pyarrow
-from kerasdiffusion.storage.whole import whole_file
+from kerasdiffusion.batch.stores import store_of
 
 FILES, PARQUET, WEBDATASET, LANCE = STORES = (
     *("files", "parquet", "webdataset"),
@@ -33,7 +32,7 @@ class Packing:
     """Packs what is recorded.
 
     Args:
-        out: The folder of the batch.
+        out: The folder of the batch, its URL or its store.
         store: One of `STORES`; for `"files"` nothing is done.
         rows: Rows of a larger file.
 
@@ -42,30 +41,36 @@ class Packing:
         ValueError: If there is no such store.
     """
 
-    def __init__(self, out: str | os.PathLike, store: str, rows: int = 1000):
+    def __init__(self, out, store: str, rows: int = 1000):
         if store not in STORES:
             raise ValueError(
                 f"`store` must be one of {', '.join(STORES)}. Received: {store}"
             )
         if rows < 1:
             raise ValueError(f"`shard` must be 1 or more. Received: {rows}")
-        self.out, self.store, self.rows = Path(out), store, rows
+        self.out, self.store, self.rows = store_of(out), store, rows
         self._waiting: list[dict] = []
         if store in (PARQUET, LANCE):
             import_pyarrow()
         if store == LANCE:
             _import_lance()
+            if not self.out.is_on_disk:
+                raise ValueError(
+                    "A Lance table must be in a folder on a disk: pack it there, and "
+                    "copy it; files, parquet and webdataset go to an object store. "
+                    f"Received: {self.out}"
+                )
 
     def begin(self) -> None:
-        """Takes up what a run before has recorded and not packed."""
+        """Takes up what a run before has recorded and not packed.
+
+        Raises:
+            ValueError: If a larger file that is there is of another version.
+        """
         if self.store == FILES:
             return
-        there = {
-            f"{places.FOLDER}/{folder.name}/{each.name}"
-            for folder in _folders(self.out / places.FOLDER)
-            for each in os.scandir(folder)
-            if not each.name.startswith(".")
-        }
+        self._check_last()
+        there = set(self.out.names(places.FOLDER))
         if not there:
             return
         held = set(self._held_by_the_last())
@@ -100,18 +105,18 @@ class Packing:
     def _pack(self, records: Sequence[dict]) -> None:
         rows = [row for each in records for row in self._rows_of(each)]
         if self.store == LANCE:
-            _write_lance(self.out / _TABLE, rows)
+            _write_lance(self.out.path / _TABLE, rows)
         else:
             ending = _ENDINGS[self.store]
-            path = self.out / f"pictures-{self._next(ending):06d}.{ending}"
+            name = f"pictures-{self._next(ending):06d}.{ending}"
             write = _write_parquet if self.store == PARQUET else _write_tar
-            with whole_file(path, ending=f".{ending}") as part:
+            with self.out.whole(name, ending=f".{ending}") as part:
                 write(part, rows)
         self._remove(records)
 
     def _next(self, ending: str) -> int:
         """The number of the next larger file: some may have been taken away."""
-        names = (each.stem for each in self.out.glob(f"pictures-*.{ending}"))
+        names = (each.partition(".")[0] for each in _shards(self.out, ending))
         numbers = (name.removeprefix("pictures-") for name in names)
         return max((int(each) + 1 for each in numbers if each.isdecimal()), default=0)
 
@@ -133,61 +138,102 @@ class Packing:
                 "height": record["height"],
                 "kept": json.dumps(kept, ensure_ascii=False) if kept else None,
                 "image": {
-                    "bytes": (self.out / file).read_bytes(),
-                    "path": Path(file).name,
+                    "bytes": self._content(file),
+                    "path": file.rpartition("/")[2],
                 },
             }
 
+    def _content(self, file: str) -> bytes:
+        found = self.out.read(file)
+        if found is None:
+            raise FileNotFoundError(
+                "A picture that is recorded must be there to be packed. "
+                f"Received: {self.out}/{file}"
+            )
+        return found
+
     def _remove(self, records: Iterable[dict]) -> None:
-        for each in records:
-            for file in each["files"]:
-                (self.out / file).unlink(missing_ok=True)
+        self.out.remove(file for each in records for file in each["files"])
+
+    def _check_last(self) -> None:
+        """That the last larger file has the columns that the next will have."""
+        name, columns = _TABLE, None
+        if self.store == LANCE:
+            table = _import_lance_table(self.out)
+            columns = table and table.schema.names
+        elif self.store == PARQUET:
+            import pyarrow.parquet as pq
+
+            *_, name = "", *_shards(self.out, _ENDINGS[PARQUET])
+            if name:
+                with self.out.open(name) as file:
+                    columns = pq.read_schema(file).names
+        wanted = _table([]).schema.names if columns else ()
+        missing = [each for each in wanted if each not in columns]
+        if missing:
+            raise ValueError(
+                "What is added to must be of this version: take it away, or choose "
+                f"another folder. Received: {self.out}/{name} without "
+                f"{', '.join(missing)}"
+            )
 
     def _held_by_the_last(self) -> Iterator[str]:
         """The rows that the last larger file holds."""
         if self.store == LANCE:
-            table = _import_lance_table(self.out / _TABLE)
+            table = _import_lance_table(self.out)
             if table is not None:
                 last = table.get_fragments()[-1]
                 yield from last.to_table(columns=["row"]).column("row").to_pylist()
             return
-        found = sorted(self.out.glob(f"pictures-*.{_ENDINGS[self.store]}"))
-        if found and self.store == PARQUET:
-            import pyarrow.parquet as pq
+        found = _shards(self.out, _ENDINGS[self.store])
+        if not found:
+            return
+        with self.out.open(found[-1]) as file:
+            if self.store == PARQUET:
+                import pyarrow.parquet as pq
 
-            yield from pq.read_table(found[-1], columns=["row"])["row"].to_pylist()
-        elif found:
-            with tarfile.open(found[-1]) as tar:
+                yield from pq.read_table(file, columns=["row"])["row"].to_pylist()
+                return
+            with tarfile.open(fileobj=file) as tar:
                 yield from (
                     name.partition(".")[0].split("-")[0] for name in tar.getnames()
                 )
 
 
-def pictures_of(out: str | os.PathLike) -> Iterator[tuple[dict, bytes]]:
+def pictures_of(out, share: int = 0, of: int = 1) -> Iterator[tuple[dict, bytes]]:
     """The pictures of a batch, wherever they are.
 
     Args:
-        out: The folder of the batch.
+        out: The folder of the batch, or its URL.
+        share: The number of a share, if not all are wanted: of the files that there
+            are, one in so many.
+        of: How many shares there are.
 
     Yields:
         What is known of each picture (`name`, `prompt`, `seed`, ...), and its file.
     """
-    out = Path(out)
-    for each in read_index(out):
-        for position, file in enumerate(each.get("files") or ()):
-            if (out / file).is_file():
-                yield {**each, "position": position}, (out / file).read_bytes()
-    for path in sorted(out.glob(f"pictures-*.{_ENDINGS[PARQUET]}")):
+    out = store_of(out)
+    # (Of what is packed, nobody asks an object store one by one.)
+    there = None if out.is_on_disk else set(out.names(places.FOLDER))
+    for number, each in enumerate(read_index(out)):
+        files = each.get("files") or () if number % of == share else ()
+        for position, file in enumerate(files):
+            content = out.read(file) if there is None or file in there else None
+            if content is not None:
+                yield {**each, "position": position}, content
+    for name in _shards(out, _ENDINGS[PARQUET])[share::of]:
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(path) as file:
+        with out.open(name) as opened, pq.ParquetFile(opened) as file:
             for group in file.iter_batches(batch_size=64):
                 yield from map(_apart, group.to_pylist())
-    for path in sorted(out.glob(f"pictures-*.{_ENDINGS[WEBDATASET]}")):
-        yield from _read_tar(path)
-    table = _import_lance_table(out / _TABLE)
+    for name in _shards(out, _ENDINGS[WEBDATASET])[share::of]:
+        with out.open(name) as opened:
+            yield from _read_tar(opened)
+    table = _import_lance_table(out)
     if table is not None:
-        for group in table.to_batches(batch_size=64):
+        groups = table.to_batches(batch_size=64)
+        for group in itertools.islice(groups, share, None, of):
             yield from map(_apart, group.to_pylist())
 
 
@@ -196,8 +242,10 @@ def _apart(row: dict) -> tuple[dict, bytes]:
     return row, content
 
 
-def _folders(path: Path) -> list[Path]:
-    return [each for each in path.iterdir() if each.is_dir()] if path.is_dir() else []
+def _shards(out, ending: str) -> list[str]:
+    """The larger files of a batch, in the order of their numbers."""
+    names = (each for each in out.tops() if each.startswith("pictures-"))
+    return [each for each in names if each.endswith(f".{ending}")]
 
 
 def _table(rows: Sequence[Mapping]):
@@ -260,8 +308,8 @@ def _write_tar(path: Path, rows: Sequence[Mapping]) -> None:
                 tar.addfile(member, io.BytesIO(content))
 
 
-def _read_tar(path: Path) -> Iterator[tuple[dict, bytes]]:
-    with tarfile.open(path) as tar:
+def _read_tar(file) -> Iterator[tuple[dict, bytes]]:
+    with tarfile.open(fileobj=file) as tar:
         members = ((each.name.partition("."), tar.extractfile(each)) for each in tar)
         for _, group in itertools.groupby(members, lambda each: each[0][0]):
             found = {name[2]: file.read() for name, file in group}
@@ -280,6 +328,9 @@ def _import_lance():
     return lance
 
 
-def _import_lance_table(path: Path):
-    """The table of that path; `None` where there is none."""
-    return _import_lance().dataset(str(path)) if path.exists() else None
+def _import_lance_table(out):
+    """The table of a batch; `None` where there is none."""
+    path = out.path / _TABLE if out.is_on_disk else None
+    if path is None or not path.exists():
+        return None
+    return _import_lance().dataset(str(path))

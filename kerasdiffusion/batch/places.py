@@ -9,15 +9,13 @@ crash takes the place of the first. Other kinds of places are packed from these,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from kerasdiffusion.batch.index import digest
+from kerasdiffusion.batch.stores import store_of
 from kerasdiffusion.pictures.write import KINDS, encoded, slug_of
-from kerasdiffusion.storage.whole import write_whole
 
 #: The folder of pictures in that of the batch.
 FOLDER = "pictures"
@@ -29,7 +27,7 @@ class Files:
     """A folder of picture files.
 
     Args:
-        out: The folder of the batch.
+        out: The folder of the batch, its URL or its store.
         kind: One of `pictures.write.KINDS`.
         quality: Of JPEG and WebP, from 1 to 100.
 
@@ -37,14 +35,14 @@ class Files:
         ValueError: If there is no such kind, or the quality is out of range.
     """
 
-    def __init__(self, out: str | os.PathLike, kind: str = "png", quality: int = 95):
+    def __init__(self, out, kind: str = "png", quality: int = 95):
         if kind not in KINDS:
             raise ValueError(
                 f"`kind` must be one of {', '.join(KINDS)}. Received: {kind}"
             )
         if not 1 <= quality <= 100:
             raise ValueError(f"`quality` must be from 1 to 100. Received: {quality}")
-        self.out, self.kind, self.quality = Path(out), kind, quality
+        self.out, self.kind, self.quality = store_of(out), kind, quality
 
     def write(self, item, pictures: np.ndarray, texts: Sequence[dict | None]) -> dict:
         """Writes the pictures of an item.
@@ -63,14 +61,12 @@ class Files:
         """
         own = digest(item.name, item.key).hex()
         name = slug_of(item.name)[:_NAME]
-        folder = self.out / FOLDER / own[:2]
-        folder.mkdir(parents=True, exist_ok=True)
         ending, files = _ENDINGS.get(self.kind, self.kind), []
         for i, picture in enumerate(pictures):
             number = f"-{i}" if len(pictures) > 1 else ""
-            path = folder / f"{name}-{own}{number}.{ending}"
+            file = f"{FOLDER}/{own[:2]}/{name}-{own}{number}.{ending}"
             content = encoded(picture, self.kind, self.quality, texts[i])
-            write_whole(path, content, overwrite=True)
-            files.append(path.relative_to(self.out).as_posix())
+            self.out.write(file, content)
+            files.append(file)
         height, width = pictures.shape[1:3]
         return {"files": files, "width": width, "height": height}

@@ -8,11 +8,11 @@ whoever is there.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kerasdiffusion.batch import environment
 from kerasdiffusion.batch.engines import Lost
 from kerasdiffusion.batch.grouping import Batch
 from kerasdiffusion.batch.index import Run
@@ -22,8 +22,6 @@ from kerasdiffusion.batch.worker import Worker
 
 #: Kinds of devices, by the name that Ray has for what a host offers.
 KINDS = {"gpu": "GPU", "tpu": "TPU", "cpu": "CPU"}
-#: Variables that actors have as the driver has them: backends and caches.
-VARIABLES = re.compile(r"KERAS_BACKEND|KERASDIFFUSION_\w+|HF_\w+|XDG_CACHE_HOME|TF_\w+")
 #: How often an actor may end that has never begun.
 TRIES = 3
 
@@ -72,24 +70,15 @@ class Cluster:
         address: str | None = None,
         options: Mapping | None = None,
     ):
-        try:
-            import ray
-        except ImportError as error:
-            raise ImportError(
-                'A cluster needs Ray: pip install ".[ray]" in a checkout; '
-                "--engine local paints in this process"
-            ) from error
-        self._ray, self._is_ours = ray, not ray.is_initialized()
-        if self._is_ours:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            ray.init(address, log_to_driver=False, **(options or {}))
-        self._arguments = make, name, run, place
+        ray, self._is_ours = join(address, options)
+        self._ray = ray
+        self._arguments = environment.WithHidden(make), name, run, place
         self._starting, self._in_hand = {}, {}
         self._ready: list[_Actor] = []
         self._never, self._fingerprint = 0, None
         hosts = [each["Resources"] for each in ray.nodes() if each["Alive"]]
         self._kinds = counts(devices, hosts)
-        self._cpus = _cpus(self._kinds.get("cpu", 0), hosts)
+        self._cpus = cpus_of_each(self._kinds.get("cpu", 0), hosts)
         for kind, count in self._kinds.items():
             for _ in range(count):
                 self._start(kind)
@@ -148,21 +137,8 @@ class Cluster:
             self._ray.shutdown()
 
     def _start(self, kind: str) -> None:
-        given = {
-            name: value
-            for name, value in os.environ.items()
-            if VARIABLES.fullmatch(name)
-        }
-        options: dict = {"max_restarts": 0, "max_concurrency": IN_HAND + 1}
-        options["scheduling_strategy"] = "SPREAD"
-        if kind == "gpu":
-            options |= {"num_gpus": 1, "num_cpus": 1}
-        elif kind == "tpu":
-            options |= {"resources": {"TPU": 1}, "num_cpus": 1}
-        else:
-            options["num_cpus"] = self._cpus
-            given["CUDA_VISIBLE_DEVICES"] = ""
-        options["runtime_env"] = {"env_vars": given}
+        options = {"max_restarts": 0, "max_concurrency": IN_HAND + 1}
+        options |= needs(kind, self._cpus)
         remote = self._ray.remote(Worker).options(**options)
         actor = _Actor(remote.remote(*self._arguments), kind)
         self._starting[actor.handle.begin.remote()] = actor
@@ -209,6 +185,50 @@ class Cluster:
             pass  # it has ended
 
 
+def join(address: str | None = None, options: Mapping | None = None) -> tuple:
+    """Ray, in a cluster; and whether that was joined or begun here.
+
+    Args:
+        address: The cluster's; by default the one that this process or machine has,
+            else a new one.
+        options: Of `ray.init`, where there is none yet.
+
+    Raises:
+        ImportError: If Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(
+            'A cluster needs Ray: pip install ".[ray]" in a checkout; '
+            "--engine local computes in this process"
+        ) from error
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(address, log_to_driver=False, **(options or {}))
+    return ray, is_ours
+
+
+def needs(kind: str, cpus: int) -> dict:
+    """What a process needs, as Ray's options have it.
+
+    Args:
+        kind: One of `KINDS`.
+        cpus: Processors of one that has no other device.
+    """
+    given = environment.shown()
+    options: dict = {"scheduling_strategy": "SPREAD", "num_cpus": 1}
+    if kind == "gpu":
+        options["num_gpus"] = 1
+    elif kind == "tpu":
+        options["resources"] = {"TPU": 1}
+    else:
+        options["num_cpus"] = cpus
+        given["CUDA_VISIBLE_DEVICES"] = ""
+    return {**options, "runtime_env": {"env_vars": given}}
+
+
 def counts(devices: str, hosts: Sequence[Mapping[str, float]]) -> dict[str, int]:
     """How many actors of each kind there are to be.
 
@@ -253,8 +273,8 @@ def counts(devices: str, hosts: Sequence[Mapping[str, float]]) -> dict[str, int]
     return found
 
 
-def _cpus(count: int, hosts: Sequence[Mapping[str, float]]) -> int:
-    """Processors of each of so many actors, so that all find a host."""
+def cpus_of_each(count: int, hosts: Sequence[Mapping[str, float]]) -> int:
+    """Processors of each of so many processes, so that all find a host."""
     own = [int(host.get("CPU", 0)) for host in hosts if host.get("CPU", 0) >= 1]
     if not count or not own:
         return 1

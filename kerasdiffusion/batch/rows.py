@@ -5,17 +5,19 @@ What a cell leaves open (an empty one of a CSV, a null, a NaN) is not in the dic
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 
+from kerasdiffusion.batch.stores import Disk, Objects, is_url, store_of
 from kerasdiffusion.storage.bounds import BOUNDS, shown
 from kerasdiffusion.storage.places import expand_user
-from kerasdiffusion.storage.reading import open_regular, parse_json
+from kerasdiffusion.storage.reading import parse_json
 
 #: Which reader takes which ending.
 CSV, LINES, PARQUET = (".csv", ".tsv"), (".jsonl", ".ndjson"), (".parquet", ".pq")
@@ -27,14 +29,15 @@ class Rows:
 
     Attributes:
         columns: The names of a table's columns; `None` where rows have their own.
-        folder: What paths in the rows are relative to; `None` for where we are.
+        folder: The store that paths in the rows are relative to; `None` for where we
+            are.
         is_text: Whether all values are texts, as in a CSV.
         is_ordered: Whether the order is the same each time.
         count: How many there are; `None` if nobody knows.
     """
 
     columns: list[str] | None = None
-    folder: Path | None = None
+    folder: Disk | Objects | None = None
     is_text, is_ordered = False, True
 
     @property
@@ -54,8 +57,8 @@ def read_rows(source) -> Rows:
     """What a batch paints, row by row; a table is read, never held.
 
     Args:
-        source: A file that ends in one of `ENDINGS`, a folder of Parquet files; a Ray
-            Dataset; or dicts.
+        source: A file that ends in one of `ENDINGS`, a folder of Parquet files, by path
+            or URL; a Ray Dataset; or dicts.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -69,8 +72,12 @@ def read_rows(source) -> Rows:
     """
     if isinstance(source, Rows):
         return source
+    if is_url(source):
+        parent, _, name = source.rstrip("/").rpartition("/")
+        return _of_file(store_of(parent), name)
     if isinstance(source, (str, os.PathLike)):
-        return _of_path(expand_user(source).absolute())
+        path = expand_user(source).absolute()
+        return _of_file(Disk(path.parent), path.name)
     if hasattr(source, "iter_rows") and hasattr(source, "schema"):
         return _RayRows(source)
     if isinstance(source, Iterable) and not isinstance(source, (Mapping, bytes)):
@@ -81,26 +88,28 @@ def read_rows(source) -> Rows:
     )
 
 
-def _of_path(path: Path) -> Rows:
-    if not path.exists():
-        raise FileNotFoundError(f"There must be a file of rows. Received: {path}")
-    ending = path.suffix.lower()
-    if path.is_dir() or ending in PARQUET:
-        return _Parquet(path)
+def _of_file(store: Disk | Objects, name: str) -> Rows:
+    where = f"{store}/{name}" if not store.is_on_disk else str(store.path / name)
+    kind = store.kind_of(name)
+    if kind is None:
+        raise FileNotFoundError(f"There must be a file of rows. Received: {where}")
+    ending = PurePosixPath(name).suffix.lower()
+    if kind == "folder" or ending in PARQUET:
+        return _Parquet(store, name, where)
     if ending in CSV:
-        return _Csv(path)
+        return _Csv(store, name, where)
     if ending in LINES:
-        return _Lines(path)
+        return _Lines(store, name, where)
     raise ValueError(
-        f"Rows must be in a file that ends in {', '.join(ENDINGS)}. Received: {path}"
+        f"Rows must be in a file that ends in {', '.join(ENDINGS)}. Received: {where}"
     )
 
 
 class _File(Rows):
     """Rows of a file, which is read once to be counted."""
 
-    def __init__(self, path: Path):
-        self.path, self.folder, self._count = path, path.parent, None
+    def __init__(self, store: Disk | Objects, name: str, where: str):
+        self.folder, self.name, self.path, self._count = store, name, where, None
 
     @property
     def count(self) -> int:
@@ -109,8 +118,7 @@ class _File(Rows):
         return self._count
 
     def _open(self) -> io.TextIOWrapper:
-        file = io.BufferedReader(open_regular(self.path), 2**20)
-        return io.TextIOWrapper(file, "utf-8-sig", newline="")
+        return io.TextIOWrapper(self.folder.open(self.name), "utf-8-sig", newline="")
 
 
 class _Csv(_File):
@@ -118,14 +126,14 @@ class _Csv(_File):
 
     is_text = True
 
-    def __init__(self, path: Path):
-        super().__init__(path)
+    def __init__(self, *where):
+        super().__init__(*where)
         with self._open() as file:
             self.columns = self._header(self._lines(file))
 
     def _lines(self, file) -> Iterator[list[str]]:
         csv.field_size_limit(BOUNDS["json"].most)
-        separator = "\t" if self.path.suffix.lower() == ".tsv" else ","
+        separator = "\t" if self.name.lower().endswith(".tsv") else ","
         try:
             yield from csv.reader(file, delimiter=separator)
         except (csv.Error, UnicodeDecodeError) as error:
@@ -135,6 +143,11 @@ class _Csv(_File):
 
     def _header(self, lines) -> list[str]:
         names = [name.strip() for name in next(lines, [])]
+        if len(names) == 1 and any(each in names[0] for each in ";\t|"):
+            raise ValueError(
+                "Cells must be separated by commas, in a .tsv by tabs. "
+                f"Received: {shown(names[0])} in {self.path}"
+            )
         twice = [name for name in names if names.count(name) > 1]
         if not names or "" in names or twice:
             raise ValueError(
@@ -189,17 +202,17 @@ class _Lines(_File):
 class _Parquet(_File):
     """A Parquet file, or a folder of such, read in groups of rows."""
 
-    def __init__(self, path: Path):
-        super().__init__(path)
-        self.folder = path if path.is_dir() else path.parent
-        self._files = [path]
-        if path.is_dir():
-            self._files = sorted(
-                each for each in path.rglob("*") if each.suffix.lower() in PARQUET
-            )
+    def __init__(self, store: Disk | Objects, name: str, where: str):
+        super().__init__(store, name, where)
+        self._files = [name]
+        if store.kind_of(name) == "folder":
+            self.folder = store_of(where)
+            self._files = [
+                each for each in self.folder.names() if each.lower().endswith(PARQUET)
+            ]
         if not self._files:
             raise ValueError(
-                f"A folder of rows must hold Parquet files. Received: {path}"
+                f"A folder of rows must hold Parquet files. Received: {where}"
             )
         with self._opened(self._files[0]) as file:
             self.columns = file.schema_arrow.names
@@ -218,18 +231,20 @@ class _Parquet(_File):
             return itertools.repeat(None, self.count)
         return (row.get("name") for row in self._rows(["name"]))
 
-    def _opened(self, path: Path):
+    @contextlib.contextmanager
+    def _opened(self, name: str):
         import_pyarrow()
         import pyarrow
         import pyarrow.parquet
 
-        try:
-            return pyarrow.parquet.ParquetFile(path)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise ValueError(
-                f"Rows must be a Parquet file that can be read ({_line(error)}). "
-                f"Received: {path}"
-            ) from None
+        with self.folder.open(name) as file:
+            try:
+                yield pyarrow.parquet.ParquetFile(file)
+            except (pyarrow.ArrowException, OSError) as error:
+                raise ValueError(
+                    f"Rows must be a Parquet file that can be read ({_line(error)}). "
+                    f"Received: {self.folder}/{name}"
+                ) from None
 
     def __iter__(self):
         return self._rows(None)

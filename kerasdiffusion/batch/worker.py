@@ -32,6 +32,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class PlaceError(OSError):
     """Pictures or records cannot be written: not a row's fault, and the batch stops."""
 
+    def __str__(self) -> str:
+        return str(self.strerror)  # a sentence, without a number ahead
+
 
 class Worker:
     """Paints batches, two at a time: one is painted while the last is written.

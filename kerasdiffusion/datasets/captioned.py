@@ -6,6 +6,7 @@
 | a table | `captions.csv`: `file` and `caption`, or two columns without a header |
 | a text each | `cat.txt` or `cat.caption` beside `cat.jpg` |
 | kohya's folders | `10_sks dog/`: ten times an epoch, "sks dog" where nothing is said |
+| a table of files anywhere | CSV, JSON lines or Parquet, with the columns above |
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ METADATA = ("metadata.jsonl", "metadata.csv", "captions.csv")
 TEXTS = (".txt", ".caption")
 #: What names of masks end in, ahead of the ending: ours and OneTrainer's.
 MASKS = (".mask", "-masklabel")
-_FILES = ("file_name", "file", "filename", "image")
+#: What tables of files anywhere end in.
+TABLES = (".csv", ".jsonl", ".parquet")
+_FILES = ("file_name", "file", "filename", "image", "path")
 _COLUMNS = ("text", "caption", "prompt")
 _KOHYA = re.compile(r"(\d{1,6})_(.+)")
 
@@ -124,6 +127,38 @@ def read_captions(folder: Path) -> Found:
     return Found(pictures, missing, sorted(texts - known), tabled)
 
 
+def read_table(table: Path) -> Found:
+    """The pictures that a table names, wherever they are.
+
+    Args:
+        table: A CSV, JSON lines or a Parquet file, with a column of files by their
+            paths from its folder (`file_name`, `file`, `filename`, `image`, `path`) and
+            one of captions (`text`, `caption`, `prompt`).
+
+    Raises:
+        ImportError: If it is Parquet, and pyarrow is not installed.
+        ValueError: If it cannot be read, or names a file twice.
+    """
+    if table.suffix.lower() not in TABLES:
+        raise ValueError(
+            f"A table of pictures must end in {', '.join(TABLES)}. Received: {table}"
+        )
+    found: dict[Path, Captioned] = {}
+    missing = []
+    for name, text in _rows(table):
+        file = Path(os.path.normpath(table.parent / name))
+        if not _is_file(file):
+            missing.append((name, table))
+            continue
+        if file in found:
+            raise ValueError(
+                "A table must name each picture once. "
+                f"Received: {shown(name)} again in {table}"
+            )
+        found[file] = Captioned(file, {table.name: text} if text else {})
+    return Found(list(found.values()), missing, [], set(found))
+
+
 def is_mask(file: Path) -> bool:
     """Whether a file's name says that it is another picture's mask."""
     return file.stem.lower().endswith(MASKS)
@@ -158,20 +193,23 @@ def _set_of(file: Path, folder: Path) -> tuple[str, int]:
 
 def _rows(table: Path) -> Iterator[tuple[str, str]]:
     """File and caption of each line."""
-    text = read_text(table, "captions")
-    if table.suffix == ".jsonl":
+    kind = table.suffix.lower()
+    text = "" if kind == ".parquet" else read_text(table, "captions")
+    if kind == ".parquet":
+        rows = enumerate(_parquet(table), 1)
+    elif kind == ".jsonl":
         rows = [
             (number, _parsed(line, number, table))
             for number, line in enumerate(text.split("\n"), 1)
             if line.strip()
         ]
     else:
-        rows = list(enumerate(_table(text, table), 1))
+        rows = enumerate(_table(text, table), 1)
     for number, row in rows:
         name = next((row[key] for key in _FILES if row.get(key)), None)
         if not isinstance(name, str):
             raise ValueError(
-                "Each line of the metadata needs a `file_name`. "
+                "Each line of the metadata needs a `file_name`, the path of a file. "
                 f"Received: line {number} of {table}: {shown(row)}"
             )
         said = next((row[key] for key in _COLUMNS if row.get(key)), "")
@@ -192,6 +230,28 @@ def _parsed(line: str, number: int, table: Path) -> dict:
             f"Received: line {number} of {table}"
         ) from error
     return row if isinstance(row, dict) else {}
+
+
+def _parquet(table: Path) -> Iterator[dict]:
+    """Files and captions of a Parquet file, some rows at a time."""
+    try:
+        import pyarrow
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError(
+            'Parquet needs pyarrow: pip install ".[batch]" in a checkout'
+        ) from error
+    try:
+        with pq.ParquetFile(table) as file:
+            there = set(file.schema_arrow.names)
+            names = [each for each in (*_FILES, *_COLUMNS) if each in there]
+            for group in file.iter_batches(batch_size=1024, columns=names):
+                yield from group.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(
+            "A table of captions must be a Parquet file that can be read "
+            f"({' '.join(str(error).split())[:200]}). Received: {table}"
+        ) from None
 
 
 def _table(text: str, table: Path) -> list[dict]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from kerasdiffusion.storage.bounds import shown
 
 _PART = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-([0-9]+)-[0-9]+\.part(\..+)?", re.S)
+_OWNER = re.compile(r"([0-9a-f]{8})-([0-9]+)-([0-9]+)")
 _NAME_BYTES = 120
 #: Seconds after which a part of another machine, which cannot be asked, is left over.
 STALE = 24 * 3600
@@ -163,8 +164,31 @@ def part_beside(path: str | os.PathLike, ending: str = "") -> Path:
     """
     path = Path(path)
     name = path.name.encode("utf-8", "replace")[-_NAME_BYTES:].decode("utf-8", "ignore")
-    owner = f"{_machine()}-{os.getpid()}-{_start(os.getpid()) or 0}"
-    return path.with_name(f".{name}.{owner}-{next(_NUMBERS)}.part{ending}")
+    return path.with_name(f".{name}.{owner()}-{next(_NUMBERS)}.part{ending}")
+
+
+def owner() -> str:
+    """This process among all of all machines, in letters that a file's name may have.
+
+    Example:
+
+    >>> is_gone(owner())
+    False
+    """
+    return f"{_machine()}-{os.getpid()}-{_start(os.getpid()) or 0}"
+
+
+def is_gone(other: str) -> bool | None:
+    """Whether an `owner` has ended; `None` where that cannot be told.
+
+    Args:
+        other: What it said of itself.
+    """
+    found = _OWNER.fullmatch(other)
+    if found is None or found[1] != _machine():
+        return None
+    alive = is_alive(int(found[2]), int(found[3]))
+    return None if alive is None else not alive
 
 
 def clear_leftovers(folder: str | os.PathLike) -> list[Path]:

@@ -1,10 +1,14 @@
 """`kerasdiffusion encode`: what `teach` then finds."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from kerasdiffusion.batch import read_index
 from kerasdiffusion.training.examples import encoded
+from kerasdiffusion.training.examples.folders import read_folder
 from kerasdiffusion.training.lessons.courses import teach
 from kerasdiffusion.training.lessons.lesson import Lesson
 
@@ -52,3 +56,45 @@ def test_a_broken_picture_is_named_and_the_others_encoded(command, folder, capsy
     assert command("encode", "cats", "--out", "out", *LESSON) == 0
     out = capsys.readouterr().out
     assert "Left out: " in out and "3.png" in out and "Encoded 3 rows" in out
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_table_is_encoded_and_found_by_teach(
+    command, folder, tmp_path, capsys, monkeypatch, kind
+):
+    """Pictures wherever they are; two that a table cannot name."""
+    rows = [{"image": f"cats/{i}.png", "caption": f"two cats {i}"} for i in range(3)]
+    rows.append({"image": str(folder / "none.png"), "caption": "no cat"})
+    table = tmp_path / f"table.{kind}"
+    if kind == "csv":
+        lines = ["image,caption", *(",".join(each.values()) for each in rows)]
+        table.write_text("\n".join(lines), "utf-8-sig")
+    elif kind == "jsonl":
+        table.write_text("\n".join(json.dumps(each) for each in rows))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), table)
+    how = ("--out", "out", "--resolution", "32")
+    assert command("encode", table.name, *how) == 0
+    out = capsys.readouterr().out
+    assert "Encoded 3 rows" in out and f"{table.name} names it; it is missing" in out
+    names = {each["name"]: each["prompt"] for each in read_index("out")}
+    assert names == {f"cats/{i}.png": f"two cats {i}" for i in range(3)}
+
+    made = []
+    monkeypatch.setattr(encoded.Kept, "get", kept_or(made, encoded.Kept.get))
+    found = read_folder(table)
+    assert sorted(each.caption for each in found.pictures) == sorted(names.values())
+    assert command("encode", table.name, *how) == 0
+    assert not made
+
+
+def kept_or(made, get):
+    """`Kept.get`, which writes down what it would make."""
+
+    def wrapped(self, facts, make):
+        return get(self, facts, lambda: made.append(facts) or make())
+
+    return wrapped

@@ -1,13 +1,16 @@
 """Clusters of Ray on this machine: killed at random, each row is recorded once."""
 
 import collections
+import functools
+import os
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from kerasdiffusion.batch import paint, read_index
+from kerasdiffusion.batch import paint, pictures_of, read_index
 from kerasdiffusion.batch.ray_engine import counts
 from kerasdiffusion.requests.request import Request
 from tests.batch import cluster
@@ -134,3 +137,108 @@ def test_a_missing_model_is_one_error(tmp_path):
             paint(cluster.rows_of(1), tmp_path, "no/such/model", progress_bar=False)
     finally:
         ray.shutdown()
+
+
+class Told(StandIn):
+    """Writes down what it has of the driver's environment."""
+
+    def begin(self):
+        names = ("HF_TOKEN", "HF_HOME", "AWS_SECRET_ACCESS_KEY")
+        with open(self.log, "a") as file:
+            file.write(" ".join(os.environ.get(name, "none") for name in names))
+
+
+@pytest.mark.heavy
+def test_actors_have_a_token_that_ray_shows_nobody(tmp_path, monkeypatch):
+    """In no log, and in nothing that the dashboard is told."""
+    import ray
+    from ray.util import state
+
+    secret = "hf_0123456789secret"
+    small = {"object_store_memory": 80 * 2**20, "num_cpus": 1}
+    ray.init(**small, include_dashboard=True, log_to_driver=False)
+    try:
+        monkeypatch.setenv("HF_TOKEN", secret)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        monkeypatch.setenv("HF_HOME", "/shared/hub")
+        make = functools.partial(Told, tmp_path / "told")
+        paint(cluster.rows_of(8), tmp_path / "out", make, progress_bar=False)
+        assert (tmp_path / "told").read_text() == f"{secret} /shared/hub {secret}"
+        shown = str(state.list_actors(detail=True)) + str(state.list_tasks(detail=True))
+        assert "/shared/hub" in shown + str(state.list_runtime_envs(detail=True))
+        assert secret not in shown
+        session = Path(ray._private.worker._global_node.get_session_dir_path())
+        logs = [each for each in session.rglob("*") if each.is_file()]
+        found = [each for each in logs if secret.encode() in each.read_bytes()]
+        assert len(logs) > 5 and not found
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.heavy
+def test_hosts_of_several_sizes_paint_one_batch(tmp_path):
+    import ray
+    from ray.cluster_utils import Cluster
+
+    sizes = (1, 3)
+    found = Cluster(
+        initialize_head=True, head_node_args={**cluster.SMALL, "num_cpus": 0}
+    )
+    try:
+        for each in sizes:
+            found.add_node(**{**cluster.SMALL, "num_cpus": each})
+        found.wait_for_nodes()
+        ray.init(found.address, log_to_driver=False)
+        make = functools.partial(StandIn, tmp_path / "log", 0.1)
+        how = {"devices": "cpu:4", "batch_size": 4, "progress_bar": False}
+        rows = cluster.rows_of(80)
+        assert paint(rows, tmp_path / "out", make, **how).painted == 80
+        by = {line.split()[0] for line in (tmp_path / "log").read_text().splitlines()}
+        assert len(by) == 4
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+@pytest.mark.heavy
+def test_a_cluster_paints_into_a_bucket(tmp_path):
+    import ray
+
+    url = f"bucket://{tmp_path}/out"
+    ray.init(**cluster.SMALL, log_to_driver=False)
+    try:
+        make, rows = functools.partial(InBucket, tmp_path / "log"), cluster.rows_of(40)
+        how = {"devices": "cpu", "progress_bar": False}
+        assert paint(rows, url, make, **how).painted == 40
+        assert paint(rows, url, make, **how).before == 40
+    finally:
+        ray.shutdown()
+
+
+class InBucket(StandIn):
+    """In whose process the bucket's URLs are known."""
+
+    def __init__(self, log):
+        from tests.batch import bucket
+
+        assert bucket
+        super().__init__(log)
+
+
+def counted(out, share, of):
+    """How many pictures a share has, and who has looked."""
+    return sum(1 for _ in pictures_of(out, share, of)), os.getpid()
+
+
+@pytest.mark.heavy
+def test_pictures_are_looked_at_by_all_devices(tmp_path):
+    from kerasdiffusion.batch.spreading import OnCluster
+
+    paint(cluster.rows_of(20), tmp_path / "out", StandIn, progress_bar=False)
+    with cluster.cluster(2) as found:
+        where = OnCluster("cpu", found.address)
+        shares = where.over(functools.partial(counted, tmp_path / "out"))
+        assert sum(count for count, _ in shares) == 20
+        assert len({own for _, own in shares}) == 2
+        with pytest.raises(FileNotFoundError, match="must be a batch to read"):
+            where.over(functools.partial(counted, tmp_path / "none"))

@@ -14,7 +14,7 @@ def test_a_csv_has_texts(tmp_path):
         {"name": "a", "prompt": "a cat, red", "seed": "1"},
         {"name": "b"},
     ]
-    assert list(rows.names()) == ["a", "b"] and rows.folder == tmp_path
+    assert list(rows.names()) == ["a", "b"] and rows.folder.path == tmp_path
 
 
 def test_json_lines_have_values(tmp_path):

@@ -12,9 +12,11 @@ import numpy as np
 
 from kerasdiffusion.datasets.captioned import (
     EXTENSIONS,
+    TABLES,
     Captioned,
     mask_of,
     read_captions,
+    read_table,
 )
 from kerasdiffusion.pictures.read import (
     from_pil,
@@ -81,7 +83,8 @@ def read_folder(
 
     Args:
         path: The folder. Captions are in a form of `datasets.captioned`; of several
-            forms, the first there counts, and where they differ a note says so.
+            forms, the first there counts, and where they differ a note says so. Or a
+            table that names files and their captions.
         instance_prompt: The caption of pictures that have none of their own.
         alpha_mask: Whether what is transparent is not learnt.
         class_prompt: If given, the pictures are those of a class folder, and this is
@@ -103,11 +106,12 @@ def read_folder(
     ```
     """
     path = expand_user(path)
-    if not path.is_dir():
+    if not path.is_dir() and not path.is_file():
         raise FileNotFoundError(
-            f"There must be a folder of pictures to teach. Received: {path}"
+            "There must be a folder of pictures to teach, or a table of them "
+            f"({', '.join(TABLES)}). Received: {path}"
         )
-    found = read_captions(path)
+    found = read_captions(path) if path.is_dir() else read_table(path)
     for_all = instance_prompt if class_prompt is None else class_prompt
     pictures, left_out, notes, bare = [], [], [], []
     for name, table in found.missing:
@@ -132,8 +136,9 @@ def read_folder(
     if not pictures:
         why = "; ".join(f"{file}: {reason}" for file, reason in left_out[:3])
         raise ValueError(
-            f"The folder must hold pictures that can be read ({', '.join(EXTENSIONS)})."
-            f" Received: {path}{f' ({why})' if why else ', which has none'}"
+            f"The {'folder' if path.is_dir() else 'table'} must hold pictures that can "
+            f"be read ({', '.join(EXTENSIONS)}). "
+            f"Received: {path}{f' ({why})' if why else ', which has none'}"
         )
     if bare:
         raise ValueError(

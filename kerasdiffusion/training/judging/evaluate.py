@@ -85,6 +85,38 @@ def score(
         config: The scenes' configuration, which the classifier was trained on.
         classifier: A model from `judge.train_classifier`.
     """
+    return scores_of(answers(images, captions, scenes, config, classifier))
+
+
+def scores_of(answers: Sequence[Sequence[bool | None]]) -> Scores:
+    """Shares of pictures of what was said of each.
+
+    Args:
+        answers: As `answers` gives them.
+    """
+    objects, grounds, places = answers
+    together = [
+        all(part is not False for part in parts)
+        for parts in zip(objects, grounds, places, strict=True)
+    ]
+    return Scores(*map(_share, (objects, grounds, places, together)))
+
+
+def answers(
+    images: np.ndarray,
+    captions: list[str],
+    scenes: list[Scene],
+    config: SceneConfig,
+    classifier: keras.Model,
+) -> tuple[list, list, list]:
+    """Of each picture whether objects, ground and place are right.
+
+    Args:
+        images: As of `score`, as all others.
+
+    Returns:
+        Three lists of `True`, `False`, or `None` where a picture is not asked.
+    """
     named = name_objects(images, scenes, config, classifier)
     objects = [
         names == tuple(item.name for item in scene.items)
@@ -102,11 +134,7 @@ def score(
         else None
         for image, scene in zip(images, scenes, strict=True)
     ]
-    together = [
-        all(part is not False for part in parts)
-        for parts in zip(objects, grounds, places, strict=True)
-    ]
-    return Scores(*map(_share, (objects, grounds, places, together)))
+    return objects, grounds, places
 
 
 def _words(caption: str) -> str:

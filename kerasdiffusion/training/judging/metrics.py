@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+#: What torchmetrics sums up of features.
+_SUMS = ("sum", "cov_sum", "num_samples")
 CLIP = "openai/clip-vit-large-patch14"
 
 
@@ -41,11 +44,31 @@ def clip_score_of(parts: Iterable[tuple], clip=CLIP) -> float:
         parts: Pictures and captions of each.
         clip: As there.
     """
+    return mean_of([clip_sums(parts, clip)])
+
+
+def clip_sums(parts: Iterable[tuple], clip=CLIP) -> tuple[float, int]:
+    """The sum of all pictures' scores, and how many they are.
+
+    Args:
+        parts: As of `clip_score_of`.
+        clip: As there.
+    """
     torch, metrics = _torchmetrics()
-    metric = metrics.multimodal.CLIPScore(clip)
+    metric = metrics.multimodal.CLIPScore(clip).to(_device(torch))
     for pictures, captions in parts:
         metric.update(_channels_first(torch, pictures), list(captions))
-    return float(metric.compute())
+    return float(metric.score), int(metric.n_samples)
+
+
+def mean_of(sums: Iterable[tuple[float, int]]) -> float:
+    """The score of pictures that were summed up in shares.
+
+    Args:
+        sums: Of each share, as `clip_sums` gives them.
+    """
+    totals, counts = zip(*sums, strict=True)
+    return max(sum(totals) / max(sum(counts), 1), 0.0)
 
 
 def frechet_distance(
@@ -87,15 +110,63 @@ def frechet_distance_of(
         features: As there.
         size: Height and width of a picture that `features` may be tried with.
     """
+    real = frechet_sums(references, features, size)
+    return distance_of([frechet_sums(pictures, features, size)], [real])
+
+
+def frechet_sums(
+    parts: Iterable, features=2048, size=(299, 299)
+) -> dict[str, np.ndarray]:
+    """The sums over pictures that the distance is made from.
+
+    Args:
+        parts: As of `frechet_distance_of`.
+        features: As there.
+        size: As there.
+
+    Returns:
+        `"sum"` `(width,)`, `"cov_sum"` `(width, width)` and `"num_samples"`, float64.
+    """
     torch, metrics = _torchmetrics()
     metric = metrics.image.fid.FrechetInceptionDistance(
         features, input_img_size=(3, *size)
     )
+    metric.set_dtype(torch.float64).to(_device(torch))
+    for each in parts:
+        metric.update(_channels_first(torch, each), real=False)
+    own = {name: getattr(metric, f"fake_features_{name}") for name in _SUMS}
+    return {name: each.double().cpu().numpy() for name, each in own.items()}
+
+
+def distance_of(shown: Iterable[dict], real: Iterable[dict]) -> float:
+    """The distance of pictures that were summed up in shares.
+
+    Args:
+        shown: Of each share, as `frechet_sums` gives them.
+        real: Likewise, of what they are compared with.
+
+    Raises:
+        ValueError: If there are fewer than two of either.
+    """
+    torch, metrics = _torchmetrics()
+    sums = [{n: sum(each[n] for each in own) for n in _SUMS} for own in (shown, real)]
+    counts = [int(each["num_samples"]) for each in sums]
+    if min(counts) < 2:
+        raise ValueError(
+            "A Fréchet distance must be of two pictures or more, and as many "
+            f"references. Received: {counts[0]} pictures, {counts[1]} references"
+        )
+    known = torch.nn.Identity()
+    known.num_features = len(sums[0]["sum"])
+    metric = metrics.image.fid.FrechetInceptionDistance(known)
     metric.set_dtype(torch.float64)
-    for parts, real in ((references, True), (pictures, False)):
-        for each in parts:
-            metric.update(_channels_first(torch, each), real=real)
-    return float(metric.compute())
+    metric.orig_dtype = torch.float64
+    for kind, own in zip(("fake", "real"), sums, strict=True):
+        for name, each in own.items():
+            setattr(metric, f"{kind}_features_{name}", torch.as_tensor(each))
+    with warnings.catch_warnings():  # it was given no picture itself
+        warnings.simplefilter("ignore")
+        return float(metric.compute())
 
 
 def _parts(all, count: int) -> Iterator:
@@ -114,5 +185,10 @@ def _torchmetrics():
     return torch, torchmetrics
 
 
+def _device(torch) -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _channels_first(torch, pictures):
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, 1)))
+    found = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, 1)))
+    return found.to(_device(torch))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from kerasdiffusion.training.judging import metrics
 from kerasdiffusion.training.judging.metrics import clip_score, frechet_distance
 
 
@@ -78,3 +79,15 @@ def test_the_score_is_a_hundred_cosines():
         shown, ["r", "b", "rgb"], lambda: (Clip(), Processor()), batch_size=2
     )
     assert score == pytest.approx(100 * (1 + 0 + 1) / 3, abs=1e-3)
+
+
+def test_figures_of_shares_are_those_of_all():
+    rng = np.random.default_rng(2)
+    shown, real = pictures(rng, 60), pictures(rng, 40, shift=9)
+    parts = [metrics.frechet_sums([shown[i::3]], Means()) for i in range(3)]
+    whole = metrics.distance_of(parts, [metrics.frechet_sums([real], Means())])
+    assert whole == pytest.approx(frechet_distance(shown, real, Means()), 1e-9)
+    with pytest.raises(ValueError, match="two pictures or more.* 60 pictures, 0 ref"):
+        metrics.distance_of(parts, [metrics.frechet_sums([], Means())])
+    assert metrics.mean_of([(30.0, 1), (50.0, 3)]) == 20.0
+    assert metrics.mean_of([(-30.0, 1)]) == 0.0
