@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kerasdiffusion.apps import flags, options, outputs
 from kerasdiffusion.presets.named import find_preset
-from kerasdiffusion.requests.kinds import Choice, Switch
+from kerasdiffusion.requests.kinds import Choice, Switch, Whole
 from kerasdiffusion.training.lessons.lesson import (
     CAPTIONS,
     HOW,
@@ -85,8 +85,54 @@ def register(commands) -> None:
         for each in dataclasses.fields(Lesson):
             if each.metadata["group"] == title:
                 add_field(group, each)
+    add_process_flags(parser)
     options.add_machine_options(parser, openvino=False)
     parser.set_defaults(run=run)
+
+
+def add_process_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what tells several processes of each other."""
+    group = parser.add_argument_group("several hosts, on JAX")
+    group.add_argument(
+        "--processes",
+        metavar="N",
+        help="learn together with others, which are started with the same flags on "
+        "each host and see the same folders; auto where a TPU pod, Slurm or "
+        "KERAS_DISTRIBUTION_... say all of it",
+    )
+    group.add_argument(
+        "--process",
+        type=options.checked(Whole(least=0)),
+        metavar="I",
+        help="which of them this one is, from 0",
+    )
+    group.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where the first of them is met",
+    )
+
+
+def begin_processes(args: argparse.Namespace) -> None:
+    """Has this process find the others, if there are to be any.
+
+    Raises:
+        ValueError: If a flag is missing.
+    """
+    told = args.processes, args.process, args.coordinator
+    if args.processes is None and told == (None, None, None):
+        return
+    count = args.processes
+    if count != "auto" and (count is None or not count.isdecimal() or None in told):
+        raise ValueError(
+            "Several processes must be told of each other: --processes 2 --process 0 "
+            "--coordinator 10.0.0.1:1234, each with its own number; or --processes "
+            f"auto. Received: {told}"
+        )
+    from kerasdiffusion.compute import hosts
+
+    count = None if count == "auto" else int(count)
+    hosts.begin(args.coordinator, count, args.process)
 
 
 def add_field(group, field: dataclasses.Field) -> None:
@@ -127,6 +173,8 @@ def run(args: argparse.Namespace) -> int:
     find_preset(args.base)  # a mistyped name is said before a framework loads
     outputs.check_name(args.out)
     options.choose_backend(args.backend)
+    begin_processes(args)
+    from kerasdiffusion.compute import hosts
     from kerasdiffusion.training.lessons.courses import run_folder, teach
 
     run_at = args.run_folder or run_folder(args.out)
@@ -148,6 +196,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.quiet:
             print(f"Stopped: the same command goes on from the state in {run_at}.")
         raise
+    if hosts.place()[0] > 0:
+        return 0
     if args.quiet:
         print(taught.path)
         return 0

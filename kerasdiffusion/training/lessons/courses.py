@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kerasdiffusion.adapters.families import family_of
-from kerasdiffusion.compute import backend
+from kerasdiffusion.compute import backend, hosts
 from kerasdiffusion.compute.progress import Progress
 from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
 from kerasdiffusion.training.examples.batches import FolderBatches, Sample, mirrored
@@ -23,6 +23,7 @@ from kerasdiffusion.training.examples.encoded import (
     Tokens,
 )
 from kerasdiffusion.training.examples.gathering import gathered
+from kerasdiffusion.training.lessons import shares
 from kerasdiffusion.training.lessons.from_lesson import (
     captions_of,
     make_trainer,
@@ -75,6 +76,10 @@ def teach(
 ) -> Taught:
     """Teaches a folder of pictures; a run that was stopped goes on where it was.
 
+    Where several processes of JAX have found each other (`compute.hosts.begin`), all of
+    them call this with the same arguments and learn together; the first one writes, and
+    all see its folders.
+
     Args:
         folder: The pictures, see `read_folder`.
         out: Where what is taught goes: a `.safetensors` file; of a whole model a folder
@@ -107,20 +112,28 @@ def teach(
     started = time.time()
     precision = _precision(precision, lesson)
     how = {"precision": precision, "jit_compile": jit_compile}
+    number, processes = hosts.place()
+    if number:  # the first one tells
+        report, progress_bar = _nothing, False
     model = StableDiffusion(weights=base, low_memory=True, **how)
-    lesson, samples, apart = gathered(
-        model, folder, lesson, run / CLASS, report, progress_bar
-    )
     kept = Kept(run / ENCODED if encoded is None else encoded)
     latents = EncodedPictures(model, kept)
-    turned = [mirrored(each) for each in samples] if lesson.flip else []
-    with Progress(len(samples + apart + turned), "picture", progress_bar) as bar:
-        bar.begin()
-        for i, sample in enumerate(samples + apart + turned):
-            latents(*sample)
-            bar.to(i + 1)
+    with hosts.first_ahead("pictures"):
+        lesson, samples, apart = gathered(
+            model, folder, lesson, run / CLASS, report, progress_bar
+        )
+        turned = [mirrored(each) for each in samples] if lesson.flip else []
+        with Progress(len(samples + apart + turned), "picture", progress_bar) as bar:
+            bar.begin()
+            for i, sample in enumerate(samples + apart + turned):
+                latents(*sample)
+                bar.to(i + 1)
+    if processes > 1:
+        shares.check(lesson, hosts.spread_batches())
+        latents = shares.Alone(latents)
     trainer = make_trainer(model, lesson)
     lesson, texts = _texts(trainer, lesson, samples + apart, kept)
+    texts = shares.Alone(texts) if processes > 1 else texts
     in_step = lesson.reads_tokens
     options = {
         "size_ids": bool(model.config.diffusion_model.vector_width),
@@ -137,6 +150,8 @@ def teach(
         flip=lesson.flip,
         **options,
     )
+    if processes > 1:
+        batches = shares.Share(batches, number, processes)
     if not in_step and not batches.captions.changes:
         for caption in {each.picture.caption for each in samples}:
             texts(caption)
@@ -174,6 +189,7 @@ def teach(
         validate_every=lesson.validate_every,
         report=report,
         progress_bar=progress_bar,
+        is_first=number == 0,
     ).go()
     trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
     told_beside = notes(
@@ -186,9 +202,16 @@ def teach(
         precision=model.precision,
         started=started,
     )
-    path = trainer.save(out, metadata=told_beside, overwrite=overwrite)
+    path = out
+    if number == 0:
+        path = trainer.save(out, metadata=told_beside, overwrite=overwrite)
+    hosts.wait("the end")
     prompt = lesson.sample[0] if lesson.sample else samples[0].picture.caption
     return Taught(path, lesson, prompt)
+
+
+def _nothing(line: str) -> None:
+    """Tells nobody."""
 
 
 def run_folder(out: Path) -> Path:

@@ -27,7 +27,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasdiffusion.compute import backend, devices
+from kerasdiffusion.compute import backend, devices, hosts
 from kerasdiffusion.compute.progress import Progress
 from kerasdiffusion.pictures import write
 from kerasdiffusion.storage.bounds import shown
@@ -39,6 +39,7 @@ from kerasdiffusion.training.lessons.states import STATE, read_state, write_stat
 
 CONFIG, SAMPLES, SHEET = "config.json", "samples", "sheet.png"
 COLUMNS = ("step", "epoch", "loss", "validation_loss", "learning_rate", "seconds")
+_NOWHERE = Path(os.devnull)
 #: Steps after the first whose median is how long one takes.
 MEASURED = 3
 
@@ -66,6 +67,7 @@ class Run:
         validate_every: Steps from one to the next.
         report: Is given a line at a time.
         progress_bar: Whether there is a bar.
+        is_first: Whether this process writes; others that learn with it only read.
     """
 
     folder: Path
@@ -82,6 +84,7 @@ class Run:
     validate_every: int = 100
     report: Callable[[str], None] = print
     progress_bar: bool = True
+    is_first: bool = True
 
     def go(self) -> int:
         """Runs to the end, from where it was.
@@ -98,9 +101,12 @@ class Run:
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"A run needs a folder. Received: {self.folder}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder, "A training run"):
-            clear_leftovers(self.folder)
-            claim(self.folder, self.made, CONFIG, self.may_change)
+        lock = locked(self.folder, "A training run")
+        with lock if self.is_first else contextlib.nullcontext():
+            if self.is_first:
+                clear_leftovers(self.folder)
+                claim(self.folder, self.made, CONFIG, self.may_change)
+            hosts.wait("the state")
             done = self._saved = self._resume()
             try:
                 with _stopping_between_steps() as is_stopped:
@@ -119,6 +125,8 @@ class Run:
         """The state that was written last, and a log and samples that go as far."""
         self.trainer.optimizer.build(self.trainer.trainable_variables)
         done = read_state(self.folder / STATE, self.trainer)
+        if not self.is_first:
+            return done
         cut_log(self.folder / LOG, done + 1, COLUMNS[0])
         for file in (self.folder / SAMPLES).glob("*-step-*.png"):
             step = file.stem.rpartition("-")[2]
@@ -135,7 +143,8 @@ class Run:
             "the first step makes the program of all",
             done,
         )
-        with bar, _Log(self.folder / LOG) as log:
+        place = self.folder / LOG if self.is_first else _NOWHERE
+        with bar, _Log(place) as log:
             for number in range(done, self.steps):
                 row = self._step(number)
                 times.append(row["seconds"])
@@ -187,6 +196,8 @@ class Run:
         return by_count or step == self.steps or time.monotonic() >= self._due
 
     def _save(self, step: int) -> None:
+        if not self.is_first:
+            return
         write_state(self.folder / STATE, self.trainer, step)
         self._saved, self._due = step, time.monotonic() + 60.0 * self.save_minutes
 
@@ -246,7 +257,8 @@ class _Log:
 
     def sync(self) -> None:
         """What is written reaches the disk, ahead of the state that counts on it."""
-        os.fsync(self._file.fileno())
+        with contextlib.suppress(OSError if self._path == _NOWHERE else ()):
+            os.fsync(self._file.fileno())
 
 
 def _line(values) -> bytes:
