@@ -1,9 +1,9 @@
 """Options that make a step cheaper for a little of its picture, checked; all are off.
 
 DeepCache runs the whole U-Net in some steps and its outer layers in the others; UCache
-and EasyCache leave calls out where little would change, and Spectrum foretells some;
-token merging lets self-attention see fewer tokens. (Steps without guidance are in
-`guidance`, 8-bit weights in `quantization`.)
+and EasyCache leave calls out where little would change, others take the noise of before
+again, and Spectrum foretells some; token merging lets self-attention see fewer tokens.
+(Steps without guidance are in `guidance`, 8-bit weights in `quantization`.)
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from kerasdiffusion.sampling.reuse import reusable
 from kerasdiffusion.sampling.table import COLUMNS, Table
 
 #: Fields of which a request has one at most: each keeps what the U-Net gave.
-CACHES = ("deep_cache", "ucache", "easy_cache", "spectrum")
+CACHES = ("deep_cache", "ucache", "easy_cache", "noise_cache", "spectrum")
 #: How `sampling.reuse` judges: stable-diffusion.cpp's constants of both.
-UCACHE = {"drift": 0.5, "streak": 0.5, "early": 0.5, "late": 1.5}
-EASY_CACHE = {"decay": 1.0, "relative": 1.0, "reset": 1.0}
-EASY_CACHE |= {"drift": 0.0, "streak": 0.0, "early": 1.0, "late": 1.0}
+UCACHE = {"drift": 0.5, "streak": 0.5, "early": 0.5, "late": 1.5, "noise": 0.0}
+EASY_CACHE = {"drift": 0.0, "streak": 0.0, "early": 1.0, "late": 1.0, "noise": 0.0}
+PLAIN = {"decay": 1.0, "relative": 1.0, "reset": 1.0}
 
 
 def cheaper_methods(request: Request, config: DiffusionModelConfig) -> dict:
@@ -89,7 +89,10 @@ def _judged(request: Request) -> dict:
         own = {"decay": decay, "relative": relative, "reset": reset}
         return {"threshold": threshold, **own, **UCACHE}
     if request.easy_cache is not None and request.easy_cache[0]:
-        return {"threshold": request.easy_cache[0], **EASY_CACHE}
+        return {"threshold": request.easy_cache[0], **PLAIN, **EASY_CACHE}
+    if request.noise_cache is not None:
+        *_, threshold = request.noise_cache
+        return {"threshold": threshold, **PLAIN, **UCACHE, "noise": 1.0}
     return {}
 
 
@@ -126,8 +129,10 @@ def cheaper_table(
     ]
     kinds = list(zip(*(each.tolist() for each in kinds), strict=True))
     if "reuse" in methods:
-        _, start, end, *_ = request.ucache or request.easy_cache
-        table = reusable(table, start, end, kinds)
+        how = request.noise_cache or request.ucache or request.easy_cache
+        first, start, end, *_ = how
+        interval = None if request.noise_cache is None else int(first)
+        table = reusable(table, start, end, kinds, interval)
         count = np.float32(table.steps[-1] + 1 - table.steps[0])
         methods["reuse"] = methods["reuse"] | {"steps": count}
     else:

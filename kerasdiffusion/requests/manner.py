@@ -274,6 +274,30 @@ class Manner:
         flag=Flag(metavar="T[,START,END]"),
         group=CHEAPER,
     )
+    noise_cache: int | Several | None = asked(
+        Numbers(
+            {"interval": (1.0, math.inf), **PART, "threshold": FROM_0},
+            {"start": 0.0, "end": 1.0, "threshold": math.inf},
+            alone=True,
+            rule=(
+                "have a whole interval, and start < end",
+                lambda interval, start, end, _: (
+                    start < end and interval == int(interval)
+                ),
+            ),
+        ),
+        help="runs the U-Net in every N-th step and takes the noise that it found "
+        "again in the others (Ye et al. 2024)",
+        text="Every how many steps the U-Net runs, 2 for example; in the others the "
+        "noise that it found is taken again (as in AdaptiveDiffusion, Ye et al. 2024). "
+        "With `(interval, start, end, threshold)` from the shares `start` to `end` of "
+        "the steps, and for as long as UCache's estimate of the noise's change stays "
+        "under the threshold, for each picture by itself. The first two steps and the "
+        "last always run, and all calls of a step (Heun's two) are alike.",
+        label="Noise cache",
+        flag=Flag(metavar="N[,START,END[,T]]"),
+        group=CHEAPER,
+    )
     spectrum: Several | bool | None = asked(
         Numbers(
             {

@@ -1,8 +1,9 @@
 """Network calls that are left out where they would change little, picture by picture.
 
-What the network adds to its input is kept, and added to the next inputs for as long as
-its change, estimated from how far the input has moved, stays under a threshold. Each
-picture is judged by itself; the network runs if one of the batch needs it.
+What the network adds to its input, or the noise that it finds, is kept and taken again
+for as long as its change, estimated from how far the input has moved, stays under a
+threshold. Each picture is judged by itself; the network runs if one of the batch needs
+it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ class Facts(NamedTuple):
 
 
 def reusable(
-    table: Table, start: float, end: float, kinds: Sequence[Hashable]
+    table: Table,
+    start: float,
+    end: float,
+    kinds: Sequence[Hashable],
+    interval: int | None = None,
 ) -> Table:
     """The table, its `whole` and `keeps` columns set.
 
@@ -59,6 +64,8 @@ def reusable(
         end: The share behind which it is not. The last step is always computed.
         kinds: Of each row, what changes on the way: the prompt, whether it is guided.
             A step where it does is computed.
+        interval: From there on, or the first, one of so many steps is computed in any
+            case.
     """
     steps = table.steps - table.steps[0]
     count = np.float32(steps[-1] + 1)
@@ -67,7 +74,11 @@ def reusable(
     )
     inside = (steps >= first) & (steps < last)
     new = [kinds[max(i - 1, 0)] != kind for i, kind in enumerate(kinds)]
-    whole = ~inside | np.isin(steps, steps[np.array(new)])
+    new = np.isin(steps, steps[np.array(new)])
+    whole = ~inside | new
+    if interval is not None:
+        since = np.maximum.accumulate(np.where(new | (steps <= first), steps, first))
+        whole |= (steps - since) % interval == 0
     return table.with_column(COLUMNS.whole, whole).with_column(COLUMNS.keeps, inside)
 
 
@@ -105,9 +116,9 @@ def reuse_or_call(
             channels)`, the copies of a picture side by side.
         inputs: What it sees as latents, of shape `(batch, h, w, channels)`.
         row: One row of a table that `reusable` gave.
-        memory: Inputs and predictions of the latest call that was kept, with `Facts`
-            between: `(batch, h, w, channels)`, `(batch, facts)` and `(batch, copies, h,
-            w, channels)`.
+        memory: Inputs and predictions (or noise) of the latest call that was kept, with
+            `Facts` between: `(batch, h, w, channels)`, `(batch, facts)` and `(batch,
+            copies, h, w, channels)`.
         how: Scalars by name, see `requests.cheaper_steps`.
         judge: The copy whose change counts.
 
@@ -115,6 +126,8 @@ def reuse_or_call(
         The predictions, and the next memory.
 
     Reference:
+        Ye et al. 2024, "Training-Free Adaptive Diffusion with Bounded Difference
+        Approximation Strategy", section 3, for noise that is taken again. For judging:
         Zhou et al. 2025, "Less is Enough: Training-Free Video Diffusion Acceleration
         via Runtime-Adaptive Caching" (EasyCache), section 3.3, and stable-diffusion.cpp
         `src/runtime/ucache.hpp` (UCache), by which the estimate grows with each step
@@ -124,22 +137,40 @@ def reuse_or_call(
     facts = Facts(*_apart(facts))
     moved = _mean(inputs - seen)
     reused, facts = _judged(facts, moved, row, how)
+    of_inputs, of_outputs = _noise_weights(row, how["noise"])
+    beside = (of_inputs * inputs)[:, None]
     outputs = ops.cond(
         ops.all(reused),
         lambda: kept,
         lambda: ops.reshape(ops.cast(network(), "float32"), kept.shape),
     )
-    facts = _noted(facts, moved, row, reused, outputs[:, judge], kept[:, judge])
-    again = kept + (inputs - seen)[:, None]
+    found = beside + of_outputs * outputs
+    changed = _mean(found[:, judge] - kept[:, judge])
+    facts = _noted(facts, moved, changed, _mean(found[:, judge]), row, reused, how)
+    again = kept + (1.0 - how["noise"]) * (inputs - seen)[:, None]
+    again = (again - beside) / of_outputs
     keeps = ops.logical_and(ops.logical_not(reused), row[COLUMNS.keeps] > 0.0)
     images, keeps = reused[:, None, None, None], keeps[:, None, None, None]
-    found = ops.where(images[:, None], again, outputs)
     memory = (
         ops.where(keeps, inputs, seen),
         ops.stack(facts, axis=1),
-        ops.where(keeps[:, None], outputs, kept),
+        ops.where(keeps[:, None], found, kept),
     )
-    return ops.reshape(found, (-1, *found.shape[2:])), memory
+    outputs = ops.where(images[:, None], again, outputs)
+    return ops.reshape(outputs, (-1, *outputs.shape[2:])), memory
+
+
+def _noise_weights(row, noise) -> tuple:
+    """What is kept, as weights of the network's input and of its prediction.
+
+    Args:
+        row: Whose prediction it is.
+        noise: Whether it is the noise, 1, or the prediction itself, 0.
+    """
+    sigma = row[COLUMNS.sigma]
+    of_inputs = (1.0 - row[COLUMNS.c_skip]) / (sigma * row[COLUMNS.c_in])
+    of_outputs = -row[COLUMNS.c_out] / sigma
+    return noise * of_inputs, noise * of_outputs + (1.0 - noise)
 
 
 def _judged(facts: Facts, moved, row, how: Mapping) -> tuple:
@@ -161,23 +192,22 @@ def _judged(facts: Facts, moved, row, how: Mapping) -> tuple:
     limit = limit * ops.where(is_relative, 1.0, facts.size)
     error = facts.error * how["decay"] + change
     little = ops.logical_and(judged, error < limit)
-    after = ops.where(little, error, error * (1.0 - how["reset"]))
     follows = ops.logical_and(known, row[COLUMNS.begins] <= 0.0)
     follows = ops.logical_and(follows, facts.reused > 0.0)
     reused = ops.logical_or(little, follows)
     return reused, facts._replace(
-        error=ops.where(judged, after, facts.error),
+        error=ops.where(judged, error, facts.error),
         streak=facts.streak + ops.cast(little, "float32"),
         reused=ops.cast(reused, "float32"),
         spared=facts.spared + ops.cast(reused, "float32"),
     )
 
 
-def _noted(facts: Facts, moved, row, reused, outputs, kept) -> Facts:
+def _noted(facts: Facts, moved, change, size, row, reused, how: Mapping) -> Facts:
     """The facts behind a call, of pictures for which the network has run."""
     keeps = ops.logical_and(ops.logical_not(reused), row[COLUMNS.keeps] > 0.0)
     known = facts.steps > 0.0
-    change = ops.where(known, _mean(outputs - kept), 0.0)
+    change = ops.where(known, change, 0.0)
     changed = change > 0.0
     rated = ops.logical_and(changed, moved > 0.0)
     rate = change / ops.where(moved > 0.0, moved, 1.0)
@@ -186,7 +216,8 @@ def _noted(facts: Facts, moved, row, reused, outputs, kept) -> Facts:
     noted = facts._replace(
         steps=facts.steps + row[COLUMNS.begins],
         rate=ops.where(rated, rate, facts.rate),
-        size=_mean(outputs),
+        size=size,
+        error=facts.error * (1.0 - how["reset"]),
         drift=ops.where(changed, drift, facts.drift),
         streak=ops.zeros_like(facts.streak),
     )

@@ -73,6 +73,7 @@ VALUES = {
     "deep_cache": (3, 1),
     "ucache": (0.75, 0.1, 0.9, 0.5, 0.0, 1.0),
     "easy_cache": (0.125, 0.25, 1.0),
+    "noise_cache": (3.0, 0.1, 0.9, 0.75),
     "spectrum": (0.7, 4.0, 0.1, 3.0, 0.25, 5.0, 0.8),
     "merge_tokens": 0.5,
     "clip_skip": 2,

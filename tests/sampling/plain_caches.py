@@ -1,4 +1,4 @@
-"""UCache, EasyCache and Spectrum of one picture, plainly: floats, lists and `if`.
+"""The caches of one picture, plainly: floats, lists and `if`.
 
 Written from what stable-diffusion.cpp's `docs/caching.md` and `src/runtime/` say, for a
 sampler of one network call a step.
@@ -24,9 +24,12 @@ class UCache:
         relative=1,
         reset=1,
         easy=False,
+        noise=False,
+        interval=None,
     ):
         self.steps, self.threshold, self.easy = steps, threshold, easy
         self.begin, self.end = int(start * steps), min(int(end * steps), steps - 1)
+        self.noise, self.interval = noise, interval
         self.decay, self.relative, self.reset = decay, relative, reset
         self.seen = self.outputs = self.rate = self.drift = None
         self.error = self.size = 0.0
@@ -37,9 +40,14 @@ class UCache:
         if not self.begin <= step < self.end:
             return network()
         change = None if self.seen is None else mean(seen - self.seen)
-        if change and self.rate and self.size and self.is_little(change):
+        due = self.interval and (step - self.begin) % self.interval == 0
+        if due and self.reset:
+            self.error = 0.0
+        if not due and change and self.rate and self.size and self.is_little(change):
             self.streak += 1
             self.skipped += 1
+            if self.noise:
+                return self.outputs
             return [seen + (each - self.seen) for each in self.outputs]
         outputs = network()
         if self.outputs is not None:

@@ -10,7 +10,7 @@ from kerasdiffusion.sampling.table import COLUMNS
 from tests.sampling.plain_caches import UCache
 
 HOW = {"threshold": 1.0, "decay": 1.0, "relative": 1.0, "reset": 1.0}
-HOW |= {"drift": 0.5, "streak": 0.5, "early": 0.5, "late": 1.5}
+HOW |= {"noise": 0.0, "drift": 0.5, "streak": 0.5, "early": 0.5, "late": 1.5}
 EASY = HOW | {"drift": 0.0, "streak": 0.0, "early": 1.0, "late": 1.0}
 SHAPE = (4, 5, 3)
 
@@ -68,6 +68,44 @@ def wandering(seed, steps, speed):
     return inputs.astype("float32"), (3.0 + outputs).astype("float32")
 
 
+def test_one_of_so_many_steps_may_be_computed_in_any_case():
+    table = make_table(ScheduleConfig(), "euler", 12)
+    kinds = [0] * 7 + [1] * 5
+    whole = reuse.reusable(table, 0.1, 0.95, kinds, 3).values[:, COLUMNS.whole]
+    assert whole.tolist() == [1, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 1]
+    table = make_table(ScheduleConfig(), "heun", 6)
+    whole = reuse.reusable(table, 0.0, 1.0, [0] * 11, 2).values[:, COLUMNS.whole]
+    assert whole.tolist() == [1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_the_noise_is_the_same_whatever_the_network_predicts(prediction):
+    config = ScheduleConfig(prediction_type=prediction)
+    table = reuse.reusable(make_table(config, "euler", 8), 0.0, 1.0, [0] * 8)
+    random, rows = np.random.default_rng(0), table.rows
+    inputs = [random.normal(size=(8, *SHAPE)).astype("float32")]
+    networks = [random.normal(size=(8, 1, *SHAPE)).astype("float32")]
+    how = HOW | {"threshold": np.inf, "noise": 1.0}
+    memory = reuse.empty(ops.zeros((1, *SHAPE)), 1)
+    noise = []
+    for i, row in enumerate(rows):
+        outputs, memory = reuse.reuse_or_call(
+            lambda i=i: ops.array(networks[0][i]),
+            ops.array(inputs[0][i][None]),
+            ops.array(row),
+            memory,
+            {name: np.float32(each) for name, each in (how | {"steps": 8}).items()},
+            judge=0,
+        )
+        x = inputs[0][i] / row[COLUMNS.c_in]
+        outputs = ops.convert_to_numpy(outputs)[0]
+        clean = row[COLUMNS.c_skip] * x + row[COLUMNS.c_out] * outputs
+        noise.append((x - clean) / row[COLUMNS.sigma])
+    for i in range(2, 7):
+        np.testing.assert_allclose(noise[i], noise[1], atol=1e-3)
+    assert np.abs(noise[7] - noise[1]).max() > 0.1
+
+
 @pytest.mark.every_backend
 @pytest.mark.parametrize(
     "options, easy",
@@ -76,6 +114,7 @@ def wandering(seed, steps, speed):
         ({"threshold": 0.5, "reset": 0.0, "decay": 0.6}, False),
         ({"threshold": 0.7, "relative": 0.0}, False),
         ({"threshold": 0.3}, True),
+        ({"noise": 1.0}, False),
         ({"threshold": 1e-6}, False),
     ],
 )

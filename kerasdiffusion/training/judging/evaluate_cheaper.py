@@ -27,9 +27,10 @@ def rows_of(**values) -> dict[str, dict]:
 #: What keeps U-Net calls, or parts of them, from one step to the next.
 CACHES = rows_of(
     deep_cache=(2, 3, 5, (2, 1), (3, 1)),
-    ucache=(0.3, 0.6, 1.0, 1.5),
-    easy_cache=(0.05, 0.1, 0.2, 0.3),
-    spectrum=(True, {"flex": 0.0}, {"window": 3, "flex": 0.0}, {"w": 0.0}),
+    noise_cache=(2, 3, 4, (1000, 0.0, 1.0, 1.0)),
+    ucache=(0.3, 1.0, 1.5),
+    easy_cache=(0.1, 0.2, 0.3),
+    spectrum=(True, {"flex": 0.0}),
 )
 #: Options by the name of their row. The interval is the one of Kynkäänniemi et al. 2024
 #: for Stable Diffusion XL.
