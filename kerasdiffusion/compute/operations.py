@@ -19,6 +19,7 @@ from kerasdiffusion.compute import (
     changed,
     openvino_programs,
     tensorflow_attention,
+    tensorflow_attention_gradients,
     tensorflow_cpu,
     tensorflow_frozen,
     tensorflow_gradients,
@@ -75,7 +76,7 @@ def attention(query, key, value, causal: bool = False, seen=None):
     if mask is not None or causal or isinstance(query, keras.KerasTensor):
         return ops.cast(attend(query), dtype)
     if tensorflow_gradients.takes(query) and tensorflow_gradients.takes(key):
-        return tensorflow_gradients.attention(query, key, value)
+        return tensorflow_attention_gradients.attention(query, key, value)
     out = _attention_by_kernel(query, key, value, attend)
     if out is None and keras.backend.backend() == "torch":  # which keeps no map
         out = attend(query)
@@ -116,14 +117,12 @@ def frozen_product(x, kernel):
     narrow = None if apart is None else apart.narrow()
     if apart is None or (apart.change is not None and narrow is None):
         return None
+    narrow = narrow and [ops.cast(each, x.dtype) for each in narrow]
     if tensorflow_gradients.takes(x):
         y = tensorflow_frozen.product(x, apart.value)
-    else:
-        y = ops.matmul(x, ops.cast(apart.value, x.dtype))
-    if narrow is None:
-        return y
-    down, up = (ops.cast(each, x.dtype) for each in narrow)
-    return y + ops.matmul(ops.matmul(x, down), up)
+        return y + tensorflow_frozen.narrow_product(x, *narrow) if narrow else y
+    y = ops.matmul(x, ops.cast(apart.value, x.dtype))
+    return y + ops.matmul(ops.matmul(x, narrow[0]), narrow[1]) if narrow else y
 
 
 def frozen_convolution(x, kernel, layer):

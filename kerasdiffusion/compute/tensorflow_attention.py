@@ -4,7 +4,8 @@ Of a layer over 4,096 tokens the scores are a gigabyte: made whole, or in pieces
 megabytes, they pass through memory once for each step of a softmax. Here a piece is as
 large as the cores' caches, and is gone over once between its two products.
 
-For programs that are not differentiated: `operations` asks for it.
+For programs that are not differentiated, for which `operations` asks, and for the
+forward pass of a training step.
 """
 
 from __future__ import annotations
@@ -58,6 +59,16 @@ def attention(query, key, value):
     Reference:
         Rabe and Staats 2021, "Self-attention Does Not Need O(n^2) Memory", for pieces.
     """
+    return with_sums(query, key, value)[0]
+
+
+def with_sums(query, key, value) -> tuple:
+    """As `attention`, and the logarithm of the sum of each query's exponentials.
+
+    Returns:
+        Tensor of the shape of `query`; and one of shape `(batch, heads, queries)`, of
+        scores by keys from their mean.
+    """
     import tensorflow as tf
 
     batch, queries, heads, width = query.shape
@@ -78,20 +89,27 @@ def attention(query, key, value):
         return tf.matmul(value, tf.exp(tf.matmul(key, query, transpose_b=True)))
 
     def careful(query, key, value):
-        weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
-        return tf.matmul(value, weights, transpose_b=True)
+        scores = tf.matmul(query[..., :-1], key[..., :-1], transpose_b=True)
+        found = tf.matmul(value[:, :-1], tf.nn.softmax(scores), transpose_b=True)
+        return tf.concat([found, tf.reduce_logsumexp(scores, 2)[:, None]], axis=1)
 
-    found = _in_pieces(plain, query, key, value)
+    def apart(found):
+        channels, sums = tf.split(found, (width, 1), axis=3)
+        return channels, tf.reshape(sums, (batch, heads, -1))[:, :, :queries]
+
+    def divided():
+        channels, sums = apart(found)
+        return channels / found[..., -1:, :], tf.math.log(sums) + beyond
+
+    def done_again():
+        return apart(_in_pieces(careful, query, key, value))
+
+    found, beyond = _in_pieces(plain, query, key, value), beyond[..., 0]
     is_safe = tf.reduce_min(found[..., -1, :]) >= LEAST
-    found = tf.cond(
-        is_safe,
-        lambda: found,
-        lambda: _in_pieces(careful, query, key, value),
-    )
-    found = found[..., :-1, :] / found[..., -1:, :]
+    found, sums = tf.cond(is_safe, divided, done_again)
     found = tf.transpose(found, (0, 2, 4, 1, 3))
     found = tf.reshape(found, (batch, -1, heads, width))
-    return found[:, :queries]
+    return found[:, :queries], sums
 
 
 def _in_pieces(attend: Callable, query, key, value):
@@ -135,13 +153,14 @@ def _in_pieces(attend: Callable, query, key, value):
     return tf.reshape(found, (batch, heads, parts, channels, rows))
 
 
-def piece(heads: int, queries: int, keys: int) -> tuple[int, int]:
+def piece(heads: int, queries: int, keys: int, maps: int = 1) -> tuple[int, int]:
     """How many heads, and how many of their queries, are a piece.
 
     Args:
         heads: Of all images.
         queries: Of a head.
         keys: Of a head.
+        maps: How many matrices of queries by keys are at work at once.
 
     Returns:
         A divisor of `heads`, and 1 with fewer queries than there are.
@@ -151,7 +170,7 @@ def piece(heads: int, queries: int, keys: int) -> tuple[int, int]:
     >>> piece(16, 77, 77)
     (16, 77)
     """
-    scores = max(1, processor.cores() * SHARE // 4)
+    scores = max(1, processor.cores() * SHARE // 4 // maps)
     if queries * keys > scores:
         parts = -(-queries // max(1, scores // keys))
         return 1, -(-queries // parts)

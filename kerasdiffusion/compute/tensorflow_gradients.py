@@ -1,8 +1,8 @@
 """What training on TensorFlow and a CPU computes with gradients of its own.
 
 TensorFlow keeps every intermediate result of a composition for its gradient, and goes
-over memory once for each. Here a norm keeps its input and its moments, attention keeps
-no map, and what else the gradient needs is computed anew from these.
+over memory once for each. Here a norm keeps its input and its moments, and what else
+the gradient needs is computed anew from these.
 
 For what is within `remat.blocks()` alone, which asks for them by `gradients()`.
 """
@@ -16,9 +16,6 @@ from kerasdiffusion.compute import tensorflow_cpu
 from kerasdiffusion.compute.within import Within
 
 _active = Within("gradients", False)
-#: The largest attention map that is made at once: queries times keys times heads times
-#: the batch, 64 MiB in float32. Its gradient has three of them.
-PIECE = 2**24
 
 
 def gradients() -> contextlib.AbstractContextManager:
@@ -201,93 +198,3 @@ def gated_gelu(x):
         return tf.cast(h * gate * share, x.dtype), gradient
 
     return run(x)
-
-
-def attention(query, key, value):
-    """Attention that keeps no map, whose gradient makes it anew, piece by piece.
-
-    Args:
-        query: Tensor of shape `(batch, queries, heads, head_width)`.
-        key: Tensor of shape `(batch, keys, heads, head_width)`.
-        value: Tensor of the shape of `key`.
-
-    Returns:
-        Tensor of the shape of `query`.
-
-    Reference:
-        Dao et al. 2022, "FlashAttention", appendix B.4.
-    """
-    import tensorflow as tf
-
-    batch, queries, heads, width = query.shape
-    pieces, scores = 1, batch * queries * heads * key.shape[1]
-    while scores > PIECE * pieces and queries % (2 * pieces) == 0:
-        pieces *= 2
-    scale = 1.0 / math.sqrt(width)
-
-    def by_heads(x):
-        return tf.transpose(x, (0, 2, 1, 3))
-
-    def in_pieces(x):
-        x = tf.reshape(x, (batch, pieces, -1, heads, x.shape[-1]))
-        return tf.transpose(x, (1, 0, 3, 2, 4))
-
-    def whole(x):
-        x = tf.transpose(x, (1, 0, 3, 2, 4))
-        return tf.reshape(x, (batch, queries, heads, width))
-
-    def weights(query, key):
-        """Of queries that are scaled."""
-        scores = tf.matmul(query, key, transpose_b=True)
-        return tf.cast(tf.nn.softmax(tf.cast(scores, "float32")), key.dtype)
-
-    def attend(query, key, value):
-        key, value = by_heads(key), by_heads(value)
-        if pieces == 1:
-            return by_heads(tf.matmul(weights(by_heads(query) * scale, key), value))
-
-        def step(query):
-            return tf.matmul(weights(query * scale, key), value)
-
-        return whole(tf.map_fn(step, in_pieces(query), parallel_iterations=1))
-
-    def differentiate(query, key, value, out, dout):
-        """Of a piece of the queries: their gradients, and shares of the others'."""
-        query, dtype = query * scale, query.dtype
-        p = weights(query, key)
-        dvalue = tf.matmul(p, dout, transpose_a=True)
-        d = tf.matmul(dout, value, transpose_b=True)
-        d -= tf.reduce_sum(dout * out, axis=-1, keepdims=True)
-        d = tf.cast(d, dtype) * p
-        return tf.matmul(d, key) * scale, tf.matmul(d, query, transpose_a=True), dvalue
-
-    @tf.custom_gradient
-    def run(query, key, value):
-        out = attend(query, key, value)
-
-        def gradient(dout):
-            k, v = by_heads(key), by_heads(value)
-            if pieces == 1:
-                args = by_heads(query), k, v, by_heads(out), by_heads(dout)
-                return tuple(map(by_heads, differentiate(*args)))
-            parts = [in_pieces(x) for x in (query, out, dout)]
-            found = tf.TensorArray(
-                query.dtype, pieces, element_shape=parts[0].shape[1:]
-            )
-
-            def step(i, found, dkey, dvalue):
-                q, o, do = (x[i] for x in parts)
-                dq, dk, dv = differentiate(q, k, v, o, do)
-                return i + 1, found.write(i, dq), dkey + dk, dvalue + dv
-
-            _, found, dkey, dvalue = tf.while_loop(
-                lambda i, *_: i < pieces,
-                step,
-                (0, found, tf.zeros_like(k), tf.zeros_like(v)),
-                parallel_iterations=1,
-            )
-            return whole(found.stack()), by_heads(dkey), by_heads(dvalue)
-
-        return out, gradient
-
-    return run(query, key, value)

@@ -4,7 +4,9 @@ Two rows and two columns of a result share most of what they are made of: of 4x4
 16 products give what 36 do otherwise, and all else are sums. What is left is a matrix
 product for each of the 16, of pixels' channels by filters.
 
-For programs that are not differentiated: `operations` asks for it.
+For programs that are not differentiated, for which `operations` asks, and for frozen
+kernels in a training step: the gradient of the input is such a convolution too, by the
+kernel turned round, of filters by channels.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from kerasdiffusion.compute import processor, tensorflow_cpu
 _PIXELS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 _KERNEL = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2
 _RESULT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+#: Where each of the 16 of a kernel is in that of the kernel turned round.
+_TURNED = [4 * row + column for row in (3, 1, 2, 0) for column in (3, 1, 2, 0)]
 #: Tiles of a batch, 2x2 pixels each, below which the kernel costs more than it saves.
 MIN_TILES = 256
 #: The same of channels and filters, each of which passes through memory: half of their
@@ -38,10 +42,15 @@ def takes(x, kernel) -> bool:
         "float32"
     }:
         return False
-    rows, columns, channels, filters = kernel.shape
+    return fits(x.shape, kernel.shape)
+
+
+def fits(shape, kernel) -> bool:
+    """Whether it is quicker for images and a kernel of these shapes, on this CPU."""
+    rows, columns, channels, filters = kernel
     return (
         (rows, columns) == (3, 3)
-        and x.shape[0] * math.prod(-(-n // 2) for n in x.shape[1:3]) >= MIN_TILES
+        and shape[0] * math.prod(-(-n // 2) for n in shape[1:3]) >= MIN_TILES
         and channels * filters >= MIN_CHANNELS * (channels + filters)
         and is_quicker()
     )
@@ -52,12 +61,26 @@ def is_quicker() -> bool:
     return "avx2" in processor.here() and not tensorflow_cpu.has_onednn()
 
 
-def convolve(x, kernel):
+def gradient(dy, kernel):
+    """What `convolve` gives for a gradient of its input.
+
+    Args:
+        dy: Tensor of shape `(batch, height, width, filters)`.
+        kernel: Tensor of shape `(3, 3, channels, filters)`.
+
+    Returns:
+        Tensor of shape `(batch, height, width, channels)`.
+    """
+    return convolve(dy, kernel, backward=True)
+
+
+def convolve(x, kernel, backward: bool = False):
     """A convolution of stride 1 that keeps height and width, in float32.
 
     Args:
         x: Tensor of shape `(batch, height, width, channels)`.
         kernel: Tensor of shape `(3, 3, channels, filters)`.
+        backward: Whether by the kernel turned round, of filters by channels.
 
     Returns:
         Tensor of shape `(batch, height, width, filters)`.
@@ -69,7 +92,8 @@ def convolve(x, kernel):
     import tensorflow as tf
 
     batch, height, width, channels = x.shape
-    filters, kernel = kernel.shape[3], tf.convert_to_tensor(kernel)
+    sides, kernel = kernel.shape[2:], tf.convert_to_tensor(kernel)
+    filters = sides[0 if backward else 1]
     down, across = -(-height // 2), -(-width // 2)
     group, rows = piece(batch, down, across, channels, filters)
     parts = -(-down // rows)
@@ -77,13 +101,15 @@ def convolve(x, kernel):
     x = tf.pad(x, ((0, 0), (1, 1 + below), (1, 1 + right), (0, 0)))
     x = tf.reshape(x, (-1, group, *x.shape[1:]))
     kernel = _multiplied(_KERNEL, tf.reshape(kernel, (9, -1)))
-    kernel = tf.reshape(kernel, (16, channels, filters))
+    kernel = tf.reshape(kernel, (16, *sides))
+    if backward:
+        kernel = tf.gather(kernel, _TURNED)
     count = batch // group * parts
 
     def convolved(i):
         start = 2 * rows * (i % parts)
         part = x[i // parts, :, start : start + 2 * rows + 2]
-        return _piece(part, kernel, group, rows, across)
+        return _piece(part, kernel, group, rows, across, backward)
 
     if count == 1:
         found = convolved(0)
@@ -131,7 +157,7 @@ def piece(batch: int, down: int, across: int, channels: int, filters: int):
     return max(n for n in fitting if batch % n == 0), down
 
 
-def _piece(x, kernel, group: int, rows: int, across: int):
+def _piece(x, kernel, group: int, rows: int, across: int, backward: bool):
     """Of images with a pixel around them: the convolution.
 
     Args:
@@ -140,13 +166,14 @@ def _piece(x, kernel, group: int, rows: int, across: int):
         group: Images.
         rows: Of tiles.
         across: Tiles of a row.
+        backward: Whether the kernel is `(16, filters, channels)`.
 
     Returns:
         Tensor of shape `(group, 2 * rows, 2 * across, filters)`.
     """
     import tensorflow as tf
 
-    _, channels, filters = kernel.shape
+    channels, filters = x.shape[-1], kernel.shape[1 if backward else 2]
     x = tf.reshape(x, (group, rows + 1, 2, across + 1, 2, channels))
     half, odd = (0, 0, 1, 1), (0, 1, 0, 1)  # of the four rows, and columns, of a tile
     pixels = [
@@ -156,7 +183,8 @@ def _piece(x, kernel, group: int, rows: int, across: int):
     ]
     pixels = tf.reshape(tf.stack(pixels), (16, -1))
     pixels = tf.reshape(_multiplied(_PIXELS, pixels), (16, -1, channels))
-    products = tf.reshape(tf.matmul(pixels, kernel), (16, -1))
+    products = tf.matmul(pixels, kernel, transpose_b=backward)
+    products = tf.reshape(products, (16, -1))
     found = _multiplied(_RESULT, products)
     found = tf.reshape(found, (2, 2, group, rows, across, filters))
     found = tf.transpose(found, (2, 3, 0, 4, 1, 5))

@@ -4,7 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdiffusion.compute import operations, tensorflow_gradients
+from kerasdiffusion.compute import (
+    operations,
+    tensorflow_attention,
+    tensorflow_attention_gradients,
+    tensorflow_cpu,
+    tensorflow_frozen,
+    tensorflow_gradients,
+    tensorflow_winograd,
+)
 from kerasdiffusion.compute.changed import Changed
 from kerasdiffusion.compute.precision import policy
 from kerasdiffusion.models import layers as models
@@ -23,6 +31,11 @@ def normal(*shape, mean=0.0):
 
 def check(function, *tensors, error=1e-4):
     """Value and gradients with ours and by the definition."""
+    check_against(function, function, *tensors, error=error)
+
+
+def check_against(definition, function, *tensors, error=1e-4):
+    """Value and gradients with ours and by a definition."""
     weight = None
     results = []
     for ours in (False, True):
@@ -32,7 +45,7 @@ def check(function, *tensors, error=1e-4):
                 with tensorflow_gradients.gradients():
                     found = function(*tensors)
             else:
-                found = function(*tensors)
+                found = definition(*tensors)
             weight = normal(*found.shape) if weight is None else weight
             total = tf.reduce_sum(weight * found)
         results.append([found, *tape.gradient(total, tensors)])
@@ -62,12 +75,56 @@ def test_gated_gelu():
     check(operations.gated_gelu, 2 * normal(2, 5, 8))
 
 
+def attended(query, key, value):
+    """Attention as it is defined."""
+    scores = tf.einsum("bqhc,bkhc->bhqk", query, key) / query.shape[-1] ** 0.5
+    return tf.einsum("bhqk,bkhc->bqhc", tf.nn.softmax(scores), value)
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["near", "far"])
+@pytest.mark.parametrize("way", ["softmax", "exponentials"])
+@pytest.mark.parametrize(
+    "scores, piece",
+    [
+        (2 * 3 * 7 * 5, (6, 7)),  # both images' heads at once
+        (3 * 7 * 5, (3, 7)),  # one image's
+        (3 * 5, (1, 3)),  # three queries of a head, then three, then one
+    ],
+)
+def test_attention(scores, piece, way, far, monkeypatch):
+    """Also where a score is so large that its exponential is none."""
+    own = tensorflow_attention
+    monkeypatch.setattr(own.processor, "cores", lambda: 1)
+    monkeypatch.setattr(own, "SHARE", 4 * 2 * scores)
+    monkeypatch.setattr(own, "takes", lambda query, key: way == "exponentials")
+    assert own.piece(6, 7, 5, maps=2) == piece
+    query, key, value = normal(2, 7, 3, 4), normal(2, 5, 3, 4), normal(2, 5, 3, 4)
+    if far:
+        query, key = 10 * query, 10 * key + 20
+    check_against(attended, operations.attention, query, key, value, error=5e-4)
+
+
+def test_attention_whose_bound_is_far_off_is_done_again(monkeypatch):
+    """No key is near a query whose length is large: all exponentials would be none."""
+    monkeypatch.setattr(tensorflow_attention, "takes", lambda query, key: True)
+    query, key, value = (np.zeros((1, 2, 1, 2), "float32") for _ in range(3))
+    query[..., 0], key[0, :, 0, 1], value[0, :, 0] = 1e4, (100, -100), ((1, 2), (3, 5))
+    query[0, 1, 0] = 0.0, 0.01
+    tensors = map(tf.constant, (query, key, value))
+    check_against(attended, operations.attention, *tensors)
+
+
 @pytest.mark.parametrize("piece", [2**24, 2 * 3 * 2 * 5])
-def test_attention(piece, monkeypatch):
+def test_attention_in_half_precision(piece, monkeypatch):
     """Whole, and in four pieces of its queries."""
-    monkeypatch.setattr(tensorflow_gradients, "PIECE", piece)
-    query, key, value = normal(2, 8, 3, 4), normal(2, 5, 3, 4), normal(2, 5, 3, 4)
-    check(operations.attention, query, key, value)
+    monkeypatch.setattr(tensorflow_attention_gradients, "PIECE", piece)
+    tensors = normal(2, 8, 3, 4), normal(2, 5, 3, 4), normal(2, 5, 3, 4)
+
+    def attend(*tensors):
+        tensors = (tf.cast(each, "bfloat16") for each in tensors)
+        return tf.cast(operations.attention(*tensors), "float32")
+
+    check_against(attended, attend, *tensors, error=3e-2)
 
 
 def kept_for_gradient(function, x):
@@ -104,9 +161,19 @@ def test_attention_keeps_no_map():
     assert max(sizes) <= 64 * 2 * 4, kept
 
 
+def test_narrow_products():
+    def defined(x, down, up):
+        return tf.matmul(tf.matmul(x, down), up)
+
+    tensors = normal(2, 5, 8), normal(8, 3), normal(3, 6)
+    check_against(defined, tensorflow_frozen.narrow_product, *tensors)
+
+
 FROZEN = {
     "product": (keras.layers.Dense, models.Dense, (5,)),
     "convolution": (keras.layers.Conv2D, models.Conv, (5, 3)),
+    "1x1": (keras.layers.Conv2D, models.Conv, (5, 1)),
+    "2x2": (keras.layers.Conv2D, models.Conv, (5, 2)),
     "strided": (keras.layers.Conv2D, models.Conv, (5, 3)),
 }
 
@@ -128,9 +195,24 @@ def frozen(kind, dtype="float32"):
     return one, other, x
 
 
+@pytest.fixture(params=["few pixels", "many", "by Winograd's way", "by oneDNN"])
+def way(request, monkeypatch):
+    """How the gradient of a frozen layer is made, whatever the processor."""
+    most = 10**9 if request.param == "few pixels" else 0
+    monkeypatch.setattr(tensorflow_frozen, "MOST_PIXELS", most)
+    has_onednn = request.param == "by oneDNN"
+    monkeypatch.setattr(tensorflow_cpu, "has_onednn", lambda: has_onednn)
+    if request.param == "by Winograd's way":
+        monkeypatch.setattr(tensorflow_winograd, "MIN_TILES", 0)
+        monkeypatch.setattr(tensorflow_winograd, "MIN_CHANNELS", 0)
+    quicker = request.param == "by Winograd's way"
+    monkeypatch.setattr(tensorflow_winograd, "is_quicker", lambda: quicker)
+    return request.param
+
+
 @pytest.mark.parametrize("kind", FROZEN)
 @pytest.mark.parametrize("dtype", ["float32", "float16_weights"])
-def test_frozen_layers_have_the_gradient_of_keras(kind, dtype):
+def test_frozen_layers_have_the_gradient_of_keras(kind, dtype, way):
     one, other, x = frozen(kind, dtype)
 
     def run(x):

@@ -42,9 +42,9 @@ def pieces(monkeypatch):
     """The groups and rows of the pieces that are traced."""
     found, one = [], tensorflow_winograd._piece
 
-    def spy(x, kernel, group, rows, across):
+    def spy(x, kernel, group, rows, *more):
         found.append((group, rows))
-        return one(x, kernel, group, rows, across)
+        return one(x, kernel, group, rows, *more)
 
     monkeypatch.setattr(tensorflow_winograd, "_piece", spy)
     return found
@@ -82,6 +82,16 @@ def test_pieces_are_whatever_fits(
     kernel, bias, found = by_layer(x, filters)
     np.testing.assert_allclose(found, defined(x, kernel) + bias, atol=2e-5)
     assert set(pieces) == {(group, rows)}
+
+
+def test_the_gradient_of_its_input_is_made_by_the_kernel_turned_round(any_size, pieces):
+    import tensorflow as tf
+
+    x, kernel, dy = normal(2, 5, 3, 4), normal(3, 3, 4, 6), normal(2, 5, 3, 6)
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    found = tensorflow_winograd.gradient(tf.constant(dy), kernel)
+    assert pieces and found.shape == x.shape
+    np.testing.assert_allclose(found, defined(dy, turned), atol=2e-5)
 
 
 @pytest.mark.parametrize(

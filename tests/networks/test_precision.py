@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
@@ -47,6 +48,20 @@ def test_an_autoencoder_that_says_so_computes_in_float32(precision):
     most = 0 if precision in HALF else 12
     assert np.abs(found - expected).mean() <= most
     assert model.diffusion_model.compute_dtype == precision.removeprefix("mixed_")
+
+
+def test_weights_of_16_bits_paint_what_float32_paints_with_them():
+    half, whole = tiny_model(precision="float16_weights"), tiny_model()
+    for part in ("text_encoder", "diffusion_model", "decoder"):
+        pairs = getattr(half, part).variables, getattr(whole, part).variables
+        for variable, like in zip(*pairs, strict=True):
+            assert variable._value.dtype == "float16"
+            like.assign(keras.ops.cast(variable._value, "float32"))
+    settings = {"num_steps": 2, "seed": 1, "progress_bar": False}
+    found, expected = (
+        each.text_to_image("two cats", **settings).astype(int) for each in (half, whole)
+    )
+    assert expected.std() > 20 and np.abs(found - expected).max() <= 1
 
 
 def test_where_it_is_heeded():

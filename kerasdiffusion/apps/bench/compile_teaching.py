@@ -41,6 +41,9 @@ def run(args, config, size, mesh, batches) -> int:
             seconds = time.perf_counter() - begun
             names.append(f"{kind}: {batch}")
             columns.append(found | {"compile": seconds})
+            compile_for.write(
+                args.json, names, columns
+            )  # some take a quarter of an hour
     chip, shape = args.compile_for
     print(
         f"{args.preset}, a training step by AdamW, {size[1]}x{size[0]}, a LoRA of rank "
@@ -50,7 +53,6 @@ def run(args, config, size, mesh, batches) -> int:
         f"libtpu {version('libtpu')}; figures are of one chip\n"
     )
     print(compile_for.table(tpu.CHIPS[chip], names, columns))
-    compile_for.write(args.json, names, columns)
     return 0
 
 
