@@ -111,10 +111,9 @@ def _cpu_multiplies_bfloat16() -> bool:
     return multiplies and keras.backend.backend() != "jax"
 
 
-def compiles_ahead(jit_compile: bool | str) -> bool:
+def compiles_ahead() -> bool:
     """Whether programs are traced or compiled, for which weights need not be there."""
-    traced = keras.backend.backend() in ("tensorflow", "jax")
-    return traced and jit_compile != openvino_programs.OPENVINO
+    return keras.backend.backend() in ("tensorflow", "jax")
 
 
 def thread_settings() -> Callable[[], contextlib.AbstractContextManager]:
@@ -247,6 +246,8 @@ class Program:
 
     @property
     def traces(self) -> int:
+        if not self.goes_round:
+            return self._kept.compiled
         return self._traced + (self._kept.found if self._kept else 0)
 
     def __call__(self, *args: Any) -> Any:
@@ -286,8 +287,9 @@ class Program:
 
         function = self._counted(function)
         if jit_compile == openvino_programs.OPENVINO:
-            self._compile = lambda *args: None  # it takes the weights along
-            return openvino_programs.compiled(function, self._layers)
+            kept = openvino_programs.Compiled(function, self._layers, self._facts)
+            self._kept, self._compile = kept, kept.trace  # for more it wants weights
+            return kept
         if not jit_compile and not has_accelerator():
             function = tensorflow_cpu.kernels()(function)
         strategy = self._axes and replicas.strategy_of(self._variables())

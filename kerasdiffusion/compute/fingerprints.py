@@ -19,7 +19,9 @@ import numpy as np
 #: Where the code is that programs run through: rooms, and files of rooms.
 ROOMS = (
     *("compute.backend", "compute.operations", "compute.repeats"),
-    *("compute.tensorflow_cpu", "compute.tensorflow_gradients", "models"),
+    *("compute.openvino_models", "compute.openvino_programs"),
+    *("compute.tensorflow_attention", "compute.tensorflow_cpu"),
+    *("compute.tensorflow_gradients", "compute.tensorflow_winograd", "models"),
     *("networks.autoencoding", "networks.control"),
     *("networks.latent_diffusion", "networks.quantization", "networks.tiling"),
     *("requests.cheaper_steps", "sampling"),

@@ -119,30 +119,10 @@ class KeptTraces:
         variables = [v for layer in self._layers for v in layer.variables]
         if self._folder is None:
             return self._traced(args, variables)
-        path = self._folder / (self._key(signature) + ENDING)
+        path = self._folder / (key(self._facts, signature, self._layers) + ENDING)
         run = read(path, variables, self._call)
         self.found += run is not None
         return run or self._traced(args, variables, path)
-
-    def _key(self, signature: str) -> str:
-        import keras
-        import tensorflow as tf
-
-        known = [
-            (platform.python_version(), keras.version(), tf.version.VERSION),
-            (keras.config.floatx(), keras.config.dtype_policy().name),
-            (keras.config.image_data_format(), keras.config.epsilon()),
-            (self._facts, signature),
-            [
-                # Wherever the layer itself is.
-                (v.path.rpartition(f"{layer.name}/")[2], tuple(v.shape), str(v.dtype))
-                for layer in self._layers
-                for v in layer.variables
-            ],
-            list(loaded_code()),
-            list(settings(self._layers)),
-        ]
-        return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
     def _traced(self, args, variables: Sequence, path: Path | None = None) -> Callable:
         import keras
@@ -172,9 +152,38 @@ class KeptTraces:
 
         def call(*args):
             tensors = keras.tree.flatten(args) + concrete.captured_inputs
-            return _packed(skeletons[0], self._call(name, tensors, count))
+            return packed(skeletons[0], self._call(name, tensors, count))
 
         return call
+
+
+def key(facts: str | None, signature: str, layers: Sequence, *more: str) -> str:
+    """A name that no two traces share that may differ.
+
+    Args:
+        facts: As in `KeptTraces`.
+        signature: The arguments' structure, shapes and dtypes, as text.
+        layers: As in `KeptTraces`.
+        *more: What else a trace depends on.
+    """
+    import keras
+    import tensorflow as tf
+
+    known = [
+        (platform.python_version(), keras.version(), tf.version.VERSION),
+        (keras.config.floatx(), keras.config.dtype_policy().name),
+        (keras.config.image_data_format(), keras.config.epsilon()),
+        (facts, signature, *more),
+        [
+            # Wherever the layer itself is.
+            (v.path.rpartition(f"{layer.name}/")[2], tuple(v.shape), str(v.dtype))
+            for layer in layers
+            for v in layer.variables
+        ],
+        list(loaded_code()),
+        list(settings(layers)),
+    ]
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
 
 def call_function(name: str, tensors: Sequence, count: int, rewritten: bool) -> list:
@@ -195,7 +204,7 @@ def call_function(name: str, tensors: Sequence, count: int, rewritten: bool) -> 
         return context.context().call_function(name.encode(), tensors, count)
 
 
-def _packed(skeleton, values):
+def packed(skeleton, values):
     import keras
 
     return keras.tree.map_structure(lambda place: values[place], skeleton)
@@ -220,17 +229,44 @@ def write(concrete, skeleton, captures: list[int], path: Path) -> None:
                 "name": library.function[-1].signature.name,
                 "captures": captures,
                 "outputs": len(concrete.outputs),
-                "skeleton": _spelled(skeleton),
+                "skeleton": spelled(skeleton),
             }
         ).encode()
-        body = head + b"\n" + body
-        content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-        write_whole(path, content, overwrite=True)
-        give_way(path)
+        seal(path, head + b"\n" + body)
+
+
+def seal(path: Path, body: bytes) -> None:
+    """Writes a file that `unsealed` reads; others of its kind give way.
+
+    Args:
+        path: The file, which is written whole or not at all.
+        body: What is in it.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    write_whole(path, content, overwrite=True)
+    give_way(path)
+
+
+def unsealed(path: Path) -> bytes | None:
+    """What `seal` wrote; `None` where there is nothing, or nothing that is whole."""
+    try:
+        checksum, _, body = read_bounded(path, "trace").partition(b"\n")
+    except (OSError, ValueError):
+        return None
+    if hashlib.sha256(body).hexdigest().encode() == checksum:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return body
+    with contextlib.suppress(OSError):
+        path.unlink()
+    return None
 
 
 def give_way(new: Path) -> None:
-    """Removes what was not used for longest, where there are too many.
+    """Removes what was not used for longest, where there are too many of an ending.
 
     Args:
         new: What was written just now, which stays. A clock that was set back makes
@@ -242,19 +278,19 @@ def give_way(new: Path) -> None:
         when = path.stat().st_mtime
         return when if when <= now + 60 else 0.0
 
-    kept = [each for each in new.parent.glob(f"*{ENDING}") if each != new]
+    kept = [each for each in new.parent.glob(f"*{new.suffix}") if each != new]
     kept.sort(key=used)
     for old in kept[: max(0, len(kept) + 1 - MOST)]:
         old.unlink(missing_ok=True)
 
 
-def _spelled(skeleton):
+def spelled(skeleton):
     """A structure of numbers as JSON has it."""
     if isinstance(skeleton, int):
         return skeleton
     if isinstance(skeleton, dict):
-        return {"dict": [[key, _spelled(each)] for key, each in skeleton.items()]}
-    parts = [_spelled(each) for each in skeleton]
+        return {"dict": [[key, spelled(each)] for key, each in skeleton.items()]}
+    parts = [spelled(each) for each in skeleton]
     kind = type(skeleton)
     if kind is list:
         return parts
@@ -265,16 +301,16 @@ def _spelled(skeleton):
     return {"named": parts, "type": kind.__qualname__}
 
 
-def _read_out(spelled):
+def read_out(spelled):
     if isinstance(spelled, int):
         return spelled
     if isinstance(spelled, list):
-        return [_read_out(each) for each in spelled]
+        return [read_out(each) for each in spelled]
     if "dict" in spelled:
-        return {key: _read_out(each) for key, each in spelled["dict"]}
+        return {key: read_out(each) for key, each in spelled["dict"]}
     if "tuple" in spelled:
-        return tuple(_read_out(each) for each in spelled["tuple"])
-    return _NAMED[spelled["type"]](*map(_read_out, spelled["named"]))
+        return tuple(read_out(each) for each in spelled["tuple"])
+    return _NAMED[spelled["type"]](*map(read_out, spelled["named"]))
 
 
 def _rename(functions: Iterable, prefix: str) -> None:
@@ -298,17 +334,11 @@ def read(path: Path, variables: Sequence, call: Callable) -> Callable | None:
         variables: Those of its layers.
         call: Takes the function's name, tensors and how many it gives.
     """
-    try:
-        checksum, _, body = read_bounded(path, "trace").partition(b"\n")
-    except (OSError, ValueError):
-        return None
-    if hashlib.sha256(body).hexdigest().encode() != checksum:
-        with contextlib.suppress(OSError):
-            path.unlink()
+    body = unsealed(path)
+    if body is None:
         return None
     # Whatever another version of TensorFlow does not take is traced again.
     try:
-        os.utime(path)
         return _restored(body, variables, call)
     except Exception:
         return None
@@ -324,11 +354,11 @@ def _restored(body: bytes, variables: Sequence, call: Callable) -> Callable:
     for function in FunctionDefLibrary.FromString(graph).function:
         if not here.has_function(function.signature.name):
             here.add_function_def(function)
-    skeleton = _read_out(head["skeleton"])
+    skeleton = read_out(head["skeleton"])
     read = [variables[place] for place in head["captures"]]
 
     def run(*args):
         tensors = keras.tree.flatten(args) + [v.value.handle for v in read]
-        return _packed(skeleton, call(head["name"], tensors, head["outputs"]))
+        return packed(skeleton, call(head["name"], tensors, head["outputs"]))
 
     return run

@@ -5,24 +5,22 @@ For TensorFlow alone, which is imported where it is needed: `backend` calls this
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kerasdiffusion.compute import openvino_models, tensorflow_cpu
+from kerasdiffusion.compute.openvino_models import Traced, array_of, laid_out, name_of
 from kerasdiffusion.compute.within import Within
 
 #: The value of `jit_compile` that asks for it.
 OPENVINO = "openvino"
-#: Programs of one function: a run that guides in part of its steps takes two.
-KEPT = 2
+#: Programs of one function: a run that guides in part of its steps takes two. And
+#: models that they were compiled from, which hold no weights.
+KEPT, TRACED = 2, 8
 
 _tracing = Within("tracing", False)
 
@@ -107,51 +105,121 @@ def layer_norm(x, gamma, beta, epsilon: float):
     return x * (tf.math.rsqrt(variance + epsilon) * gamma) + beta
 
 
-def compiled(function: Callable, layers: Sequence) -> Callable:
+def upsample(x, kernel, bias):
+    """`tensorflow_cpu.upsample` as OpenVINO knows it: paddings are convolutions' own.
+
+    Args:
+        x: Tensor of shape `(batch, height, width, channels)`.
+        kernel: Tensor of shape `(3, 3, channels, filters)`.
+        bias: Tensor of shape `(filters,)`.
+
+    Returns:
+        Tensor of shape `(batch, 2 * height, 2 * width, filters)`.
+    """
+    import tensorflow as tf
+
+    batch, height, width, _ = x.shape
+    bias, rows = tf.cast(bias, x.dtype), []
+    for down, tall in enumerate(tensorflow_cpu.halves(tf.cast(kernel, "float32"), 0)):
+        row = []
+        for right, small in enumerate(tensorflow_cpu.halves(tall, 1)):
+            around = ((0, 0), (1 - down, down), (1 - right, right), (0, 0))
+            part = tf.nn.conv2d(x, tf.cast(small, x.dtype), 1, around)
+            row.append(tf.nn.bias_add(part, bias))
+        rows.append(tf.stack(row, axis=3))
+    doubled = tf.stack(rows, axis=2)
+    return tf.reshape(doubled, (batch, 2 * height, 2 * width, -1))
+
+
+class Compiled:
     """A function of tensors and layers, as OpenVINO runs it.
 
     Each structure, shape and dtype of the arguments is compiled, and the latest `KEPT`
     of them are kept: each has the weights once more, in the form that the kernels want.
     Other values in the layers' variables, however they came there, make it compile
-    anew. A loop of `backend.while_loop` is one pass; `Program.goes_round` says so.
+    anew; it is traced once for each, and that is kept from process to process. A loop
+    of `backend.while_loop` is one pass; `Program.goes_round` says so.
 
     Args:
         function: Takes and returns nested structures of tensors.
         layers: The Keras layers that the function calls, built.
+        facts: As in `kept_traces.KeptTraces`.
 
-    Returns:
-        A function of the same arguments.
+    Attributes:
+        compiled: How often it was compiled.
+        read: How many models were read, and not traced.
     """
-    known: dict[str, _Compiled] = {}
-    held: list = []  # the values that they were compiled with
-    lock = threading.Lock()
 
-    def run(*args):
-        with lock:
-            return run_alone(*args)
+    def __init__(self, function: Callable, layers: Sequence, facts: str | None = None):
+        self._function, self._layers, self._facts = function, layers, facts
+        self._models: dict[str, Traced] = {}
+        self._programs: dict[str, _Program] = {}
+        # What they were compiled with, as TensorFlow and as OpenVINO has it.
+        self._held, self._laid_out = [], []
+        self._lock = threading.Lock()
+        self.compiled = self.read = 0
 
-    def run_alone(*args):
-        import keras
+    def __call__(self, *args: Any) -> Any:
+        """Runs on tensors, in turn."""
+        with self._lock:
+            return self._program(args)(args)
 
-        values = [_read(v) for layer in layers for v in layer.variables]
-        anew = False
-        if list(map(_address, values)) != list(map(_address, held)):
-            anew = bool(known)
-            known.clear()
-            held[:] = values
-        key = repr(
-            keras.tree.map_structure(lambda x: (tuple(x.shape), x.dtype.name), args)
-        )
-        program = known.pop(key, None)
-        while len(known) >= KEPT:
-            del known[next(iter(known))]  # ahead of compiling, which takes memory
-        begun = time.perf_counter()
-        known[key] = program or _Compiled(function, layers, held, args)
-        if anew:
-            _tell_of_new_weights(time.perf_counter() - begun)
-        return known[key](args)
+    def trace(self, *args: Any) -> None:
+        """Reads or traces what runs on arguments like these: weights may be missing."""
+        with self._lock:
+            self._model(_signature(args), args)
 
-    return run
+    def _program(self, args) -> _Program:
+        variables = [v for layer in self._layers for v in layer.variables]
+        values = [_read(v) for v in variables]
+        before, now = (list(map(_address, each)) for each in (self._held, values))
+        anew = before != now and bool(self._programs)
+        if before != now:
+            self._programs.clear()
+            known = dict(zip(before, self._laid_out, strict=False))
+            self._held, self._laid_out = values, [known.get(each) for each in now]
+        signature = _signature(args)
+        program = self._programs.pop(signature, None)
+        while len(self._programs) >= KEPT:  # ahead of compiling, which takes memory
+            del self._programs[next(iter(self._programs))]
+        if program is None:
+            begun = time.perf_counter()
+            traced = self._model(signature, args)
+            for place, variable in enumerate(variables):  # those that are not yet
+                if self._laid_out[place] is None:
+                    self._laid_out[place] = laid_out(variable)
+            program = _Program(traced, self._laid_out)
+            self.compiled += 1
+            if anew:
+                _tell_of_new_weights(time.perf_counter() - begun)
+        self._programs[signature] = program
+        return program
+
+    def _model(self, signature: str, args) -> Traced:
+        """The function for arguments like these, traced once."""
+        traced = self._models.pop(signature, None)
+        if traced is None:
+            path = openvino_models.place(self._facts, signature, self._layers)
+            traced = None if path is None else openvino_models.read(path)
+            self.read += traced is not None
+            if traced is None:
+                with _tracing.set(True):
+                    how = self._function, self._layers, args
+                    traced = openvino_models.trace(*how)
+                if path is not None:
+                    openvino_models.write(traced, path)
+        while len(self._models) >= TRACED:
+            del self._models[next(iter(self._models))]
+        self._models[signature] = traced
+        return traced
+
+
+def _signature(args) -> str:
+    """Structure, shapes and dtypes."""
+    import keras
+
+    kinds = keras.tree.map_structure(lambda x: (tuple(x.shape), x.dtype.name), args)
+    return repr(kinds)
 
 
 def _tell_of_new_weights(seconds: float) -> None:
@@ -170,60 +238,30 @@ def _read(variable):
 
 
 def _address(tensor) -> int:
-    return _array(tensor).ctypes.data
+    return array_of(tensor).ctypes.data
 
 
-def _array(tensor) -> np.ndarray:
-    """A tensor's own memory."""
-    return np.asarray(tensor)
+class _Program:
+    """A model with weights, compiled.
 
+    Args:
+        traced: The model.
+        values: Its weights.
+    """
 
-class _Compiled:
-    """A program for arguments of one structure, shape and dtype."""
-
-    def __init__(self, function, layers, values, args):
-        import keras
-        import openvino
-        import tensorflow as tf
-
-        variables = [v for layer in layers for v in layer.variables]
-
-        def traced(weights, args):
-            mapping = list(zip(variables, weights, strict=True))
-            with keras.StatelessScope(state_mapping=mapping):
-                outputs = function(*args)
-            self.structure = keras.tree.map_structure(lambda _: 0, outputs)
-            outputs = keras.tree.flatten(outputs)
-            return [tf.identity(x, f"result_{i}") for i, x in enumerate(outputs)]
-
-        def spec(x):
-            return tf.TensorSpec(x.shape, x.dtype)
-
-        with _tracing.set(True):
-            concrete = tf.function(traced, autograph=False).get_concrete_function(
-                *keras.tree.map_structure(spec, (values, args))
-            )
-        names = [x.name for x in concrete.inputs]
-        known = [*values, *([None] * len(keras.tree.flatten(args)))]
-        constants = {
-            name: value
-            for name, value in zip(names, known + concrete.captured_inputs, strict=True)
-            if value is not None
-        }
-        core = openvino.Core()
-        model = _read_model(core, concrete)
-        _set_constants(model, constants)
+    def __init__(self, traced: Traced, values: Sequence):
+        model = traced.with_weights(values)
+        self._kept = values, traced.captured  # whose memory it may use
         # What the graph says is bfloat16 is, and all else float32. By "bf16" all would
         # be: sines of timesteps, means, noise levels, three times the error.
         precision = {"INFERENCE_PRECISION_HINT": "f32"}
-        program = core.compile_model(model, "CPU", precision)
-        self._kept = constants  # of which the program may use the memory
-        arguments = {name: i for i, name in enumerate(names[len(values) :])}
-        self._inputs = [arguments[_name(each, arguments)] for each in program.inputs]
+        program = openvino_models.core().compile_model(model, "CPU", precision)
+        arguments, self._skeleton = traced.arguments(), traced.skeleton
+        self._inputs = [arguments[name_of(x, arguments)] for x in program.inputs]
         places = {
             name: i for i, each in enumerate(program.outputs) for name in each.names
         }
-        self._outputs = [places[f"result_{i}:0"] for i in range(len(concrete.outputs))]
+        self._outputs = [places[f"result_{i}:0"] for i in range(traced.outputs)]
         self._request = program.create_infer_request()
 
     def __call__(self, args):
@@ -231,64 +269,7 @@ class _Compiled:
         import tensorflow as tf
 
         flat = keras.tree.flatten(args)
-        arrays = {i: _array(flat[n]) for i, n in enumerate(self._inputs)}
+        arrays = {i: array_of(flat[n]) for i, n in enumerate(self._inputs)}
         found = self._request.infer(arrays)
         outputs = [tf.convert_to_tensor(found[i]) for i in self._outputs]
-        return keras.tree.pack_sequence_as(self.structure, outputs)
-
-
-def _name(port, names) -> str | None:
-    """Which of TensorFlow's names an input or an output of a model has."""
-    return next((name for name in port.names if name in names), None)
-
-
-def _read_model(core, concrete):
-    """A traced function as OpenVINO's model, whose weights are inputs still."""
-    graph = concrete.graph.as_graph_def()
-    _without_bfloat16_constants(graph)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "program.pb")
-        path.write_bytes(graph.SerializeToString())
-        model = core.read_model(path)
-    for result in model.get_results():  # every loose end is one
-        if not any(name.startswith("result_") for name in result.output(0).names):
-            model.remove_result(result)
-    return model
-
-
-def _without_bfloat16_constants(graph) -> None:
-    """Makes them float32 ones that are cast: OpenVINO reads no others."""
-    import tensorflow as tf
-
-    half, single = tf.bfloat16.as_datatype_enum, tf.float32.as_datatype_enum
-    for node in list(graph.node):
-        if node.op != "Const" or node.attr["dtype"].type != half:
-            continue
-        value = tf.make_ndarray(node.attr["value"].tensor).astype("float32")
-        cast = graph.node.add(name=node.name, op="Cast", input=[f"{node.name}/float32"])
-        cast.attr["SrcT"].type, cast.attr["DstT"].type = single, half
-        node.name = cast.input[0]
-        node.attr["dtype"].type = single
-        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-
-
-def _set_constants(model, constants: dict[str, Any]) -> None:
-    """Puts tensors in the place of inputs; their memory is used, not copied."""
-    import openvino
-    from openvino import opset13
-
-    for parameter in model.get_parameters():
-        name = _name(parameter.output(0), constants)
-        if name is None:
-            continue
-        array = _array(constants[name])
-        is_half = array.dtype.name == "bfloat16"  # which numpy does not have
-        dtype = openvino.Type.bf16 if is_half else openvino.Type(array.dtype)
-        # OpenVINO shares only what may be written, as bytes by address.
-        data = (ctypes.c_uint8 * array.nbytes).from_address(array.ctypes.data)
-        bits = np.frombuffer(data, f"uint{8 * array.itemsize}")
-        tensor = openvino.Tensor(bits, list(array.shape), dtype)
-        constant = opset13.constant(tensor, shared_memory=True)
-        for place in parameter.output(0).get_target_inputs():
-            place.replace_source_output(constant.output(0))
-        model.remove_parameter(parameter)
+        return keras.tree.map_structure(lambda place: outputs[place], self._skeleton)

@@ -336,8 +336,11 @@ def upsample(x, conv: keras.layers.Conv2D, size: tuple | None = None):
     """
     doubled = (2 * x.shape[1], 2 * x.shape[2]) if None not in x.shape else None
     is_plain = getattr(conv, "kernel_scale", None) is None  # no 8-bit weights
-    if is_plain and tensorflow_cpu.has_upsample(x) and size in (None, doubled):
-        return tensorflow_cpu.upsample(x, conv.kernel, conv.bias)
+    if is_plain and size in (None, doubled):
+        if tensorflow_cpu.has_upsample(x):
+            return tensorflow_cpu.upsample(x, conv.kernel, conv.bias)
+        if doubled and openvino_programs.is_tracing():
+            return openvino_programs.upsample(x, conv.kernel, conv.bias)
     x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
     return conv(x if size is None else x[:, : size[0], : size[1]])
 

@@ -203,13 +203,6 @@ def upsample(x, kernel, bias):
     import tensorflow as tf
 
     batch, height, width, _ = x.shape
-
-    def halves(kernel, axis):
-        """What an even and an odd row, or column, sees."""
-        first, middle, last = tf.unstack(kernel, axis=axis)
-        even, odd = (first, middle + last), (first + middle, last)
-        return tf.stack(even, axis), tf.stack(odd, axis)
-
     x = tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     rows = []
     for down, tall in enumerate(halves(tf.cast(kernel, "float32"), 0)):
@@ -221,3 +214,20 @@ def upsample(x, kernel, bias):
         rows.append(tf.stack(row, axis=3))
     doubled = tf.stack(rows, axis=2)
     return tf.reshape(doubled, (batch, 2 * height, 2 * width, -1))
+
+
+def halves(kernel, axis: int) -> tuple:
+    """What an even and an odd row, or column, of a doubled picture sees of a kernel.
+
+    Args:
+        kernel: Tensor with three along the axis.
+        axis: Its rows' or its columns'.
+
+    Returns:
+        Two tensors with two along the axis.
+    """
+    import tensorflow as tf
+
+    first, middle, last = tf.unstack(kernel, axis=axis)
+    even, odd = (first, middle + last), (first + middle, last)
+    return tf.stack(even, axis), tf.stack(odd, axis)

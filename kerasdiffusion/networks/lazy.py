@@ -76,7 +76,7 @@ class LazyNetworks:
         alone = alone and self._place is contextlib.nullcontext
         plain = self._guests is None and not self._eight_bit
         is_read = None not in self._sources.values()
-        return alone and plain and is_read and backend.compiles_ahead(self.compiler)
+        return alone and plain and is_read and backend.compiles_ahead()
 
     def _begun(self) -> tuple[dict, Arrival | None]:
         """The networks that are there, or those that most may still be under way."""

@@ -233,7 +233,7 @@ def test_a_file_has_nothing_called_but_registered_tuples(tmp_path):
         assert was_traced and type(found) is Other and not files(tmp_path)
     for kind in (["os", "system"], "system", "Pair.__init__", ["__main__", "Pair"], {}):
         with pytest.raises((KeyError, TypeError)):
-            kept_traces._read_out({"named": ["true"], "type": kind})
+            kept_traces.read_out({"named": ["true"], "type": kind})
 
 
 def test_a_clock_that_was_set_back_makes_nothing_the_oldest(tmp_path, monkeypatch):

@@ -166,7 +166,7 @@ def test_programs_are_compiled_while_weights_are_read(saved, monkeypatch):
             traced.set()
             return super()._counted(function)
 
-    if not backend.compiles_ahead("auto"):
+    if not backend.compiles_ahead():
         traced.set()  # PyTorch has nothing to compile
     monkeypatch.setattr(backend, "Program", Watched)
     found = model.text_to_image(TEXTS[0], seed=0, **SETTINGS)

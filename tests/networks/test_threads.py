@@ -97,7 +97,7 @@ def test_cold_models_paint_what_one_thread_does(
 ):
     made = held_open(monkeypatch)
     if not goes_ahead:  # as with a distribution, or on PyTorch
-        monkeypatch.setattr(backend, "compiles_ahead", lambda _: False)
+        monkeypatch.setattr(backend, "compiles_ahead", lambda: False)
     model = cold(saved)
     np.testing.assert_array_equal(together(*painters(model)), expected)
     assert sorted(made) == sorted(TINY.parts)  # once
