@@ -45,7 +45,7 @@ class OnCluster:
             kinds = ray_engine.counts(self._devices, hosts)
             places = [kind for kind, count in kinds.items() for _ in range(count)]
             cpus = ray_engine.cpus_of_each(kinds.get("cpu", 0), hosts)
-            share = ray.remote(_share).options(max_retries=TRIES)
+            share = ray.remote(max_retries=TRIES)(_share)
             work = environment.WithHidden(work)
             return ray.get(
                 [
