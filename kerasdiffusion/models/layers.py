@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kerasdiffusion.compute import backend, operations
+from kerasdiffusion.compute.precision import widened
 from kerasdiffusion.compute.repeats import Repeated
 from kerasdiffusion.models.eight_bit import EightBitConv, EightBitDense
 from kerasdiffusion.models.keras_files import KerasFiles, register
@@ -59,9 +60,13 @@ class Dense(QuickAttributes, EightBitDense, keras.layers.Dense):
         super().__init__(units, **kwargs)
 
     def call(self, inputs, training=None):
-        x = operations.frozen_product(inputs, getattr(self, "_kernel", None))
+        own = getattr(self, "_kernel", None)
+        x = operations.frozen_product(inputs, own)
         if x is None:
-            return super().call(inputs, training)
+            kernel = None if own is None else widened(own, inputs)
+            if kernel is None:
+                return super().call(inputs, training)
+            x = ops.matmul(inputs, kernel)
         return x if self.bias is None else ops.add(x, self.bias)
 
 
@@ -87,6 +92,8 @@ class Conv(QuickAttributes, EightBitConv, keras.layers.Conv2D):
         x = operations.frozen_convolution(inputs, self._kernel, self)
         if x is not None:
             return x
+        wide = widened(self._kernel, inputs)
+        kernel = kernel if wide is None else wide
         if self.strides != (1, 1) or self.padding != "same":
             return plain(inputs, kernel)
         return operations.convolution(inputs, kernel, plain)
