@@ -15,6 +15,8 @@ from collections.abc import Callable
 SHOWN = re.compile(r"KERAS_BACKEND|KERASDIFFUSION_\w+|HF_\w+|XDG_CACHE_HOME|TF_\w+")
 #: Object stores whose variables only make sense together.
 _STORES = ("AWS_", "GOOGLE_", "GCS_", "AZURE_")
+#: What says who somebody is there; a bundle of certificates does not.
+_WHO = r"\w*(KEY|TOKEN|SECRET|CREDENTIAL|PROFILE|ACCOUNT|ROLE|CONNECTION)"
 #: What opens a door, and which: of the model's hub, and of object stores.
 HIDDEN = re.compile(
     r"HUGGING_FACE_HUB_TOKEN|(AWS|GOOGLE|GCS|AZURE|FSSPEC)_\w+"
@@ -34,7 +36,7 @@ def shown() -> dict[str, str]:
 class WithHidden:
     """A maker that has this process's hidden variables, wherever it is called.
 
-    A process that knows something of an object store itself is told nothing of it.
+    A process that knows itself who it is in an object store is told nothing of it.
 
     Args:
         make: Makes the model, or does other work.
@@ -47,13 +49,13 @@ class WithHidden:
         }
 
     def __call__(self, *arguments):
-        own = {
-            each
-            for each in _STORES
-            if any(name.startswith(each) for name in os.environ)
-        }
+        own = tuple(
+            store
+            for store in _STORES
+            if any(re.match(f"{store}{_WHO}", name) for name in os.environ)
+        )
         for name, value in self._hidden.items():
-            if not name.startswith(tuple(own)):
+            if not name.startswith(own):
                 os.environ.setdefault(name, value)
         return self._make(*arguments)
 

@@ -34,8 +34,13 @@ def test_what_opens_a_door_is_shown_nowhere(monkeypatch):
     assert os.environ["HF_TOKEN"] == "hf_secret"
     assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
     assert "OTHER_TOKEN" not in os.environ
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("HF_TOKEN", "own")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "own")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "own")
+    pickle.loads(sent)()
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == "secret"
+    assert os.environ["AWS_ENDPOINT_URL"] == "own"
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_PROFILE", "own")
     pickle.loads(sent)()
     assert "AWS_SECRET_ACCESS_KEY" not in os.environ and os.environ["HF_TOKEN"] == "own"
