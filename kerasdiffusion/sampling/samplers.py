@@ -80,7 +80,7 @@ def make_table(
 
     >>> table = make_table(ScheduleConfig(), "heun", 20)
     >>> len(table), table.rows.shape
-    (39, (39, 26))
+    (39, (39, 34))
     """
     kind = find_sampler(sampler)
     options = _checked_options(kind, eta=eta, s_churn=s_churn, s_noise=s_noise)
