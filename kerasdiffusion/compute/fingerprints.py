@@ -19,7 +19,7 @@ import numpy as np
 #: Where the code is that programs run through: rooms, and files of rooms.
 ROOMS = (
     *("compute.backend", "compute.operations", "compute.repeats"),
-    *("compute.openvino_models", "compute.openvino_programs"),
+    *("compute.openvino_models", "compute.openvino_programs", "compute.precision"),
     *("compute.tensorflow_attention", "compute.tensorflow_cpu"),
     *("compute.tensorflow_gradients", "compute.tensorflow_winograd", "models"),
     *("networks.autoencoding", "networks.control"),
