@@ -202,6 +202,8 @@ class StableDiffusion(stable_diffusion.StableDiffusion):
     ) -> np.ndarray:
         """Pictures of which a part is painted anew, by KerasCV's order and mask.
 
+        Those of its first versions: KerasCV 0.9 has no `inpaint`.
+
         Args:
             prompt: A string.
             image: Numbers in [0, 255], of shape `(height, width, 3)`.
