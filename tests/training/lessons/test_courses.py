@@ -156,7 +156,8 @@ def test_a_whole_model_with_prior_preservation(tmp_path, folder, base, name):
     how = lesson(kind="dreambooth", class_prompt="cats", class_count=3)
     how = how.replace(text_encoders=0.0)
     teach(folder, out, how, base, **quiet(said))
-    assert len(list((tmp_path / "whole-run" / "class").iterdir())) == 3
+    painted = sorted(f.name for f in (tmp_path / "whole-run" / "class").iterdir())
+    assert painted == [f"{i:04}{end}" for i in range(3) for end in (".png", ".txt")]
     assert "Paints 3 pictures of 'cats'." in said
     old, new = StableDiffusion.from_preset(base), StableDiffusion.from_preset(out)
     for part, same in (("diffusion_model", False), ("text_encoder", True)):
