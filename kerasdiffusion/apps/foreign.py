@@ -108,6 +108,7 @@ HARMLESS = frozenset(
 #: Values that change nothing, by label.
 NEUTRAL = {
     "First pass size": ("0x0",),
+    "Seed resize from": ("0x0", "-1x-1"),
     "Emphasis": ("Original",),
     "Noise Schedule": ("Default",),
     "Eta": ("0", "0.0"),

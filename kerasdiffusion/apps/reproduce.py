@@ -40,7 +40,10 @@ _OF_SAMPLERS = {
 }
 _MOST_STEPS = 1000
 # What the readers of other programs' pictures write as this library does.
-_SHARED = ("timesteps", "prompt_2", "original_size", "target_size", "crop", "clip_skip")
+_SHARED = (
+    *("timesteps", "prompt_2", "original_size", "target_size", "crop", "clip_skip"),
+    "seed_resize_from",
+)
 
 
 def sampling_options(parameters: Mapping, config: ScheduleConfig) -> dict:
@@ -107,7 +110,7 @@ def keywords(parameters: Mapping) -> tuple[dict, set[str]]:
     for name in _SHARED:
         field = FIELDS[name]
         label = "clip_skip" if name == "clip_skip" else field.asked.label
-        if label in parameters:
+        if label in parameters and parameters[label] not in NEUTRAL.get(label, ()):
             try:
                 found[name] = field.asked.kind.read(str(parameters[label]))
             except ValueError as error:

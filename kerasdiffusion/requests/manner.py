@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from kerasdiffusion.requests.fields import Flag, asked
 from kerasdiffusion.requests.kinds import SHARE, Choice, Layers, Name, Number
 from kerasdiffusion.requests.objects import Seed
-from kerasdiffusion.requests.several import Numbers, Series
+from kerasdiffusion.requests.several import Numbers, Series, Size
+from kerasdiffusion.requests.subject import LARGEST
 from kerasdiffusion.requests.web_ui_names import ALONE
 
 Several = Sequence[float] | Mapping[str, float]
@@ -122,6 +123,17 @@ class Manner:
         text="How far the noise goes to the second seed's, 0 to 1.",
         label="Variation seed strength",
         flag=Flag(metavar="X"),
+        group=STEPS,
+    )
+    seed_resize_from: Sequence[int] | None = asked(
+        Size(most=LARGEST),
+        help="the size whose noise lies in the middle, as 512x512: much of what the "
+        "seed gives at that size stays",
+        text="Height and width in pixels, at most 8192 each. The noise that the seed "
+        "has at that size lies in the middle of its own, so that the picture is like "
+        "the one of that size; as in AUTOMATIC1111's web UI.",
+        label="Seed resize from",
+        flag=Flag(metavar="WxH"),
         group=STEPS,
     )
     guidance_rescale: float = asked(

@@ -181,27 +181,36 @@ class Series(Kind):
 
 @dataclass(frozen=True)
 class Size(Kind):
-    """Height and width in pixels; as text `WIDTHxHEIGHT`, or a corner's `TOP,LEFT`."""
+    """Height and width in pixels; as text `WIDTHxHEIGHT`, or a corner's `TOP,LEFT`.
+
+    Args:
+        is_corner: Whether it is a corner's.
+        most: The largest that either may be; any by default.
+    """
 
     is_corner: bool = False
+    most: int | None = None
 
-    schema = {
-        "type": "array",
-        "items": {"type": "integer", "minimum": 0},
-        "minItems": 2,
-        "maxItems": 2,
-    }
+    @property
+    def schema(self) -> dict:
+        """See `Kind`."""
+        most = {} if self.most is None else {"maximum": self.most}
+        side = {"type": "integer", "minimum": 0, **most}
+        return {"type": "array", "items": side, "minItems": 2, "maxItems": 2}
 
     def check(self, value, name=None):
         """See `Kind`."""
         value = value.tolist() if hasattr(value, "tolist") else value
-        rule = "be a height and a width, whole numbers, 0 or more"
+        range_ = "0 or more" if self.most is None else f"from 0 to {self.most}"
+        rule = f"be a height and a width, whole numbers, {range_}"
         if not isinstance(value, (tuple, list)) or len(value) != 2:
             raise refuse(ValueError, name, rule, value)
         for side in value:
             if isinstance(side, bool) or not isinstance(side, numbers.Real):
                 raise refuse(ValueError, name, rule, value)
             if not 0 <= side < math.inf or side != int(side):
+                raise refuse(ValueError, name, rule, value)
+            if self.most is not None and side > self.most:
                 raise refuse(ValueError, name, rule, value)
         return tuple(map(int, value))
 

@@ -80,13 +80,15 @@ class Pace:
     Args:
         each_step: Whether no piece is longer than a step.
         timed: Whether pieces take about so many `seconds`, and the loop is compiled
-            ahead of the first.
+            ahead of the first, where nothing is known of its rows.
         seconds: How long.
+        row: Seconds of a row as last measured; infinite where that is not known.
     """
 
     each_step: bool = False
     timed: bool = False
     seconds: float = GLANCE
+    row: float = math.inf
 
 
 def unit_scale(x, sigma: float) -> np.ndarray:
@@ -134,7 +136,8 @@ def drive(
         begin, end = (np.int32(i - window * CAPACITY) for i in (start, stop))
         kind = () if kinds is None else (kinds[start],)
         if start == 0:
-            if pace.timed:  # what goes no round is compiled all the same
+            if pace.timed and pace.row == math.inf:
+                # What goes no round is compiled all the same.
                 program(*kind, carry, rows, fresh, begin, begin)
             began()
         carry = program(*kind, carry, rows, fresh, begin, end)
@@ -171,20 +174,28 @@ def pieces(
     ends = np.array([len(table)])
     if kinds is not None:
         ends = np.append(np.flatnonzero(kinds[1:] != kinds[:-1]) + 1, ends)
-    start, each = 0, math.inf  # seconds of a row
+    start = 0
     while start < len(table):
         length = CAPACITY
         if pace.each_step:
             length = 1
         elif pace.timed:
-            length = min(CAPACITY, max(1, int(pace.seconds / max(each, 1e-6))))
+            length = _length(len(table) - start, pace)
         stop = min(start + length, len(table))
         stop = int(np.searchsorted(table.steps, table.steps[stop - 1], side="right"))
         stop = min(stop, (start // CAPACITY + 1) * CAPACITY, int(ends[ends > start][0]))
         began = time.monotonic()
         yield start, stop
-        each = (time.monotonic() - began) / (stop - start)
+        pace.row = (time.monotonic() - began) / (stop - start)
         start = stop
+
+
+def _length(left: int, pace: Pace) -> int:
+    """Rows of a timed piece: all that are left in as few as can be, and as long."""
+    if left * pace.row <= pace.seconds:
+        return CAPACITY
+    most = max(1, int(pace.seconds / max(pace.row, 1e-6)))
+    return min(CAPACITY, -(-left // -(-left // most)))
 
 
 def cut_window(table: Table, noise: np.ndarray, window: int):

@@ -117,6 +117,7 @@ def initial_noise(
     variation_seeds: Sequence[int] | None = None,
     variation_strength: float = 0.0,
     ahead: Sequence[int] = (),
+    drawn: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Unit noise to start from.
 
@@ -127,12 +128,17 @@ def initial_noise(
         variation_seeds: A second seed for each image.
         variation_strength: How far to go to the second seed's noise, 0 to 1.
         ahead: The shape of `picture_noise`, where there is such.
+        drawn: Height and width of the latents whose noise lies in the middle of the
+            first seed's; there alone does the second seed count.
 
     Returns:
         float32 of shape `(len(seeds), *shape)`.
 
     Raises:
         ValueError: If the generator is unknown.
+
+    Reference:
+        AUTOMATIC1111's `modules/rng.py` (`ImageRNG.first`), for `drawn`.
 
     Example:
 
@@ -142,6 +148,9 @@ def initial_noise(
     """
     noise = [_draw(seed, _INITIAL, 1, shape, rng, ahead)[0] for seed in seeds]
     noise = np.stack(noise)
+    if drawn and tuple(drawn) != tuple(shape[:2]):
+        other = (*drawn, shape[-1]), rng, variation_seeds, variation_strength, ahead
+        return _laid_within(noise, initial_noise(seeds, *other))
     if variation_seeds is None or variation_strength == 0.0:
         return noise
     others = initial_noise(variation_seeds, shape, rng, ahead=ahead)
@@ -150,6 +159,18 @@ def initial_noise(
         for one, other in zip(noise, others, strict=True)
     ]
     return np.stack(mixed)
+
+
+def _laid_within(noise: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Noise with another, of any height and width, in its middle."""
+    own, others = [slice(None)], [slice(None)]
+    for size, length in zip(noise.shape[1:3], other.shape[1:3], strict=True):
+        ahead = (size - length) // 2
+        length += 2 * min(ahead, 0)
+        own.append(slice(max(ahead, 0), max(ahead, 0) + length))
+        others.append(slice(max(-ahead, 0), max(-ahead, 0) + length))
+    noise[tuple(own)] = other[tuple(others)]
+    return noise
 
 
 def picture_noise(

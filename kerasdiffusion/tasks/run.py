@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator
 
@@ -49,7 +51,7 @@ class Run:
     def __init__(self, plan: Plan):
         self.plan, self.step, self.stopped = plan, None, False
         self._done, self._pictures, self._error = 0, None, None
-        self._pace, self._began = Pace(), lambda: None
+        self._pace, self._known, self._began = Pace(), {}, lambda: None
         self._driven, self._paints = threading.Lock(), self._paint()
         self._context = None
 
@@ -73,7 +75,9 @@ class Run:
         self._pace.each_step = True
         return self._next()
 
-    def glances(self, seconds: float = GLANCE) -> Iterator[Step]:
+    def glances(
+        self, seconds: float = GLANCE, known: dict[int, float] | None = None
+    ) -> Iterator[Step]:
         """What is left of the run, in pieces of about so many seconds.
 
         One of slow steps is a step each, as by iterating; of fast ones a piece has
@@ -81,6 +85,8 @@ class Run:
 
         Args:
             seconds: How long a piece takes.
+            known: What earlier runs of such a request have measured here, and this one
+                does: no piece need then be short to find out. Empty at first.
 
         Yields:
             The `Step` that each ends with.
@@ -97,6 +103,7 @@ class Run:
         """
         self._pace.each_step = False
         self._pace.timed, self._pace.seconds = True, seconds
+        self._known = {} if known is None else known
         while not self.stopped and self._pictures is None:
             try:
                 yield self._next()
@@ -207,17 +214,19 @@ class Run:
 
     def _loops(self) -> Iterator[Step]:
         painting, latents = self.plan.paint(self), None
-        while True:
+        for number in itertools.count():
             try:
                 loop = painting.send(latents)
             except StopIteration as end:
                 self._pictures = end.value
                 return
             before = self._done
+            self._pace.row = self._known.get(number, math.inf)
             for step in denoise(loop, self._pace, self._began):
                 self.step, self._done = step, before + step.step
                 yield step
                 if self.stopped:
                     break
+            self._known[number] = self._pace.row
             self._began = lambda: None
             latents = self.step.latents

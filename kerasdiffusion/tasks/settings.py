@@ -47,6 +47,7 @@ class Settings(NamedTuple):
         controls: The pictures that are followed.
         between: Where a walk's pictures are among its prompts and seeds.
         ahead: The shape of noise that the seeds give ahead of the latents'.
+        drawn: Height and width of latents whose noise lies in the middle of the own.
     """
 
     request: Any
@@ -62,6 +63,7 @@ class Settings(NamedTuple):
     controls: tuple[Checked, ...] = ()
     between: Between | None = None
     ahead: tuple[int, ...] = ()
+    drawn: tuple[int, ...] | None = None
 
     @property
     def num_steps(self) -> int:
@@ -108,6 +110,7 @@ def settle(
         if not isinstance(seed, Sequence | np.ndarray):
             seed = resolve_seeds(seed, 1) * count
     own = model.img_height, model.img_width
+    pixels, drawn = model.config.autoencoder.downsampling, request.seed_resize_from
     size = size or own
     control = None if walk else request.control
     return Settings(
@@ -120,6 +123,7 @@ def settle(
         original_size=seen and request.target_size or seen or own,
         variation_seeds=variations,
         controls=check_controls(control, model.config, count, size),
+        drawn=drawn and tuple(side // pixels for side in drawn),
     )
 
 
@@ -182,5 +186,6 @@ def unit_noise(settings: Settings, shape: Sequence[int]) -> np.ndarray:
         settings.variation_seeds,
         request.variation_strength,
         settings.ahead,
+        settings.drawn,
     )
     return noise if settings.between is None else settings.between.noise(noise)

@@ -100,6 +100,17 @@ def test_where_the_web_ui_leaves_the_last_level_but_one_out():
     assert options["sigmas"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "told, expected",
+    [("512x768", {"seed_resize_from": (768, 512)}), ("-1x-1", {}), ("0x0", {})],
+)
+def test_a_seed_of_another_size(told, expected):
+    text = f"a\nSteps: 2, Sampler: Euler, Seed: 1, Seed resize from: {told}"
+    found, labels = keywords(parse_parameters(text))
+    assert {k: x for k, x in found.items() if k != "prompt_weighting"} == expected
+    assert unsupported(parse_parameters(text), labels) == []
+
+
 def test_what_is_not_followed_is_named():
     text = "a\nSteps: 2, Sampler: Euler, Clip skip: 2, Hires upscale: 2, Seed: 1"
     assert unsupported(parse_parameters(text)) == ["clip_skip", "Hires upscale"]

@@ -53,6 +53,7 @@ VALUES = {
     "rng": "torch",
     "variation_seed": 4,
     "variation_strength": 0.25,
+    "seed_resize_from": (24, 16),
     "hires_scale": 1.5,
     "hires_size": (1024, 768),
     "hires_upscaler": "Lanczos",

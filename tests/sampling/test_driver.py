@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -126,6 +128,20 @@ def test_a_timed_loop_is_compiled_ahead_of_its_first_step():
     calls.clear()
     list(drive(program, latents, table, noise, began=began))
     assert calls == ["began", (0, 5)]
+    calls.clear()
+    known = Pace(timed=True, row=1e-6)
+    list(drive(program, latents, table, noise, pace=known, began=began))
+    assert calls == ["began", (0, 5)] and 0.0 < known.row < math.inf
+
+
+@pytest.mark.parametrize(
+    "row, first", [(0.01, 25), (0.1, 9), (0.125, 7), (3.0, 1), (math.inf, 1)]
+)
+def test_timed_pieces_of_rows_that_are_known_are_few_and_alike(row, first):
+    """Of 25 rows of a tenth of a second, three pieces of no more than one second."""
+    table = make_table(ScheduleConfig(), "euler", 25)
+    pace = Pace(timed=True, seconds=1.0, row=row)
+    assert next(pieces(table, pace)) == (0, first)
 
 
 @pytest.mark.parametrize("name, num_steps", TABLES)

@@ -88,6 +88,25 @@ def test_every_generator_gives_an_image_its_own_noise(rng):
     assert not (steps[0] == batch).any()
 
 
+@pytest.mark.parametrize(
+    "drawn, within, of",
+    [
+        ((4, 6), np.s_[2:6, 1:7], np.s_[:, :]),
+        ((5, 8), np.s_[1:6, :], np.s_[:, :]),
+        ((12, 4), np.s_[:, 2:6], np.s_[2:10, :]),
+        ((11, 9), np.s_[0:7, 0:7], np.s_[2:9, 1:8]),  # odd ones lose a row
+    ],
+)
+def test_noise_of_another_size_lies_in_the_middle(drawn, within, of):
+    """As `ImageRNG.first` of AUTOMATIC1111's web UI lays it there."""
+    whole, seeds = (8, 8, 4), [3, 11]
+    expected = initial_noise(seeds, whole, "torch-cuda")
+    other = initial_noise(seeds, (*drawn, 4), "torch-cuda", [5, 6], 0.25)
+    expected[(slice(None), *within)] = other[(slice(None), *of)]
+    found = initial_noise(seeds, whole, "torch-cuda", [5, 6], 0.25, drawn=drawn)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_variation_lies_between_two_seeds():
     one, other = initial_noise([1], SHAPE), initial_noise([2], SHAPE)
     assert (initial_noise([1], SHAPE, "numpy", [2], 0.0) == one).all()

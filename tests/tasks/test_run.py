@@ -289,6 +289,24 @@ def test_pieces_of_some_time_are_the_same_as_at_once(tiny):
     assert [slow.done for _ in slow.glances(0.0)] == [1, 2, 3]
 
 
+def test_pieces_are_long_at_once_where_earlier_runs_have_measured_steps(tiny):
+    request = Request(
+        task="text_to_image",
+        prompt=APPLE,
+        num_steps=3,
+        seed=1,
+        hires_size=(48, 48),
+        hires_strength=0.5,
+    )
+    known = {}
+    first = tiny.run(request)
+    assert [first.done for _ in first.glances(60.0, known)][0] == 1
+    assert sorted(known) == [0, 1] and all(0.0 < each < 60.0 for each in known.values())
+    again = tiny.run(request)
+    assert [again.done for _ in again.glances(60.0, known)] == [3, 6]
+    assert np.array_equal(again.pictures(), first.pictures())
+
+
 def test_pieces_of_some_time_stop(tiny):
     run = tiny.run(Request(task="text_to_image", prompt="", num_steps=500, seed=1))
     for _ in run.glances(0.01):

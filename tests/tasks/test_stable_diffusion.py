@@ -225,6 +225,7 @@ def test_nothing_but_a_shape_compiles_anew(jit_compile, tiny, request):
         {"sampler": "heun", "s_churn": 3.0, "s_noise": 1.01, "num_steps": 3},
         {"sampler": "DPM++ SDE", "sigmas": [14.6, 7.0, 1.0], "num_steps": None},
         {"rng": "torch", "variation_seed": 5, "variation_strength": 0.2},
+        {"seed_resize_from": (24, 48)},
         {"callback": lambda step: None},
     ):
         assert paint(model, **change).std() > 30
@@ -250,9 +251,12 @@ def test_noise_options_reach_the_run(asked, tiny):
         -1
     ].settings.variation_seeds == [7, 8]
     assert not (asked[-1].latents[1] == plain[1]).all()
+    tiny.text_to_image("two cats", seed=4, seed_resize_from=(8, 16), num_steps=1)
+    assert asked[-1].settings.drawn == (4, 8)
     for options, message in (
         ({"rng": "cuda"}, "`rng` must be one of numpy, torch, torch-cuda"),
         ({"variation_strength": 2}, "`variation_strength` must be from 0 to 1"),
+        ({"seed_resize_from": (512, 9000)}, "whole numbers, from 0 to 8192"),
         ({"spacing": "karas"}, "Did you mean karras"),
         ({"timesteps": [1], "num_steps": 2}, "take the place of `num_steps`"),
     ):

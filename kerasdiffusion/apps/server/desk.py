@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 
@@ -117,9 +118,11 @@ class Desk:
     def _looked_up(self, request: Request) -> Request:
         """The same, where adapters and networks are files of this server's folders."""
         found = {}
+        # A request may name thousands; the folder is looked through once.
+        known = functools.cache(self.models.adapter_files)
         if request.adapters:
             found["adapters"] = [
-                (self.models.adapter(source), *weights)
+                (self.models.adapter(source, known()), *weights)
                 for source, *weights in request.adapters
             ]
         if request.control:
@@ -141,10 +144,10 @@ class Desk:
             for name in _PROMPTS:
                 for text in as_list(getattr(request, name)):
                     if isinstance(text, str):
-                        self._check_tags(text, name)
+                        self._check_tags(text, name, known)
         return request.replace(**found) if found else request
 
-    def _check_tags(self, text: str, name: str) -> None:
+    def _check_tags(self, text: str, name: str, known: Callable) -> None:
         """That what a prompt names between < and > is here."""
         if "<" not in text or len(text) > BOUNDS["prompt_characters"].most:
             return
@@ -158,7 +161,7 @@ class Desk:
                 )
             if name.startswith("negative"):
                 continue  # (there it is text, as in the web UI)
-            self.models.adapter(tag.name)
+            self.models.adapter(tag.name, known())
 
     def _check_counts(self, request: Request) -> None:
         """That no request alone is more than a server may do."""

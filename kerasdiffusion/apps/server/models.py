@@ -97,13 +97,17 @@ class Models:
                 return text
         raise _unknown("model", name, known)
 
-    def adapter(self, name: str) -> str:
+    def adapter(self, name: str, known: Mapping[str, Path] | None = None) -> str:
         """The file of an adapter.
+
+        Args:
+            name: Its name.
+            known: What `adapter_files` has said; looked up by default.
 
         Raises:
             Refused: If there is none.
         """
-        known = self.adapter_files()
+        known = self.adapter_files() if known is None else known
         for text in (name, _stem(name)):
             if text in known:
                 return str(known[text])

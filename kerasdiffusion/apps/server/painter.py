@@ -25,6 +25,8 @@ log = logging.getLogger("kerasdiffusion.server")
 BATCH, BATCH_OF_LARGE = 16, 8
 #: Pixels of a batch beyond which pictures are large.
 PIXELS = 2**21
+#: Kinds of batches of which is known how long a step takes.
+_KINDS = 64
 #: Activations take some times the least that `networks.room` knows of.
 _TIMES = 8
 #: What a client is told of an error that is not of its making.
@@ -56,6 +58,7 @@ class Painter(threading.Thread):
         super().__init__(name="painter", daemon=True)
         self.queue, self.models, self.most = queue, models, most
         self._finished, self._fits, self.glance = finished, {}, GLANCE
+        self._known: dict[tuple, dict[int, float]] = {}
 
     def run(self) -> None:
         """Until the queue is closed and empty."""
@@ -123,7 +126,7 @@ class Painter(threading.Thread):
         for i, piece in enumerate(pieces):
             piece.job._look = _looker(view, run, i)
         before = {piece.job: piece.job.step for piece in pieces}
-        for _ in run.glances(self.glance):
+        for _ in run.glances(self.glance, self._known_of(pieces[0], size)):
             for own in before:
                 share = sum(piece.job is own for piece in pieces)
                 own.step = before[own] + run.done * share
@@ -138,6 +141,16 @@ class Painter(threading.Thread):
                     piece.pictures = pictures[i * each : (i + 1) * each]
         for own in before:
             self._settle(own)
+
+    def _known_of(self, piece: Piece, size: int) -> dict[int, float]:
+        """How long steps of such a batch took, for `Run.glances` to use and update."""
+        if piece.likeness is None:
+            return {}
+        known = self._known.pop((piece.likeness, size), {})
+        self._known[piece.likeness, size] = known  # the latest is the last
+        if len(self._known) > _KINDS:
+            del self._known[next(iter(self._known))]
+        return known
 
     def _heed(self, view, run, pieces: list[Piece]) -> None:
         """Between two steps: who has left, and who wants what there is."""

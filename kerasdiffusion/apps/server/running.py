@@ -61,6 +61,7 @@ def serve(
         app,
         host=host,
         port=port,
+        http="h11",  # whose bound of all headers is known: 64 KiB
         log_level="warning",
         access_log=False,
         server_header=False,

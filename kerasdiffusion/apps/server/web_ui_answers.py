@@ -68,6 +68,7 @@ def _info(asking: Asking, painted: Painted) -> dict:
     subseeds = [text.get("Variation seed", -1) for text in texts]
     height, width = painted.pictures[0].shape[:2] if painted.pictures else (0, 0)
     first = texts[0] if texts else {}
+    resized = request.seed_resize_from or (-1, -1)
     known = {"prompt", "negative_prompt", "seed", "height", "width", "model", "version"}
     known |= {"steps", "sampler", "schedule_type", "guidance_scale", "strength"}
     return {
@@ -92,8 +93,8 @@ def _info(asking: Asking, painted: Painted) -> dict:
         "sd_model_hash": "",
         "sd_vae_name": None,
         "sd_vae_hash": None,
-        "seed_resize_from_w": -1,
-        "seed_resize_from_h": -1,
+        "seed_resize_from_w": resized[1],
+        "seed_resize_from_h": resized[0],
         "denoising_strength": first.get("strength"),
         "extra_generation_params": {
             name: value for name, value in first.items() if name not in known

@@ -40,6 +40,8 @@ TAKEN = {
     "seed": _SEED,
     "subseed": _SEED,
     "subseed_strength": SHARE,
+    "seed_resize_from_h": Whole(-1, LARGEST),
+    "seed_resize_from_w": Whole(-1, LARGEST),
     "sampler_name": Text(),
     "sampler_index": Text(),
     "scheduler": Text(),
@@ -95,15 +97,13 @@ HARMLESS = (
 )
 #: What does nothing here, and may only say so.
 NEUTRAL = {
-    "seed_resize_from_h": (-1, 0),
-    "seed_resize_from_w": (-1, 0),
     "restore_faces": (False,),
     "tiling": (False,),
+    "firstphase_width": (0,),
+    "firstphase_height": (0,),
     "s_tmax": (0, math.inf, 999),
     "s_tmin": (0,),
     "s_min_uncond": (0,),
-    "firstphase_width": (0,),
-    "firstphase_height": (0,),
     "firstpass_image": (),
     "latent_mask": (),
     "script_name": ("None",),
@@ -113,6 +113,17 @@ NEUTRAL = {
     "hr_checkpoint_name": ("Use same checkpoint",),
     "hr_additional_modules": (["Use same choices"],),
     "hr_additional_steps": (0,),
+}
+#: What to do without some of these. (The web UI has taken the first two, and passed by
+#: the size that they were for, since it has `hr_resize_x`.)
+_INSTEAD = {
+    **dict.fromkeys(
+        ("firstphase_width", "firstphase_height"),
+        "give the first pass's size as width and height, the second's as hr_resize_x "
+        "and hr_resize_y",
+    ),
+    "hr_checkpoint_name": "one model paints both passes; paint over the picture by "
+    "img2img for another one's",
 }
 #: What img2img repaints where it is not told.
 STRENGTH = 0.75
@@ -213,7 +224,7 @@ def _check_neutral(name: str, value, known: list, is_elsewhere: bool) -> None:
     if is_elsewhere:  # of the other call: the web UI does not look at it
         return
     if name in NEUTRAL:
-        rule = f"`{name}` is not here: leave it out."
+        rule = f"`{name}` is not here: {_INSTEAD.get(name, 'leave it out')}."
     else:
         rule = f"A field must be one that is known.{near(name, known)}"
     raise Refused(422, f"{rule} Received: {name}={shown(value, 60)}"[:400], name[:100])
@@ -247,6 +258,9 @@ def _shared(found: Mapping, settings: Mapping, config) -> dict:
         fields["variation_strength"] = found["subseed_strength"]
         if found.get("subseed", -1) != -1:
             fields["variation_seed"] = found["subseed"]
+    drawn = tuple(found.get(f"seed_resize_from_{side}", 0) for side in "hw")
+    if min(drawn) > 0:
+        fields["seed_resize_from"] = drawn
     skip = found.get("clip_skip", 1)
     skip = skip if skip > 1 else settings["CLIP_stop_at_last_layers"]
     if skip > 1:

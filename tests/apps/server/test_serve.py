@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,8 @@ from kerasdiffusion.apps import serve
 from kerasdiffusion.apps.cli import main, make_parser
 from tests.apps.server.conftest import call
 from tests.tiny import TEXTS
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -82,6 +86,15 @@ def test_wrong_flags_are_said(flags, rule, capsys):
     assert rule in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "kerasdiffusion.service"])
+def test_what_serves_it_gives_flags_that_there_are(name):
+    text = (ROOT / "docs" / "serving" / name).read_text()
+    known = {flag for each in _serve()._actions for flag in each.option_strings}
+    told = re.search(r"(ENTRYPOINT|ExecStart=).*serve(.*\\\n)*.*", text).group()
+    given = set(re.findall(r"--[a-z-]+", told))
+    assert {"--host", "--models", "--adapters", "--results"} <= given <= known
+
+
 def test_a_key_that_is_empty_is_none(capsys):
     with pytest.raises(SystemExit):
         main(["serve", "--api-key", ""])
@@ -93,8 +106,12 @@ def test_a_model_that_is_none_is_said_ahead_of_frameworks(capsys):
     assert "Did you mean sd1.5" in capsys.readouterr().err
 
 
+def _serve():
+    return make_parser()._subparsers._group_actions[0].choices["serve"]
+
+
 def test_the_help_names_no_default_that_is_not():
-    text = make_parser()._subparsers._group_actions[0].choices["serve"].format_help()
+    text = _serve().format_help()
     assert "default: 7860" in text and "127.0.0.1" in text
 
 

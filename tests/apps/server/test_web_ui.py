@@ -167,6 +167,22 @@ def test_subseeds_go_from_one_noise_to_another(web_ui):
     assert not near(found.image, at(0.0).image)
 
 
+def test_noise_of_another_size_lies_in_the_middle(ask):
+    def at(width, **more):
+        asked = {"prompt": TEXTS[0], "width": width, **SHORT, **more}
+        answer = ask("POST", "/sdapi/v1/txt2img", asked)
+        assert answer.status == 200, answer.body
+        return answer.body["images"][0], json.loads(answer.body["info"])
+
+    from_size = {"seed_resize_from_w": 32, "seed_resize_from_h": 32}
+    picture, told = at(48, **from_size)
+    assert (told["seed_resize_from_w"], told["seed_resize_from_h"]) == (32, 32)
+    assert "Seed resize from: 32x32" in told["infotexts"][0]
+    assert picture != at(48)[0]
+    one_side = at(48, seed_resize_from_w=32, seed_resize_from_h=-1)  # says nothing
+    assert one_side[0] == at(48)[0] and one_side[1]["seed_resize_from_w"] == -1
+
+
 def test_styles_stand_around_prompts(web_ui, models):
     path = models.folder / "styles.csv"
     path.write_text("name,prompt,negative_prompt\nsoft,mist,harsh\n", "utf-8")

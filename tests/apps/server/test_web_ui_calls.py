@@ -85,6 +85,9 @@ def test_what_is_echoed_is_json_again(ask):
     [
         ({"restore_faces": True}, "`restore_faces` is not here"),
         ({"tiling": True}, "`tiling` is not here"),
+        ({"firstphase_width": 256}, "hr_resize_x and hr_resize_y"),
+        ({"enable_hr": True, "hr_checkpoint_name": "x"}, "one model paints both"),
+        ({"seed_resize_from_w": 10**9}, "from -1 to 8192"),
         ({"styles": ["ink"]}, "Did you mean Ink"),
         ({"styles": "Ink"}, "`styles` must be a list of names"),
         ({"script_name": "x/y/z plot"}, "`script_name` is not here"),
