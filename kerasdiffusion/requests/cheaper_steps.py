@@ -9,7 +9,7 @@ again, and Spectrum foretells some; token merging lets self-attention see fewer 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 from keras import ops
@@ -116,18 +116,18 @@ def cheaper_table(
         It, and the methods with what they are told of it.
     """
     methods = dict(methods)
-    if "deep_cache" in methods:
-        table = whole_steps(table, request.deep_cache[0], unguided)
-    if not {"reuse", "forecast"} & set(methods):
-        return table, methods
     calls = table.values[:, COLUMNS.call]
-    kinds = [calls * 0 + unguided]
-    kinds += [table.values[:, column] for column in (COLUMNS.variant, COLUMNS.guidance)]
+    kinds = [calls * 0 + unguided, table.values[:, COLUMNS.variant]]
     kinds += [
         (first <= calls) & (calls < last)
         for first, last in (each["calls"] for each in controls)
     ]
-    kinds = list(zip(*(each.tolist() for each in kinds), strict=True))
+    if "deep_cache" in methods:
+        # What it keeps is the U-Net's own, whatever guidance makes of it.
+        table = whole_steps(table, request.deep_cache[0], _each(kinds))
+    if not {"reuse", "forecast"} & set(methods):
+        return table, methods
+    kinds = _each([*kinds, table.values[:, COLUMNS.guidance]])
     if "reuse" in methods:
         how = request.noise_cache or request.ucache or request.easy_cache
         first, start, end, *_ = how
@@ -140,33 +140,34 @@ def cheaper_table(
     return table, methods
 
 
+def _each(kinds: Sequence[np.ndarray]) -> list[tuple]:
+    """Of each row, what it is asked."""
+    return list(zip(*(each.tolist() for each in kinds), strict=True))
+
+
 def spectral(request: Request) -> Forecast:
     """What a request says of forecasts."""
     blend, degree, ridge, window, growth, warmup, stop = request.spectrum
     return Forecast(blend, int(degree), ridge, int(window), growth, int(warmup), stop)
 
 
-def whole_steps(table: Table, interval: int, kinds: np.ndarray) -> Table:
+def whole_steps(table: Table, interval: int, kinds: Sequence[Hashable]) -> Table:
     """The table, the whole U-Net run in every so many of its steps alone.
 
     Counted are the table's own steps: the first is whole wherever in the schedule a
     picture's run or a second model's part of it begins. All network calls of a step are
     alike, since a step of several (Heun, DPM2, ...) lives on their difference; what a
     call reuses is then at most `interval - 1` steps old. Where guidance begins or ends,
-    another number of images goes through the U-Net: that step is whole too.
+    another number of images goes through the U-Net, and features of another prompt say
+    nothing of this one: that step is whole too.
 
     Args:
         table: The sampler's.
         interval: 1 or more; with 1 all steps are whole.
-        kinds: Of each row, whether it goes without guidance: bool.
+        kinds: Of each row, what changes on the way: the prompt, whether it is guided.
     """
-    since, last, whole = 0, None, np.ones(len(table))
-    for i, kind in enumerate(kinds):
-        step = int(table.steps[i])
-        if last is None or kind != kinds[i - 1]:
-            since = step
-        last = step
-        whole[i] = (step - since) % interval == 0
+    starts = np.where(table.changing(kinds), table.steps, table.steps[0])
+    whole = (table.steps - np.maximum.accumulate(starts)) % interval == 0
     return table.with_column(COLUMNS.whole, whole)
 
 

@@ -69,15 +69,14 @@ def foretold(table: Table, how: Forecast, kinds: Sequence[Hashable]) -> Table:
         grows by what was computed.
     """
     whole, weights = np.ones(len(table)), np.zeros((len(table), PAST))
-    steps = table.steps - table.steps[0]
+    steps, new = table.steps - table.steps[0], table.changing(kinds)
     last = int(np.float32(how.stop) * np.float32(steps[-1] + 1)) or np.inf
     past: list[float] = []
-    since, window, before = 0, float(how.window), None
+    since, window = 0, float(how.window)
     for step in range(int(steps[-1]) + 1):
         (rows,) = np.nonzero(steps == step)
-        now = {kinds[i] for i in rows}
-        if now != before:
-            past, before = [], now
+        if new[rows[0]]:
+            past = []
         every = max(1, int(window))
         if how.warmup <= step < last and len(past) > 1 and (since + 1) % every:
             since += 1
@@ -85,7 +84,9 @@ def foretold(table: Table, how: Forecast, kinds: Sequence[Hashable]) -> Table:
                 whole[i] = 0.0
                 weights[i, : len(past)] = _weights(_place(rows, i, step), past, how)
             continue
-        past = [_place(rows, i, step) for i in rows[::-1]] + past
+        others = [i for i in rows if kinds[i] != kinds[rows[-1]]]
+        alike = range(rows[-1], others[-1] if others else rows[0] - 1, -1)
+        past = [_place(rows, i, step) for i in alike] + past
         past = past[:PAST]
         since, window = 0, window + how.growth * (step >= how.warmup)
     found = table.with_column(COLUMNS.whole, whole)

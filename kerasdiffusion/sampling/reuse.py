@@ -73,8 +73,7 @@ def reusable(
         min(int(np.float32(share) * count), int(steps[-1])) for share in (start, end)
     )
     inside = (steps >= first) & (steps < last)
-    new = [kinds[max(i - 1, 0)] != kind for i, kind in enumerate(kinds)]
-    new = np.isin(steps, steps[np.array(new)])
+    new = table.changing(kinds)
     whole = ~inside | new
     if interval is not None:
         since = np.maximum.accumulate(np.where(new | (steps <= first), steps, first))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -139,6 +139,18 @@ class Table:
         changed = self.values.copy()
         changed[:, column] = values
         return replace(self, values=changed)
+
+    def changing(self, kinds: Sequence[Hashable]) -> np.ndarray:
+        """Of each network call, whether its step asks for something else than before.
+
+        Args:
+            kinds: Of each call, what is asked of the network: which prompt, say.
+
+        Returns:
+            bool of shape `(network calls,)`.
+        """
+        new = [kinds[max(i - 1, 0)] != kind for i, kind in enumerate(kinds)]
+        return np.isin(self.steps, self.steps[np.array(new, bool)])
 
     def until(self, step: int) -> Table:
         """The table up to a step: the latents it leaves are as noisy as its sigma."""

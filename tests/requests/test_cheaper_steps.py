@@ -74,6 +74,10 @@ def test_a_step_that_is_asked_something_else_is_computed():
     assert kinds_of(plain, variants=[0, 0, 0, 1, 1, 1], **always) == [0, 0, 0, 1, 0, 1]
     control = {"calls": np.array([1.0, 4.0], "float32")}
     assert kinds_of(plain, [control], **always) == [0, 1, 0, 0, 1, 1]
+    deep = {"deep_cache": 3}
+    assert kinds_of(plain, **deep) == [1, 0, 0, 1, 0, 0]
+    assert kinds_of(plain, variants=[0, 0, 1, 1, 1, 1], **deep) == [1, 0, 1, 0, 0, 1]
+    assert kinds_of(plain, [control], **deep) == [1, 1, 0, 0, 1, 0]
     spectrum = {"spectrum": {"warmup": 2, "stop": 1.0, "flex": 0.0, "window": 4}}
     assert kinds_of(plain, **spectrum) == [1, 1, 0, 0, 0, 1]
     assert kinds_of(np.arange(6) > 2, **spectrum) == [1, 1, 0, 1, 1, 0]
@@ -93,6 +97,7 @@ def test_the_calls_of_a_step_are_alike():
     table = make_table(ScheduleConfig(), "heun", 4)
     assert table.steps.tolist() == [0, 0, 1, 1, 2, 2, 3]
     assert whole(table, 2) == [1, 1, 0, 0, 1, 1, 0]
+    assert whole(table, 2, list("aaabbbb")) == [1, 1, 1, 1, 0, 0, 1]
 
 
 def test_where_guidance_begins_or_ends_a_step_is_whole():

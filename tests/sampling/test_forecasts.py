@@ -85,3 +85,16 @@ def test_counted_are_the_steps_of_the_run():
     assert later.values[:, COLUMNS.whole].tolist() == (
         told("euler", 10).values[:, COLUMNS.whole].tolist()
     )
+
+
+def test_a_step_of_two_calls_is_foretold_from_what_was_asked_alike():
+    """By whose second call another word is seen, as by `[a|b]`: nothing serves."""
+    how = Forecast(warmup=2, window=4, growth=0.0, stop=1.0)
+
+    def whole(kinds):
+        return told("heun", 6, how, kinds).values[:, COLUMNS.whole].tolist()
+
+    assert whole("aaaaaaaaaaa") == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1]
+    assert whole("abababababa") == [1] * 11
+    # Its second call alone can serve, which is too little.
+    assert whole("aaabbbbbbbb") == [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]

@@ -142,6 +142,16 @@ def test_the_threshold_is_no_new_program_and_one_under_all_is_the_plain_run(tiny
     assert tiny.traces == traces
 
 
+@pytest.mark.parametrize("name", ["deep_cache", "noise_cache", "spectrum"])
+def test_what_was_kept_of_another_word_serves_no_step(tiny, name):
+    """In a prompt whose words take turns: `[a|b]` says a, a, b, a, b, a."""
+    how = {"prompt": "[cats|dark]", "seed": 3, "num_steps": 6, "progress_bar": False}
+    # DeepCache's second step may take the first one's features, and no other any.
+    expected = tiny.text_to_image(**how, deep_cache=2 if name == "deep_cache" else None)
+    found = tiny.text_to_image(**how, **{name: {"deep_cache": 5, **MOST}[name]})
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
 #: Of each cache, a value that leaves out what it may.
 MOST = {
     "ucache": 100.0,
