@@ -58,11 +58,19 @@ def add_machine_options(parser: argparse.ArgumentParser, openvino: bool = True) 
 
 
 def add_memory_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--low-memory`."""
+    """Adds `--low-memory` and `--smallest-memory`."""
     parser.add_argument(
         "--low-memory",
         action="store_true",
         help="hold one network in memory at a time, and read each when it is needed",
+    )
+    parser.add_argument(
+        "--smallest-memory",
+        dest="low_memory",
+        action="store_const",
+        const="smallest",
+        help="the same, and the weights of text encoder and U-Net in 8 bits: the least "
+        "memory, and pictures that differ a little",
     )
 
 

@@ -362,11 +362,13 @@ _empty_weights = Within("empty_weights", False)
 
 
 def empty_weights(empty: bool = True) -> contextlib.AbstractContextManager:
-    """Within it, variables are made of zeros or ones, where weights are read next.
-
-    A large one may hold anything on TensorFlow.
-    """
+    """Within it, variables are made of anything cheap: weights are read next."""
     return _empty_weights.set(_empty_weights.get() or empty)
+
+
+def reads_weights_next() -> bool:
+    """Whether `empty_weights()` holds here and now."""
+    return _empty_weights.get()
 
 
 def initializer(otherwise: str = "glorot_uniform"):
@@ -392,7 +394,7 @@ class _Plain(keras.initializers.Constant):
             import tensorflow as tf
 
             if self.value or np.prod(shape) < UNTOUCHED:
-                return tf.fill(shape, tf.constant(self.value, dtype))
+                return tf.fill(shape, np.asarray(self.value, np.dtype(dtype)))
             return tf.raw_ops.Empty(shape=shape, dtype=dtype)
         make = np.ones if self.value else np.zeros
         return make(shape, np.dtype(dtype))

@@ -18,13 +18,13 @@ import numpy as np
 
 #: Where the code is that programs run through: rooms, and files of rooms.
 ROOMS = (
-    *("compute.backend", "compute.operations", "compute.repeats"),
+    *("compute.backend", "compute.kernels", "compute.operations", "compute.repeats"),
     *("compute.openvino_models", "compute.openvino_programs", "compute.precision"),
     *("compute.tensorflow_attention", "compute.tensorflow_cpu"),
-    *("compute.tensorflow_gradients", "compute.tensorflow_winograd", "models"),
-    *("networks.autoencoding", "networks.control"),
-    *("networks.latent_diffusion", "networks.quantization", "networks.tiling"),
-    *("requests.cheaper_steps", "sampling"),
+    *("compute.tensorflow_gradients", "compute.tensorflow_rows"),
+    *("compute.tensorflow_winograd", "models", "networks.autoencoding"),
+    *("networks.control", "networks.latent_diffusion", "networks.quantization"),
+    *("networks.tiling", "requests.cheaper_steps", "sampling"),
 )
 #: The package that the rooms are of.
 HOUSE = __package__.partition(".")[0]

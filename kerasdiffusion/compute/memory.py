@@ -44,6 +44,9 @@ def collector_paused(importing: bool = False):
 #: from the heap, which keeps up to the other of free memory at its end.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = {_MMAP_THRESHOLD: 2**28, _TRIM_THRESHOLD: 2**30}
+#: The same where memory is short: what is larger than a megabyte is the system's again
+#: as soon as it is freed. glibc's own limit grows with what is freed, to 32 MiB.
+_GIVEN_BACK = {_MMAP_THRESHOLD: 2**20, _TRIM_THRESHOLD: 2**20}
 
 
 @functools.cache
@@ -56,13 +59,27 @@ def keep_freed_pages() -> bool:
     Returns:
         Whether it does: on Linux with glibc, where the environment sets nothing else.
     """
+    return _set(_KEPT)
+
+
+@functools.cache
+def give_freed_pages_back() -> bool:
+    """Has the allocator keep next to nothing that is freed, once in a process.
+
+    Returns:
+        As `keep_freed_pages`.
+    """
+    return _set(_GIVEN_BACK)
+
+
+def _set(limits: dict[int, int]) -> bool:
     own = ("GLIBC_TUNABLES", "LD_PRELOAD")
     if any(name in own or name.startswith("MALLOC_") for name in os.environ):
         return False
     library = _glibc()
     # All or none: a threshold that is set alone ends the adaption of the other.
     return library is not None and all(
-        library.mallopt(name, value) for name, value in _KEPT.items()
+        library.mallopt(name, value) for name, value in limits.items()
     )
 
 
@@ -136,8 +153,9 @@ def take_back(backend: str, variables: Iterable) -> None:
 def _tensorflow(variable, shape) -> None:
     import tensorflow as tf
 
-    # The variable's own `assign` would ask for its shape.
-    value = tf.zeros(shape, variable.value.dtype)
+    # The variable's own `assign` would ask for its shape. Room that nobody writes to is
+    # no memory yet: it is there as it is filled.
+    value = tf.raw_ops.Empty(shape=shape, dtype=variable.value.dtype)
     tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=value)
 
 

@@ -1,6 +1,7 @@
 """What the networks compute again and again, as each backend does it fastest.
 
-The one file beside `backend.py` that decides by the backend.
+The other one, `kernels.py`, has what goes through a layer's kernel. These two and
+`backend.py` decide by the backend, and no other file does.
 """
 
 from __future__ import annotations
@@ -16,14 +17,11 @@ from keras import ops
 
 from kerasdiffusion.compute import (
     backend,
-    changed,
     openvino_programs,
     tensorflow_attention,
     tensorflow_attention_gradients,
     tensorflow_cpu,
-    tensorflow_frozen,
     tensorflow_gradients,
-    tensorflow_winograd,
     tpu,
 )
 
@@ -97,52 +95,6 @@ def attention(query, key, value, causal: bool = False, seen=None):
         while scores > piece * pieces and query.shape[1] % (2 * pieces) == 0:
             pieces *= 2
     return ops.cast(_in_pieces(attend, query, pieces), dtype)
-
-
-def frozen_product(x, kernel):
-    """The product with a dense layer's kernel, where a training step has it frozen.
-
-    A narrow change of the kernel, such as a LoRA's, is not added to it but multiplied
-    beside it, so that no gradient of the kernel's size is made.
-
-    Args:
-        x: Tensor of shape `(..., inputs)`.
-        kernel: Keras variable of shape `(inputs, outputs)`, or `None`.
-
-    Returns:
-        Tensor of shape `(..., outputs)`; `None` where the kernel is not frozen, or has
-        another change.
-    """
-    apart = None if kernel is None else changed.taken_apart(kernel)
-    narrow = None if apart is None else apart.narrow()
-    if apart is None or (apart.change is not None and narrow is None):
-        return None
-    narrow = narrow and [ops.cast(each, x.dtype) for each in narrow]
-    if tensorflow_gradients.takes(x):
-        y = tensorflow_frozen.product(x, apart.value)
-        return y + tensorflow_frozen.narrow_product(x, *narrow) if narrow else y
-    y = ops.matmul(x, ops.cast(apart.value, x.dtype))
-    return y + ops.matmul(ops.matmul(x, narrow[0]), narrow[1]) if narrow else y
-
-
-def frozen_convolution(x, kernel, layer):
-    """The convolution by a kernel that is frozen, where its gradient is ours.
-
-    Args:
-        x: Tensor of shape `(batch, height, width, channels)`.
-        kernel: Keras variable of shape `(height, width, channels, filters)`.
-        layer: The convolution.
-
-    Returns:
-        As the layer's own, ahead of the bias; `None` where that is to compute it.
-    """
-    apart = changed.taken_apart(kernel)
-    if apart is None or apart.change is not None or not tensorflow_gradients.takes(x):
-        return None
-    if layer.data_format != "channels_last" or layer.dilation_rate != (1, 1):
-        return None
-    how = layer.strides, layer.padding
-    return tensorflow_frozen.convolution(x, apart.value, *how)
 
 
 def _in_pieces(attend: Callable, query, pieces: int):
@@ -305,44 +257,6 @@ def layer_norm(x, gamma, beta, epsilon: float):
         variance = ops.maximum(square - ops.square(mean), 0.0)
         x = (x - mean) * (ops.rsqrt(variance + epsilon) * gamma) + beta
     return ops.cast(x, dtype)
-
-
-def convolution(x, kernel, plain: Callable):
-    """A convolution of stride 1 that keeps height and width, without a bias.
-
-    Args:
-        x: Tensor of shape `(batch, height, width, channels)`.
-        kernel: Tensor of shape `(rows, columns, channels, filters)`.
-        plain: Takes both, and convolves as Keras does.
-
-    Returns:
-        Tensor of shape `(batch, height, width, filters)`.
-    """
-    if tensorflow_winograd.takes(x, kernel):
-        return tensorflow_winograd.convolve(x, kernel)
-    return plain(x, kernel)
-
-
-def upsample(x, conv: keras.layers.Conv2D, size: tuple | None = None):
-    """Doubles height and width by repetition, then convolves.
-
-    Args:
-        x: Tensor of shape `(batch, height, width, channels)`.
-        conv: The convolution.
-        size: Height and width, which may be one less than the double.
-
-    Returns:
-        Tensor of shape `(batch, *size, filters)`.
-    """
-    doubled = (2 * x.shape[1], 2 * x.shape[2]) if None not in x.shape else None
-    is_plain = getattr(conv, "kernel_scale", None) is None  # no 8-bit weights
-    if is_plain and size in (None, doubled):
-        if tensorflow_cpu.has_upsample(x):
-            return tensorflow_cpu.upsample(x, conv.kernel, conv.bias)
-        if doubled and openvino_programs.is_tracing():
-            return openvino_programs.upsample(x, conv.kernel, conv.bias)
-    x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
-    return conv(x if size is None else x[:, : size[0], : size[1]])
 
 
 def silu(x):

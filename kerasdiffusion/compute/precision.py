@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import keras
-from keras.src.backend.common.variables import AutocastScope
-
-from kerasdiffusion.compute import tensorflow_cpu
 
 #: Weights in float16, computed with in float32.
 FLOAT16_WEIGHTS = "float16_weights"
@@ -40,27 +37,3 @@ class Float16Weights(keras.DTypePolicy):
 
     def _parse_name(self, name):
         return "float32", "float16"
-
-
-def widened(kernel, x):
-    """A layer's kernel in the dtype of its input, made no sooner than that is there.
-
-    TensorFlow computes first what waits for nothing: as a program begins, all kernels
-    would be widened, and a network would be in memory twice.
-
-    Args:
-        kernel: Keras variable.
-        x: Tensor that the kernel is for.
-
-    Returns:
-        A tensor of the dtype of `x`; `None` where the kernel may be taken as it is.
-    """
-    # `dtype` would be the layer's own, within it.
-    own, wanted = kernel._dtype, keras.backend.standardize_dtype(x.dtype)
-    is_half = own in ("float16", "bfloat16") and own != wanted
-    if not (is_half and tensorflow_cpu.are_active()):
-        return None
-    import tensorflow as tf
-
-    with AutocastScope(None), tf.control_dependencies([x]):
-        return tf.cast(tf.identity(kernel.value), wanted)

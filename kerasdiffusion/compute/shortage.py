@@ -42,7 +42,8 @@ def shortage_told() -> Iterator[None]:
         what = _COLOURS.sub("", " ".join(str(error).split()))[:300] or "no more"
         raise MemoryError(
             "There must be enough memory for what is asked: ask for fewer or smaller "
-            f"pictures, or use low_memory=True. Received: {what}"
+            'pictures, or use low_memory=True, or "smallest". '
+            f"Received: {what}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from keras import ops
 
@@ -120,6 +120,30 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
     )
 
 
+def normalizer(x, gamma, beta, groups: int, epsilon: float) -> Callable:
+    """Group normalisation and SiLU of images, for a part of them after the other.
+
+    Args:
+        x: float32 tensor of shape `(batch, height, width, channels)`.
+        gamma: As in `group_norm`, as the others.
+
+    Returns:
+        A function as `tensorflow_winograd.convolve` takes it.
+    """
+    import tensorflow as tf
+
+    mean, variance = group_moments(tf.split(x, x.shape[0]), groups)
+    scale = tf.math.rsqrt(variance + epsilon) * gamma
+
+    def ahead(seen, images):
+        shape = -1, seen.shape[0], 1, 1, x.shape[-1]
+        seen = seen - tf.reshape(mean, shape)[images]
+        seen = seen * tf.reshape(scale, shape)[images] + beta
+        return seen * tf.sigmoid(seen)
+
+    return ahead
+
+
 def group_moments(images: Sequence, groups: int) -> tuple:
     """Mean and variance of the group of each channel, of each of some images.
 
@@ -181,7 +205,7 @@ def has_upsample(x) -> bool:
     return _known(x) and x.shape[1] * x.shape[2] >= MIN_PIXELS
 
 
-def upsample(x, kernel, bias):
+def upsample(x, kernel):
     """Doubles height and width and convolves, in 4 ninths of the multiplications.
 
     Of three rows of a repeated picture, as the kernel sees them, two are the same one,
@@ -191,7 +215,6 @@ def upsample(x, kernel, bias):
     Args:
         x: Tensor of shape `(batch, height, width, channels)`.
         kernel: Tensor of shape `(3, 3, channels, filters)`.
-        bias: Tensor of shape `(filters,)`.
 
     Returns:
         Tensor of shape `(batch, 2 * height, 2 * width, filters)`.
@@ -209,8 +232,7 @@ def upsample(x, kernel, bias):
         row = []
         for right, small in enumerate(halves(tall, 1)):
             part = x[:, down : down + height + 1, right : right + width + 1]
-            part = tf.nn.conv2d(part, tf.cast(small, x.dtype), 1, "VALID")
-            row.append(tf.nn.bias_add(part, bias))
+            row.append(tf.nn.conv2d(part, tf.cast(small, x.dtype), 1, "VALID"))
         rows.append(tf.stack(row, axis=3))
     doubled = tf.stack(rows, axis=2)
     return tf.reshape(doubled, (batch, 2 * height, 2 * width, -1))
@@ -231,3 +253,43 @@ def halves(kernel, axis: int) -> tuple:
     first, middle, last = tf.unstack(kernel, axis=axis)
     even, odd = (first, middle + last), (first + middle, last)
     return tf.stack(even, axis), tf.stack(odd, axis)
+
+
+def in_rows(function, x, channels: int, most: int):
+    """A function of each row by itself, of some rows after the others.
+
+    Args:
+        function: Takes a tensor of shape `(rows, channels)`, and gives such a one.
+        x: Tensor of shape `(..., width)`.
+        channels: Of what it gives.
+        most: Rows at a time.
+
+    Returns:
+        Tensor of shape `(..., channels)`.
+    """
+    import tensorflow as tf
+
+    rows = math.prod(x.shape[:-1])
+    if rows <= most:
+        return function(x)
+    count = -(-rows // most)
+    at_once = -(-rows // count)
+    flat = tf.reshape(x, (rows, -1))
+
+    def part(i):
+        return function(tf.slice(flat, (i * at_once, 0), (at_once, x.shape[-1])))
+
+    whole = rows // at_once
+    shape = (at_once, channels)
+    found = tf.TensorArray(x.dtype, whole, element_shape=shape)
+    _, found = tf.while_loop(
+        lambda i, _: i < whole,
+        lambda i, found: (i + 1, found.write(i, part(i))),
+        (0, found),
+        parallel_iterations=1,
+    )
+    found = tf.reshape(found.stack(), (-1, channels))
+    if rows % at_once:
+        rest = function(flat[whole * at_once :])
+        found = tf.concat([found, rest], axis=0)
+    return tf.reshape(found, (*x.shape[:-1], channels))

@@ -12,11 +12,12 @@ kernel turned round, of filters by channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
-from kerasdiffusion.compute import processor, tensorflow_cpu
+from kerasdiffusion.compute import processor, tensorflow_cpu, tensorflow_rows
 
 #: What makes of 4 pixels, of 3 numbers of a kernel and of 4 products what they become.
 _PIXELS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
@@ -74,12 +75,15 @@ def gradient(dy, kernel):
     return convolve(dy, kernel, backward=True)
 
 
-def convolve(x, kernel, backward: bool = False):
+def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
     """A convolution of stride 1 that keeps height and width, in float32.
 
     Args:
         x: Tensor of shape `(batch, height, width, channels)`.
         kernel: Tensor of shape `(3, 3, channels, filters)`.
+        ahead: What is done to each number ahead of the convolution, piece by piece, so
+            that it is nowhere whole. Takes some rows of images, a tensor of shape
+            `(group, some rows, width, channels)`, and which of the groups that is.
         backward: Whether by the kernel turned round, of filters by channels.
 
     Returns:
@@ -97,8 +101,6 @@ def convolve(x, kernel, backward: bool = False):
     down, across = -(-height // 2), -(-width // 2)
     group, rows = piece(batch, down, across, channels, filters)
     parts = -(-down // rows)
-    below, right = 2 * parts * rows - height, 2 * across - width
-    x = tf.pad(x, ((0, 0), (1, 1 + below), (1, 1 + right), (0, 0)))
     x = tf.reshape(x, (-1, group, *x.shape[1:]))
     kernel = _multiplied(_KERNEL, tf.reshape(kernel, (9, -1)))
     kernel = tf.reshape(kernel, (16, *sides))
@@ -107,9 +109,9 @@ def convolve(x, kernel, backward: bool = False):
     count = batch // group * parts
 
     def convolved(i):
-        start = 2 * rows * (i % parts)
-        part = x[i // parts, :, start : start + 2 * rows + 2]
-        return _piece(part, kernel, group, rows, across, backward)
+        place = i // parts, 2 * rows * (i % parts)
+        seen = tensorflow_rows.seen(x, *place, 2 * rows, 2 * across, ahead)
+        return _piece(seen, kernel, group, rows, across, backward)
 
     if count == 1:
         found = convolved(0)

@@ -1,50 +1,111 @@
-"""Layers whose kernels are kept in 8 bits: Keras's dense ones, and convolutions."""
+"""Layers whose kernels are kept in 8 bits: dense ones and convolutions."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import keras
+import numpy as np
 from keras import ops
 
+from kerasdiffusion.compute import backend, kernels
+from kerasdiffusion.compute.eight_bit import in_eight_bits
+from kerasdiffusion.compute.within import Within
 
-class EightBitDense:
-    """Beside `keras.layers.Dense`: lets a subclass be quantized as Keras does it."""
-
-    def quantize(self, mode=None, type_check=True, **keywords):
-        """Keras's own, which refuses subclasses unless it is told."""
-        del type_check
-        super().quantize(mode, type_check=False, **keywords)
+_made_small = Within("made_small", False)
 
 
-class EightBitConv:
-    """Beside `keras.layers.Conv2D`: kernels of 8 bits as in Keras's dense layers.
+def made_small(small: bool = True):
+    """Within it, layers are made with kernels in 8 bits.
 
-    Keras quantizes no convolution. The kernel is multiplied by a scale of each output
-    channel and rounded; what the convolution gives is divided by that.
+    Where weights are read next, no kernel is there as floats first.
+    """
+    return _made_small.set(small)
+
+
+class EightBitKernel:
+    """Beside Keras's `Dense` or `Conv2D`: what either does with 8 bits.
+
+    The kernel is multiplied by a scale of each output channel and rounded; what the
+    layer gives is divided by that. Keras has the like for dense layers alone.
     """
 
     kernel_scale = None
 
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self._kernel.dtype == "int8":
+            self._add_scale()
+        elif _made_small.get():
+            self._exchange()
+
+    def add_weight(self, shape=None, initializer=None, dtype=None, **how):
+        """Keras's own; but a kernel that is read next has 8 bits from the beginning."""
+        if how.get("name") == "kernel":
+            if _made_small.get() and backend.reads_weights_next():
+                initializer, dtype = backend.initializer("zeros"), "int8"
+                how["trainable"] = False
+        return super().add_weight(shape, initializer, dtype, **how)
+
     def quantize(self, mode=None, type_check=True, config=None):
-        """`"int8"` alone; activations stay as they are, whatever `config` says."""
-        del type_check, config
+        """`"int8"` alone, of weights; with an `activation_quantizer` as Keras does."""
+        del type_check
         if mode != "int8" or self.kernel_scale is not None:
             raise self._quantization_mode_error(mode)
-        to_bits = keras.quantizers.AbsMaxQuantizer(axis=(0, 1, 2))
-        values, scale = to_bits(self._kernel, to_numpy=True)
-        shape = self._kernel.shape
+        if getattr(config, "activation_quantizer", None) is None:
+            self._exchange()
+        elif isinstance(self, keras.layers.Dense):
+            super().quantize(mode, type_check=False, config=config)
+        else:
+            self._exchange()  # Keras has none for convolutions
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the kernel is in 8 bits, and what it is given is not."""
+        return self.kernel_scale is not None and self.quantization_mode is None
+
+    def _exchange(self) -> None:
+        """Puts a kernel of 8 bits in the place of the one that there is."""
+        shape = tuple(self._kernel.shape)
+        kernel = ops.convert_to_numpy(self._kernel)
+        values, scale = in_eight_bits(np.moveaxis(kernel, -1, 0))
         del self._kernel
         self._kernel = self.add_weight(
-            shape, "zeros", name="kernel", dtype="int8", trainable=False
+            shape, "zeros", "int8", name="kernel", trainable=False
         )
-        self.kernel_scale = self.add_weight(
-            (shape[-1],), "ones", name="kernel_scale", trainable=False
-        )
-        self._kernel.assign(values)
-        self.kernel_scale.assign(ops.reshape(scale, (shape[-1],)))
+        self._add_scale()
+        self._kernel.assign(np.moveaxis(values, 0, -1))
+        self.kernel_scale.assign(scale)
 
-    def convolution_op(self, inputs, kernel):
-        """The convolution, before the bias."""
+    def _add_scale(self) -> None:
+        # A kernel of small numbers has scales beyond float16.
+        dtype = "float32" if self.variable_dtype == "float16" else None
+        self.kernel_scale = self.add_weight(
+            tuple(self._kernel.shape)[-1:],
+            backend.initializer("ones"),
+            dtype,
+            name="kernel_scale",
+            trainable=False,
+        )
+
+    def scaled(self, multiply: Callable, x, kernel):
+        """What a kernel of 8 bits makes of `x`, with its scale where that is cheaper.
+
+        Args:
+            multiply: Takes `x` and a kernel of floats: a product or a convolution.
+            x: Tensor of shape `(..., channels)`.
+            kernel: The layer's.
+        """
+        kernel = kernels.widened(kernel, x)
+        exact = keras.backend.standardize_dtype(x.dtype) == "float32"
+        rows = math.prod(x.shape[:-1]) if None not in x.shape else 0
+        if exact and rows > math.prod(kernel.shape[:-1]):
+            return multiply(x, ops.divide(kernel, self.kernel_scale))
+        return self.rescaled(multiply(x, kernel))
+
+    def rescaled(self, outputs):
+        """What the kernel as it is has made, as its floats would have it."""
         if self.kernel_scale is None:
-            return super().convolution_op(inputs, kernel)
-        outputs = super().convolution_op(inputs, ops.cast(kernel, inputs.dtype))
+            return outputs
         return outputs / ops.cast(self.kernel_scale, outputs.dtype)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasdiffusion.compute import backend, operations
-from kerasdiffusion.compute.precision import widened
+from kerasdiffusion.compute import backend, kernels, operations
 from kerasdiffusion.compute.repeats import Repeated
-from kerasdiffusion.models.eight_bit import EightBitConv, EightBitDense
+from kerasdiffusion.models.eight_bit import EightBitKernel
 from kerasdiffusion.models.keras_files import KerasFiles, register
 from kerasdiffusion.models.quick_attributes import QuickAttributes
 from kerasdiffusion.models.taps import tapped
@@ -51,7 +50,7 @@ class Network(KerasFiles, Block, keras.Model):
             )
 
 
-class Dense(QuickAttributes, EightBitDense, keras.layers.Dense):
+class Dense(QuickAttributes, EightBitKernel, keras.layers.Dense):
     """A dense layer that is left empty where weights are read next."""
 
     def __init__(self, units: int, **kwargs):
@@ -60,17 +59,18 @@ class Dense(QuickAttributes, EightBitDense, keras.layers.Dense):
         super().__init__(units, **kwargs)
 
     def call(self, inputs, training=None):
-        own = getattr(self, "_kernel", None)
-        x = operations.frozen_product(inputs, own)
-        if x is None:
-            kernel = None if own is None else widened(own, inputs)
-            if kernel is None:
-                return super().call(inputs, training)
-            x = ops.matmul(inputs, kernel)
+        if self.is_small:
+            x = self.scaled(ops.matmul, inputs, self._kernel)
+        elif self.quantization_mode is not None:
+            return super().call(inputs, training)
+        else:
+            x = kernels.frozen_product(inputs, self._kernel)
+            if x is None:
+                x = ops.matmul(inputs, kernels.widened(self.kernel, inputs))
         return x if self.bias is None else ops.add(x, self.bias)
 
 
-class Conv(QuickAttributes, EightBitConv, keras.layers.Conv2D):
+class Conv(QuickAttributes, EightBitKernel, keras.layers.Conv2D):
     """A square convolution of stride 1 that keeps height and width.
 
     Args:
@@ -88,15 +88,18 @@ class Conv(QuickAttributes, EightBitConv, keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         """The convolution, before the bias."""
-        plain = super().convolution_op
-        x = operations.frozen_convolution(inputs, self._kernel, self)
+        if self.is_small:
+            return self.scaled(self._convolved, inputs, kernel)
+        x = kernels.frozen_convolution(inputs, self._kernel, self)
         if x is not None:
             return x
-        wide = widened(self._kernel, inputs)
-        kernel = kernel if wide is None else wide
+        return self._convolved(inputs, kernels.widened(kernel, inputs))
+
+    def _convolved(self, inputs, kernel):
+        plain = super().convolution_op
         if self.strides != (1, 1) or self.padding != "same":
             return plain(inputs, kernel)
-        return operations.convolution(inputs, kernel, plain)
+        return kernels.convolution(inputs, kernel, plain)
 
 
 class GroupNorm(QuickAttributes, keras.layers.Layer):
@@ -184,7 +187,7 @@ class Upsample(Block):
     def call(self, x, like=None):
         """`like` is what the result is joined to: where its size is odd, ours is."""
         size = None if like is None else tuple(ops.shape(like)[1:3])
-        return operations.upsample(x, self.conv, size)
+        return kernels.upsample(x, self.conv, size)
 
 
 class ResidualBlock(QuickAttributes, Repeated, keras.layers.Layer):
@@ -231,11 +234,19 @@ class ResidualBlock(QuickAttributes, Repeated, keras.layers.Layer):
         return (*x_shape[:-1], self.filters)
 
     def call(self, x, time=None):
-        h = self.conv1(self.norm1(x))
+        h = _convolved(x, self.norm1, self.conv1)
         if time is not None:
             h = h + self.time_emb_proj(operations.silu(time))[:, None, None, :]
-        h = self.conv2(self.norm2(h))
+        h = _convolved(h, self.norm2, self.conv2)
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+def _convolved(x, norm: GroupNorm, conv: Conv):
+    """An image normalised and then convolved."""
+    found = None
+    if current_whole() is None:
+        found = kernels.normalized_convolution(x, norm, conv)
+    return conv(norm(x)) if found is None else found
 
 
 class Attention(Block):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from kerasdiffusion.compute import backend, operations
+from kerasdiffusion.compute import backend, kernels, operations
 from kerasdiffusion.compute.repeats import Repeated
 from kerasdiffusion.models.layers import (
     Attention,
@@ -19,6 +19,8 @@ from kerasdiffusion.models.token_merging import matching
 from kerasdiffusion.presets.config import DiffusionModelConfig
 
 EPSILON = 1e-6
+#: Numbers that a perceptron has on its way at once, where it goes in pieces.
+PIECE = 2**22
 
 
 class Transformer(Repeated, Block):
@@ -109,4 +111,9 @@ class GatedPerceptron(Block):
         self.out = Dense(width, name="net-2", dtype=dtype)
 
     def call(self, x):
+        # As many rows as are as large as the kernel, which each piece goes through.
+        most = max(x.shape[-1], PIECE // self.hidden.units)
+        return kernels.in_rows(self._call, x, x.shape[-1], most)
+
+    def _call(self, x):
         return self.out(operations.gated_gelu(self.hidden(x)))

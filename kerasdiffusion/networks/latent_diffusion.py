@@ -83,7 +83,7 @@ class LatentDiffusion(
         zero_terminal_snr: bool | None = None,
         tokenizer: Tokenizer | None = None,
         tiling: bool | int | str = "auto",
-        low_memory: bool = False,
+        low_memory: bool | str = False,
         name: str = "stable_diffusion",
     ):
         compile_cache.keep_programs(
@@ -138,7 +138,6 @@ class LatentDiffusion(
         self.precision, self.tiling = precision, tiling
         self._tokenizer, self._tokenizer_2 = tokenizer, None
         self._learned = {}
-        self._eight_bit = {}
         # Keras's wrapper around it is for one layer, which is built.
         self.__dict__.pop("quantize", None)
         self._control_networks = Networks(precision)
@@ -147,7 +146,7 @@ class LatentDiffusion(
         if low_memory and self.compiler == "openvino":
             raise ValueError(
                 "With `low_memory` weights are read again and again; OpenVINO "
-                "would compile each time. Received: low_memory=True, "
+                f"would compile each time. Received: low_memory={low_memory!r}, "
                 'jit_compile="openvino"'
             )
         self._own_networks(low_memory)

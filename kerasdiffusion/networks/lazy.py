@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import keras
 
-from kerasdiffusion.compute import backend
+from kerasdiffusion.compute import backend, memory
 from kerasdiffusion.compute.turns import Turn
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
@@ -20,6 +20,23 @@ from kerasdiffusion.networks.parts import (
     make_networks,
     make_parts,
 )
+from kerasdiffusion.networks.quantization import check_quantization
+
+#: The parts one at a time, and what may be in 8 bits is.
+SMALLEST = "smallest"
+
+
+def check_low_memory(low_memory) -> bool | str:
+    """`True`, `False` or `"smallest"`.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(low_memory, bool) or low_memory == SMALLEST:
+        return low_memory
+    raise ValueError(
+        f'`low_memory` must be True, False or "{SMALLEST}". Received: {low_memory!r}'
+    )
 
 
 class LazyNetworks:
@@ -32,18 +49,25 @@ class LazyNetworks:
     for a compiler. Who needs both has the turn first.
     """
 
-    def _own_networks(self, low_memory: bool) -> None:
+    def _own_networks(self, low_memory: bool | str) -> None:
         """Nothing is made yet."""
+        self._low_memory = check_low_memory(low_memory)
+        self._eight_bit = {}
+        if low_memory == SMALLEST:
+            dtype = self.compute_dtype
+            names = check_quantization("int8", None, self.config.parts, dtype)
+            self._eight_bit = dict.fromkeys(names, False)
         self._guard, self._turn = threading.RLock(), Turn()
         self._parts, self._arrival, self._guests = {}, None, None
         if low_memory:
+            memory.give_freed_pages_back()
             parts = self.config.parts
             self._guests = Guests(self._make, self._sources, parts, self._dress)
 
     @property
-    def low_memory(self) -> bool:
-        """Whether parts are in memory one at a time."""
-        return self._guests is not None
+    def low_memory(self) -> bool | str:
+        """Whether parts are in memory one at a time; or `"smallest"`."""
+        return self._low_memory
 
     def build(self, input_shape=None):
         """Makes the networks and reads their weights, if that is still to do.
@@ -65,9 +89,16 @@ class LazyNetworks:
         for part in self._parts:
             self._up_to_date(part)
 
+    @property
+    def _read_small(self) -> list[str]:
+        """Parts whose kernels are read into 8 bits, and never are there as floats."""
+        return [part for part, rounds in self._eight_bit.items() if not rounds]
+
     def _make(self, names) -> dict:
         with self._place():
-            return make_parts(self.config, names, self.precision, self._sources)
+            return make_parts(
+                *(self.config, names, self.precision, self._sources), self._read_small
+            )
 
     @property
     def _goes_ahead(self) -> bool:

@@ -20,6 +20,7 @@ from kerasdiffusion.adapters.algorithms.base import narrow_product
 from kerasdiffusion.adapters.algorithms.lora import LowRank
 from kerasdiffusion.compute import memory
 from kerasdiffusion.compute.backend import has_accelerator
+from kerasdiffusion.compute.eight_bit import in_eight_bits
 from kerasdiffusion.compute.recycled import Recycled
 from kerasdiffusion.weights.arrays import EightBit, stored_variables
 from kerasdiffusion.weights.names import canonical_name
@@ -209,10 +210,8 @@ def _stored_axes(values: np.ndarray, leaf: str, variable) -> tuple[int, ...]:
 def _as_stored(values: np.ndarray, variable, name: str) -> tuple[np.ndarray, ...]:
     """Values as the variables of a tensor take them, rounded once."""
     if isinstance(variable, EightBit):
-        axes = tuple(range(values.ndim - 1))
-        most = np.abs(values).max(axis=axes) + np.float32(1e-7)
-        scale = np.float32(127.0) / most
-        kernel = np.clip(np.round(values * scale), -127, 127).astype("int8")
+        kernel, scale = in_eight_bits(np.moveaxis(values, -1, 0))
+        kernel = np.ascontiguousarray(np.moveaxis(kernel, 0, -1))
         return kernel, scale.astype(np.dtype(variable.scale.dtype))
     dtype = np.dtype(variable.dtype)
     with np.errstate(over="ignore"):

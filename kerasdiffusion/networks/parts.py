@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 
@@ -16,6 +16,7 @@ from kerasdiffusion.compute.precision import policy
 from kerasdiffusion.compute.shortage import shortage_told
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
+from kerasdiffusion.models.eight_bit import made_small
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
 from kerasdiffusion.networks import vocabularies
@@ -36,7 +37,11 @@ LATER = ("image_encoder",)
 
 
 def make_parts(
-    config: ModelConfig, names, precision: str, sources: Mapping[str, object]
+    config: ModelConfig,
+    names,
+    precision: str,
+    sources: Mapping[str, object],
+    eight_bit: Container[str] = (),
 ) -> dict:
     """The networks of some parts, with their weights.
 
@@ -45,6 +50,7 @@ def make_parts(
         names: Of the parts.
         precision: The dtype policy's name.
         sources: Where the weights of each are; random ones for `None`.
+        eight_bit: Those parts whose kernels are in 8 bits, as they are read.
 
     Returns:
         A dict by name.
@@ -52,7 +58,7 @@ def make_parts(
     Raises:
         WeightsError: If there are none, or they do not fit.
     """
-    parts = make_networks(config, names, precision, sources)
+    parts = make_networks(config, names, precision, sources, eight_bit=eight_bit)
     read(parts, sources)
     return parts
 
@@ -83,6 +89,7 @@ def make_networks(
     precision: str,
     sources: Mapping[str, object],
     classes: Mapping[str, type] = {},
+    eight_bit: Container[str] = (),
 ) -> dict:
     """The same, without the weights of those that have a source.
 
@@ -96,7 +103,8 @@ def make_networks(
         network = usual if is_tiny else classes.get(part, usual)
         is_read = sources[part] is not None
         paused = memory.collector_paused()
-        with shortage_told(), paused, backend.empty_weights(is_read):
+        small = made_small(part in eight_bit)
+        with shortage_told(), paused, backend.empty_weights(is_read), small:
             dtype = precision_of(part, config, precision)
             parts[part] = network(config=own, dtype=policy(dtype), name=part)
     return parts

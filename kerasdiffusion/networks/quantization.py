@@ -57,11 +57,11 @@ class EightBitWeights:
         if self.low_memory:
             raise ValueError(
                 "8-bit weights are made once and kept; with `low_memory` weights are "
-                "given up and read again. Received: low_memory=True"
+                'given up and read again, with low_memory="smallest" '
+                "(--smallest-memory) into 8 bits. "
+                f"Received: low_memory={self.low_memory!r}"
             )
-        half = self.variable_dtype == "float16"
-        precision = "float16" if half else self.compute_dtype
-        names = check_quantization(mode, parts, self.config.parts, precision)
+        names = check_quantization(mode, parts, self.config.parts, self.compute_dtype)
         with self._turn():  # nothing computes with what is exchanged
             for part in names:
                 if part in self._eight_bit:
@@ -197,6 +197,7 @@ def check_plain(network: Callable) -> None:
     # Others than networks are any callables.
     if isinstance(network, keras.layers.Layer) and is_quantized(network):
         raise ValueError(
-            "Networks are trained before they are quantized, not after. "
+            "Networks are trained before they are quantized, not after: make the model "
+            'without `quantize`, and with low_memory=True in place of "smallest". '
             f"Received: {network.name!r}, whose kernels are in 8 bits"
         )

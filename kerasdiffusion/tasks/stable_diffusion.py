@@ -59,7 +59,9 @@ class StableDiffusion(ReadsWords):
             are in memory one at a time: each is read when a picture needs it, every
             time, and given up after. The pictures are the same. A part that you take
             from the model (`model.diffusion_model`), train or save stays, with all
-            that it learns.
+            that it learns. `"smallest"` does so too, and reads the kernels of text
+            encoder and U-Net into 8 bits, as `quantize` keeps them: the least memory,
+            and pictures that differ a little.
 
     Raises:
         ValueError: If the size is no multiple of 8, or an option is none of those.

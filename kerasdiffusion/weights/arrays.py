@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from kerasdiffusion.compute import memory
+from kerasdiffusion.compute.eight_bit import in_eight_bits
 
 BLOCK = 64  # output channels that are transposed at a time: they fit the cache
 
@@ -92,6 +93,30 @@ def _laid_out(source, axes, dtype) -> np.ndarray:
         block = source[start : start + BLOCK].astype(dtype, copy=False)
         result[..., start : start + BLOCK] = block.transpose(axes)
     return result
+
+
+def arrange_small(values: np.ndarray, shape: tuple[int, ...], is_keras: bool) -> tuple:
+    """A file's kernel in 8 bits, never whole as floats.
+
+    Args:
+        values: What the file holds.
+        shape: The kernel's, in Keras's order.
+        is_keras: As in `arrange`.
+
+    Returns:
+        int8 of the shape, and float32 of one number an output channel: its scale.
+    """
+    if is_keras:
+        values = np.moveaxis(values.reshape(shape), -1, 0)
+    else:
+        values = values.reshape(shape[-1], shape[-2], *shape[:-2])
+        values = values.transpose(0, *range(2, values.ndim), 1)
+    kernel, scale = np.empty(shape, "int8"), np.empty(shape[-1], "float32")
+    for start in range(0, shape[-1], BLOCK):
+        block = slice(start, start + BLOCK)
+        small, scale[block] = in_eight_bits(values[block])
+        kernel[..., block] = np.moveaxis(small, 0, -1)
+    return kernel, scale
 
 
 def to_stored(variable, dtype: np.dtype | None = None) -> np.ndarray:

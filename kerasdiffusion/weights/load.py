@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import warnings
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from kerasdiffusion.presets.config import ModelConfig
 from kerasdiffusion.storage.bounds import shown
 from kerasdiffusion.weights import detect, hub, keras_cv, names
-from kerasdiffusion.weights.arrays import arrange, is_float, stored_shape
+from kerasdiffusion.weights.arrays import is_float, stored_shape, stored_variables
+from kerasdiffusion.weights.assigning import Step, assign
 from kerasdiffusion.weights.base import TensorFile, WeightsError
 from kerasdiffusion.weights.files import open_tensors
 from kerasdiffusion.weights.folders import read_folder
@@ -35,17 +30,6 @@ from kerasdiffusion.weights.modules import EMBEDDER, PREFIXES
 from kerasdiffusion.weights.original_yaml import heed_yaml
 
 Source = str | Path | Mapping[str, str | Path]
-
-WORKERS = min(4, os.cpu_count() or 1)
-
-
-class Step(NamedTuple):
-    """One tensor on its way: from a key of a file to a variable."""
-
-    variable: object
-    file: TensorFile
-    key: str
-    is_keras: bool  # whether the file has Keras's order of dimensions
 
 
 @dataclass(frozen=True)
@@ -186,30 +170,9 @@ def load_files(
         for file in opened.values():
             file.check({step.key for step in steps if step.file is file})
         for part, own in plan.items():
-            _assign(own)
+            assign(own)
             if arrived is not None:
                 arrived(part)
-
-
-def _assign(steps: list[Step]) -> None:
-    """Transpose in threads a few tensors ahead, and assign in order."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        ahead: deque = deque()
-        for step in steps:
-            ahead.append((step.variable, pool.submit(_prepare, step)))
-            if len(ahead) > WORKERS:
-                variable, values = ahead.popleft()
-                variable.assign(values.result())
-        for variable, values in ahead:
-            variable.assign(values.result())
-
-
-def _prepare(step: Step) -> object:
-    """The values of a variable, owned, in its shape and dtype."""
-    variable, file, key, is_keras = step
-    shape, dtype = tuple(variable.shape), np.dtype(variable.dtype)
-    values = arrange(file.read(key), variable.path, shape, dtype, is_keras)
-    return values
 
 
 def locate(
@@ -275,11 +238,6 @@ def _plan(parts, files, ema: bool, lenient) -> dict[str, list[Step]]:
     plan: dict[str, list[Step]] = {part: [] for part in parts}
     missing, misshapen, used = [], [], set()
     for part, model in parts.items():
-        if any(variable.dtype == "int8" for variable in model.weights):
-            raise ValueError(
-                "Weights are read before a network is quantized, not after. "
-                f"Received: the {part}, whose kernels are in 8 bits"
-            )
         file = files[part]
         is_keras = isinstance(file, HDF5File)
         averages = ema and part == "diffusion_model"
@@ -287,7 +245,7 @@ def _plan(parts, files, ema: bool, lenient) -> dict[str, list[Step]]:
         if averages:  # the plain weights beside them are no surprise
             plain = names.tensors(part, model.config)
             used |= {(file, tensor.original) for tensor in plain}
-        for variable in model.weights:
+        for variable in stored_variables(model):
             name = names.canonical_name(variable.path, model.name)
             key = keys.get(name)
             if key is None:

@@ -47,16 +47,42 @@ def test_a_task_runs_what_it_is_called_by_alone(task, tiny, tmp_path, monkeypatc
     assert set(ran) == {task}
 
 
+def test_other_libraries_paint_with_the_same_weights(monkeypatch):
+    def ran(job):
+        jobs.append(job)
+        told = {"resolved": "float16_weights", "config": {"tokenizer": {}}}
+        return {"bytes": 2**30} | (told if job["task"] == "write" else {})
+
+    def begin(job, stack):
+        jobs.append(job)
+        if job.height == 64:
+            raise ChildProcessError("diffusers: no")
+        return {"bytes": {"peak": 2**31, "device_peak": None}}, None
+
+    jobs = []
+    monkeypatch.setattr("kerasdiffusion.apps.bench.memory._apart", ran)
+    monkeypatch.setattr("kerasdiffusion.apps.bench.memory.begin", begin)
+    sides, peers = (128, 64), ["diffusers"]
+    results = list(measure("emoji", sides, tasks=("smallest",), peers=peers))
+    assert [each.get("error") for each in results[2:]] == [None, "diffusers: no"]
+    write, ours, _, theirs, _ = jobs
+    assert (theirs.library, theirs.precision) == ("diffusers", "float32")
+    assert theirs.folder == write["folder"] == ours["folder"]
+    assert (theirs.config, theirs.width) == ({"tokenizer": {}}, 128)
+
+
 def test_what_fails_is_said():
     results = [
         {"task": "nothing", "side": None, "bytes": 2**29},
         {"task": "decode", "side": 512, "bytes": 2**30},
         {"task": "decode", "side": 2048, "bytes": None, "error": "exit code 137: no"},
+        {"task": "diffusers", "side": 512, "bytes": 2**31},
     ]
     assert table(results).splitlines() == [
-        "peak memory, GiB   512x512  2048x2048",
-        "the backend alone     0.50       0.50",
-        "decoder               1.00     failed",
+        "peak memory, GiB        512x512  2048x2048",
+        "the backend alone          0.50       0.50",
+        "decoder                    1.00     failed",
+        "a picture by diffusers     2.00          -",
         "decoder, 2048x2048: exit code 137: no",
     ]
 
@@ -64,8 +90,8 @@ def test_what_fails_is_said():
 def test_the_command_prints_it(monkeypatch, capsys, tmp_path):
     asked = []
 
-    def measure(*args):
-        asked.append(args)
+    def measure(*args, peers):
+        asked.append((*args, peers))
         yield {"task": "picture", "side": 768, "bytes": 3 * 2**30}
 
     monkeypatch.setattr("kerasdiffusion.apps.bench.memory.measure", measure)
@@ -74,8 +100,15 @@ def test_the_command_prints_it(monkeypatch, capsys, tmp_path):
     assert main([*command, "768", "--json", str(path)]) == 0
     assert main(command) == 0
     assert asked == [
-        ("sd1.5", sides, "bfloat16", "auto")
+        ("sd1.5", sides, "bfloat16", "auto", [])
         for sides in ([768], (512, 768, 1024, 2048))
     ]
     assert "\na picture            3.00\n" in capsys.readouterr().out
     assert json.loads(path.read_text())[0]["side"] == 768
+
+
+@pytest.mark.heavy
+def test_the_least_memory_at_the_size_of_stable_diffusion():
+    tasks = ("smallest",)
+    (result,) = measure("sd1.5", (512,), "float32", tasks=tasks)
+    assert result["bytes"] <= 2 * 2**30

@@ -121,6 +121,7 @@ def test_each_picture_of_a_batch_has_its_seed_and_long_prompts_are_not_cut(
         (["--seed", str(2**64 - 1), "--batch-size", "2"], "from 0 to 2**64 - 1"),
         (["--low-memory", "--openvino"], 'low_memory=True, jit_compile="openvino"'),
         (["--low-memory", "--quantize", "int8"], "Received: low_memory=True"),
+        (["--smallest-memory", "--quantize", "int8"], "low_memory='smallest'"),
     ],
 )
 def test_what_cannot_be_painted_is_one_line(generate, capsys, arguments, message):

@@ -106,12 +106,14 @@ def test_other_convolutions_are_kerass(any_size, pieces, options):
         np.testing.assert_allclose(found, x @ kernel[0, 0] + bias, atol=1e-5)
 
 
-def test_kernels_of_8_bits_are_convolved_by_keras(any_size, pieces):
-    layer = Conv(4)
-    layer.build((1, 6, 6, 4))
+def test_kernels_of_8_bits_too(any_size, pieces):
+    layer, x = Conv(4), normal(1, 6, 6, 4)
+    layer.build(x.shape)
     layer.quantize("int8")
-    backend.Program(layer, [layer], jit_compile=False)(normal(1, 6, 6, 4))
-    assert not pieces
+    expected = backend.to_numpy(layer(x))
+    found = backend.Program(layer, [layer], jit_compile=False)(x)
+    np.testing.assert_allclose(backend.to_numpy(found), expected, atol=1e-5)
+    assert pieces
 
 
 @pytest.mark.parametrize(

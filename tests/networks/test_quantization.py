@@ -9,7 +9,6 @@ from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.networks.quantization import is_quantized, quantize
 from kerasdiffusion.training.bundled.autoencoder import AutoencoderTrainer
 from kerasdiffusion.training.bundled.diffusion import DiffusionTrainer
-from kerasdiffusion.weights.load import load_weights
 from tests.tiny import TINY, lively, tiny_model
 
 CAT = {"prompt": "two cats", "num_steps": 2, "seed": 3, "progress_bar": False}
@@ -109,10 +108,31 @@ def test_what_cannot_be_done_is_said(tmp_path):
     model.build()
     with pytest.raises(ValueError, match="quantized once. Received: 'diffusion_model'"):
         quantize(model.diffusion_model)
-    parts = {"diffusion_model": model.diffusion_model}
+    for low_memory in (True, "smallest"):
+        low = StableDiffusion(32, 32, weights="asset://emoji", low_memory=low_memory)
+        with pytest.raises(ValueError, match='"smallest" .* into 8 bits'):
+            low.quantize()
+    with pytest.raises(ValueError, match="True, False or \"smallest\".*'least'"):
+        StableDiffusion(weights="asset://emoji", low_memory="least")
+
+
+@pytest.mark.every_backend
+def test_weights_are_read_into_8_bits_as_they_would_be_rounded_later(tmp_path):
     tiny_model().save_preset(tmp_path / "model")
-    with pytest.raises(ValueError, match="read before.*diffusion_model, whose kernels"):
-        load_weights(parts, tmp_path / "model")
+    sources = {"weights": tmp_path / "model"}
+    later = StableDiffusion(32, 32, **sources)
+    later.build()
+    later.quantize()
+    expected = later.text_to_image(**CAT)
+    smallest = StableDiffusion(32, 32, **sources, low_memory="smallest")
+    for _ in range(2):  # what was given up is read into 8 bits again
+        np.testing.assert_array_equal(smallest.text_to_image(**CAT), expected)
+    before = StableDiffusion(32, 32, **sources)
+    before.quantize()
+    np.testing.assert_array_equal(before.text_to_image(**CAT), expected)
+    for model in (smallest, before):
+        assert is_quantized(model.diffusion_model) and is_quantized(model.text_encoder)
+        assert not is_quantized(model.decoder)
 
 
 def test_what_is_in_8_bits_does_not_learn():

@@ -236,9 +236,11 @@ def _print_memory(args: argparse.Namespace) -> int:
     """Prints the table of `--memory`, and each figure on the way."""
     sides, jit_compile = args.memory or memory.SIDES, options.jit_compile(args)
     results = []
-    for each in memory.measure(args.preset, sides, args.precision, jit_compile):
+    check_peers(args)
+    how = args.precision, jit_compile
+    for each in memory.measure(args.preset, sides, *how, peers=args.peer):
         results.append(each)
-        print(f"{memory.TASKS[each['task']]} ...", file=sys.stderr)
+        print(f"{memory.named(each['task'])} ...", file=sys.stderr)
     print(f"{args.preset}, {args.precision}; {machine()}\n")
     print(memory.table(results))
     if args.json is not None:

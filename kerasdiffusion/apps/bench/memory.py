@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kerasdiffusion
-from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, peak_memory
+from kerasdiffusion.apps.bench.measuring import begin
+from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job, peak_memory
 
 SIDES = (512, 768, 1024, 2048)
 #: What is measured, and what it is called. The first has no weights and no size.
@@ -22,7 +25,10 @@ TASKS = {
     "decode": "decoder",
     "picture": "a picture",
     "low memory": "a picture, low_memory=True",
+    "smallest": 'a picture, low_memory="smallest"',
 }
+#: How a model that paints a picture has its networks.
+LOW_MEMORY = {"picture": False, "smallest": "smallest"}
 
 
 def measure(
@@ -31,6 +37,7 @@ def measure(
     precision: str = "auto",
     jit_compile: bool | str = "auto",
     tasks: Sequence[str] = tuple(TASKS),
+    peers: Sequence[str] = (),
 ) -> Iterator[dict]:
     """What each task takes at most, at each size.
 
@@ -42,6 +49,7 @@ def measure(
         precision: One of `backend.PRECISIONS`.
         jit_compile: Whether to compile by XLA, or `"auto"`.
         tasks: Of `TASKS`.
+        peers: Other libraries, of `worker.LIBRARIES`, which paint a picture too.
 
     Yields:
         A dict of `"task"`, `"side"` and `"bytes"` (of the whole process at its peak; of
@@ -56,11 +64,15 @@ def measure(
             raise ChildProcessError(
                 f"The model could not be written: {written['error']}"
             )
+        job |= {name: written.get(name) for name in ("resolved", "config")}
         for task in tasks:
             once = task in ("nothing", "encode")
             for side in sides[:1] if once else sides:
                 job |= {"task": task, "side": None if once else side}
                 yield {"task": task, "side": job["side"], **_apart(job)}
+        for peer in peers:
+            for side in sides:
+                yield {"task": peer, "side": side, **_of_peer(peer, side, job)}
 
 
 def table(results: Sequence[dict]) -> str:
@@ -77,7 +89,7 @@ def table(results: Sequence[dict]) -> str:
     for task in dict.fromkeys(each["task"] for each in results):
         found = {each["side"]: each for each in results if each["task"] == task}
         cells = [found.get(side, found.get(None)) for side in sides]
-        rows.append([TASKS[task], *map(_shown, cells)])
+        rows.append([named(task), *map(_shown, cells)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -87,11 +99,44 @@ def table(results: Sequence[dict]) -> str:
         for row in rows
     ]
     errors = [
-        f"{TASKS[each['task']]}, {each['side']}x{each['side']}: {each['error']}"
+        f"{named(each['task'])}, {each['side']}x{each['side']}: {each['error']}"
         for each in results
         if "error" in each
     ]
     return "\n".join(lines + errors)
+
+
+def named(task: str) -> str:
+    """What was measured, in words."""
+    return TASKS.get(task, f"a picture by {task}")
+
+
+def _of_peer(peer: str, side: int, job: dict) -> dict:
+    """What a picture takes in a process of another library's, of the same weights."""
+    precision = job["resolved"]
+    asked = Job(
+        library=peer,
+        preset=job["preset"],
+        random_weights=False,
+        height=side,
+        width=side,
+        batch_size=1,
+        steps=1,
+        # Others have no weights that are narrower than what they compute with.
+        precision={"float16_weights": "float32"}.get(precision, precision),
+        jit_compile=job["jit_compile"],
+        repeats=0,
+        config=job["config"],
+        folder=job["folder"],
+        only=("picture",),
+    )
+    try:
+        with contextlib.ExitStack() as stack:
+            found, _ = begin(asked, stack)
+    except ChildProcessError as error:
+        return {"bytes": None, "error": str(error)}
+    device = found["bytes"]["device_peak"]
+    return {"bytes": found["bytes"]["peak"] if device is None else device}
 
 
 def _shown(result: dict | None) -> str:
@@ -116,8 +161,8 @@ def _apart(job: dict) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _run(job: dict) -> None:
-    """One task, in this process."""
+def _run(job: dict) -> dict:
+    """One task, in this process; gives what peers have to know, if it was writing."""
     import keras
     import numpy as np
 
@@ -126,25 +171,24 @@ def _run(job: dict) -> None:
     task, options = job["task"], {"precision": job["precision"]}
     if task == "nothing":
         keras.ops.convert_to_numpy(keras.ops.ones(1))
-        return
+        return {}
     if task == "write":
-        _write(job, options)
-        return
+        return _write(job, options)
     side = job["side"]
     if side is not None:
         options |= {"img_height": side, "img_width": side}
     model = StableDiffusion.from_preset(
         job["folder"],
         jit_compile=job["jit_compile"],
-        low_memory=task != "picture",
+        low_memory=LOW_MEMORY.get(task, True),
         **options,
     )
     if task == "encode":
         model.encode_text(PROMPT)
-        return
+        return {}
     if task == "decode":
         model.decode_latents(np.zeros((1, *model.latent_shape), "float32"))
-        return
+        return {}
     if task == "denoise":
         # A context of nothing and no decoder: neither is read.
         tokens = model.config.tokenizer.context_length
@@ -153,11 +197,12 @@ def _run(job: dict) -> None:
         model.text_to_image(
             context, context, 1, 1, GUIDANCE_SCALE, 0, progress_bar=False
         )
-        return
+        return {}
     model.text_to_image(PROMPT, None, 1, 1, GUIDANCE_SCALE, 0, progress_bar=False)
+    return {}
 
 
-def _write(job: dict, options: dict) -> None:
+def _write(job: dict, options: dict) -> dict:
     import numpy as np
 
     from kerasdiffusion.compute import backend
@@ -175,6 +220,7 @@ def _write(job: dict, options: dict) -> None:
     for variable in model.variables:
         variable.assign(np.zeros(variable.shape, np.dtype(variable.dtype)))
     model.save_preset(job["folder"])
+    return {"resolved": model.precision, "config": dataclasses.asdict(model.config)}
 
 
 def _peak() -> int:
@@ -186,5 +232,5 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
-    _run(json.loads(sys.argv[1]))
-    print(json.dumps({"bytes": _peak()}))
+    told = _run(json.loads(sys.argv[1]))
+    print(json.dumps({"bytes": _peak(), **told}))
