@@ -36,7 +36,8 @@ def convolve(x, kernel, ahead: Callable | None = None):
     images = tf.expand_dims(x, 1)
 
     def convolved(i):
-        part = seen(images, i // parts, rows * (i % parts), rows, width, ahead)
+        top = rows * (i % parts)
+        part = seen(images, i // parts, top, rows, width, 2, ahead)
         return tf.nn.conv2d(part, kernel, 1, "VALID")[0]
 
     count, shape = batch * parts, (rows, width, filters)
@@ -50,7 +51,7 @@ def convolve(x, kernel, ahead: Callable | None = None):
     return tf.reshape(found.stack(), (batch, -1, width, filters))[:, :height]
 
 
-def seen(x, images, top, rows: int, width: int, ahead: Callable | None):
+def seen(x, images, top, rows: int, width: int, more: int, ahead: Callable | None):
     """What a 3x3 kernel sees of some rows: a pixel more to each side, zero beyond.
 
     Args:
@@ -59,19 +60,20 @@ def seen(x, images, top, rows: int, width: int, ahead: Callable | None):
         top: The first of the rows, below `height`.
         rows: How many; some may be beyond.
         width: How many columns; the last may be beyond.
+        more: Rows and columns on top of these: one ahead of them, the others behind.
         ahead: As in `convolve`.
 
     Returns:
-        Tensor of shape `(group, rows + 2, width + 2, channels)`.
+        Tensor of shape `(group, rows + more, width + more, channels)`.
     """
     import tensorflow as tf
 
     _, group, height, own, channels = x.shape
-    first, last = top - 1, top + rows + 1
+    first, last = top - 1, top + rows + more - 1
     begin, end = tf.maximum(first, 0), tf.minimum(last, height)
     found = x[images, :, begin:end]
     if ahead is not None:
         found = ahead(found, images)
-    pads = [[0, 0], [begin - first, last - end], [1, 1 + width - own], [0, 0]]
+    pads = [[0, 0], [begin - first, last - end], [1, more - 1 + width - own], [0, 0]]
     found = tf.pad(found, tf.convert_to_tensor(pads))
-    return tf.reshape(found, (group, rows + 2, width + 2, channels))
+    return tf.reshape(found, (group, rows + more, width + more, channels))

@@ -1,10 +1,11 @@
 """3x3 convolutions by Winograd's way, on TensorFlow and a CPU.
 
-Two rows and two columns of a result share most of what they are made of: of 4x4 pixels,
-16 products give what 36 do otherwise, and all else are sums. What is left is a matrix
-product for each of the 16, of pixels' channels by filters.
+Neighbours in a result share most of what they are made of. Tiles of 4x4 of them are 36
+products of sums of pixels and sums of a kernel, where 144 are made otherwise; tiles of
+2x2 are 16 in place of 36. What is left is a matrix product for each of the 36 or 16, of
+pixels' channels by filters.
 
-For programs that are not differentiated, for which `operations` asks, and for frozen
+For programs that are not differentiated, for which `kernels` asks, and for frozen
 kernels in a training step: the gradient of the input is such a convolution too, by the
 kernel turned round, of filters by channels.
 """
@@ -13,26 +14,86 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from kerasdiffusion.compute import processor, tensorflow_cpu, tensorflow_rows
 
-#: What makes of 4 pixels, of 3 numbers of a kernel and of 4 products what they become.
-_PIXELS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
-_KERNEL = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]]) / 2
-_RESULT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
-#: Where each of the 16 of a kernel is in that of the kernel turned round.
-_TURNED = [4 * row + column for row in (3, 1, 2, 0) for column in (3, 1, 2, 0)]
-#: Tiles of a batch, 2x2 pixels each, below which the kernel costs more than it saves.
-MIN_TILES = 256
-#: The same of channels and filters, each of which passes through memory: half of their
-#: harmonic mean.
-MIN_CHANNELS = 96
-#: Bytes of a piece, of pixels and of products: what a cache holds. As large a kernel
-#: passes through memory once for a piece, which may then be of its size.
-PIECE = 2**24
+
+class Way(NamedTuple):
+    """How tiles are made: what is said of one line of them holds for both directions.
+
+    Args:
+        side: Results of a line.
+        pixels: Matrix of shape `(side + 2, side + 2)`: of pixels what is multiplied.
+        kernel: Matrix of shape `(side + 2, 3)`: of a kernel what it is multiplied with.
+        result: Matrix of shape `(side, side + 2)`: of products the results.
+        min_tiles: Of a batch: with fewer, the kernel costs more than it saves.
+        min_channels: The same of channels and filters, each of which passes through
+            memory: half of their harmonic mean.
+        piece: Bytes of a piece, of pixels and of products: what a cache holds, but not
+            so few that products become narrow. As large a kernel passes through memory
+            once for a piece, which may then be of its size.
+    """
+
+    side: int
+    pixels: np.ndarray
+    kernel: np.ndarray
+    result: np.ndarray
+    min_tiles: int
+    min_channels: int
+    piece: int
+
+    def fits(self, shape, kernel) -> bool:
+        """Whether it is quicker than a direct convolution, for these shapes."""
+        channels, filters = kernel[2:]
+        tiles = math.prod(-(-n // self.side) for n in shape[1:3])
+        least = self.min_channels * (channels + filters)
+        return shape[0] * tiles >= self.min_tiles and channels * filters >= least
+
+
+def way(*points: float, **limits: int) -> Way:
+    """Winograd's way for kernels of three, by Toom's and Cook's polynomials.
+
+    Two polynomials are multiplied by multiplying their values at some points, and at
+    infinity. The transpose of that is a convolution.
+
+    Args:
+        points: As many as a line has results and one more. Those of a size near 1
+            lose the fewest digits.
+        limits: `min_tiles`, `min_channels` and `piece` of `Way`.
+
+    Returns:
+        It.
+
+    Reference:
+        Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks",
+        section 4; Barabasz et al. 2020, "Error Analysis and Improving the Accuracy of
+        Winograd Convolution for Deep Neural Networks", section 3.
+    """
+    side = len(points) - 1
+    powers = np.vander(points, max(side, 3), increasing=True)
+    end = np.eye(max(side, 3))
+    others = [[q for q in points if q != p] for p in points]
+    scale = [[math.prod(p - q for q in points if q != p)] for p in points]
+    roots = [np.poly(each)[::-1] for each in (*others, points)]
+    pixels = np.stack([np.pad(each, (0, side + 2 - len(each))) for each in roots])
+    kernel = np.vstack([powers[:, :3] / scale, end[2, :3]])
+    result = np.vstack([powers[:, :side], end[side - 1, :side]]).T
+    return Way(side, pixels, kernel, result, **limits)
+
+
+#: F(2x2, 3x3), off by half as much again as a direct convolution.
+SMALL = way(0, 1, -1, min_tiles=256, min_channels=96, piece=2**24)
+#: F(4x4, 3x3), off by five times as much, in the sixth digit.
+LARGE = way(
+    *(0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)),
+    **{"min_tiles": 128, "min_channels": 64, "piece": 2**26},
+)
+#: The quickest first.
+WAYS = (LARGE, SMALL)
 
 
 def takes(x, kernel) -> bool:
@@ -48,13 +109,14 @@ def takes(x, kernel) -> bool:
 
 def fits(shape, kernel) -> bool:
     """Whether it is quicker for images and a kernel of these shapes, on this CPU."""
-    rows, columns, channels, filters = kernel
-    return (
-        (rows, columns) == (3, 3)
-        and shape[0] * math.prod(-(-n // 2) for n in shape[1:3]) >= MIN_TILES
-        and channels * filters >= MIN_CHANNELS * (channels + filters)
-        and is_quicker()
-    )
+    return chosen(shape, kernel) is not None
+
+
+def chosen(shape, kernel) -> Way | None:
+    """The quickest way for images and a kernel of these shapes, on this CPU."""
+    if tuple(kernel[:2]) != (3, 3) or not is_quicker():
+        return None
+    return next((way for way in WAYS if way.fits(shape, kernel)), None)
 
 
 def is_quicker() -> bool:
@@ -91,32 +153,33 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
 
     Reference:
         Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks",
-        section 4.1, F(2x2, 3x3).
+        section 4.
     """
     import tensorflow as tf
 
     batch, height, width, channels = x.shape
     sides, kernel = kernel.shape[2:], tf.convert_to_tensor(kernel)
     filters = sides[0 if backward else 1]
-    down, across = -(-height // 2), -(-width // 2)
-    group, rows = piece(batch, down, across, channels, filters)
+    way = chosen(x.shape, (3, 3, channels, filters)) or WAYS[-1]
+    side = way.side
+    down, across = -(-height // side), -(-width // side)
+    group, rows = piece(way, batch, down, across, channels, filters)
     parts = -(-down // rows)
     x = tf.reshape(x, (-1, group, *x.shape[1:]))
-    kernel = _multiplied(_KERNEL, tf.reshape(kernel, (9, -1)))
-    kernel = tf.reshape(kernel, (16, *sides))
-    if backward:
-        kernel = tf.gather(kernel, _TURNED)
+    turned = way.kernel[:, ::-1] if backward else way.kernel
+    kernel = _multiplied(turned, tf.reshape(kernel, (9, -1)))
+    kernel = tf.reshape(kernel, (-1, *sides))
     count = batch // group * parts
 
     def convolved(i):
-        place = i // parts, 2 * rows * (i % parts)
-        seen = tensorflow_rows.seen(x, *place, 2 * rows, 2 * across, ahead)
-        return _piece(seen, kernel, group, rows, across, backward)
+        place = i // parts, side * rows * (i % parts)
+        seen = tensorflow_rows.seen(x, *place, side * rows, side * across, side, ahead)
+        return _piece(way, seen, kernel, group, rows, across, backward)
 
     if count == 1:
         found = convolved(0)
     else:
-        shape = (group, 2 * rows, 2 * across, filters)
+        shape = (group, side * rows, side * across, filters)
         found = tf.TensorArray("float32", count, element_shape=shape)
         _, found = tf.while_loop(
             lambda i, _: i < count,
@@ -125,17 +188,18 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
             parallel_iterations=1,
         )
         found = found.stack()
-    found = tf.reshape(found, (-1, parts, group, 2 * rows, 2 * across, filters))
+    found = tf.reshape(found, (-1, parts, group, side * rows, side * across, filters))
     if group > 1 and parts > 1:
         found = tf.transpose(found, (0, 2, 1, 3, 4, 5))
-    found = tf.reshape(found, (batch, -1, 2 * across, filters))
+    found = tf.reshape(found, (batch, -1, side * across, filters))
     return found[:, :height, :width]
 
 
-def piece(batch: int, down: int, across: int, channels: int, filters: int):
+def piece(way: Way, batch: int, down: int, across: int, channels: int, filters: int):
     """How many images, and how many rows of their tiles, are a piece.
 
     Args:
+        way: How tiles are made.
         batch: Images.
         down: Rows of tiles of an image.
         across: Tiles of a row.
@@ -147,11 +211,12 @@ def piece(batch: int, down: int, across: int, channels: int, filters: int):
 
     Example:
 
-    >>> piece(2, 8, 8, 1280, 1280)
+    >>> piece(SMALL, 2, 8, 8, 1280, 1280)
     (2, 8)
     """
-    most = max(PIECE, 64 * channels * filters)
-    tiles = max(1, most // (64 * (channels + filters)))
+    size = 4 * (way.side + 2) ** 2
+    most = max(way.piece, size * channels * filters)
+    tiles = max(1, most // (size * (channels + filters)))
     if down * across > tiles:
         parts = -(-down // max(1, tiles // across))
         return 1, -(-down // parts)
@@ -159,38 +224,41 @@ def piece(batch: int, down: int, across: int, channels: int, filters: int):
     return max(n for n in fitting if batch % n == 0), down
 
 
-def _piece(x, kernel, group: int, rows: int, across: int, backward: bool):
+def _piece(way: Way, x, kernel, group: int, rows: int, across: int, backward: bool):
     """Of images with a pixel around them: the convolution.
 
     Args:
-        x: Tensor of shape `(group, 2 * rows + 2, 2 * across + 2, channels)`.
-        kernel: Tensor of shape `(16, channels, filters)`.
+        way: How tiles are made.
+        x: Tensor of shape `(group, side * (rows + 1), side * (across + 1), channels)`.
+        kernel: Tensor of shape `((side + 2) ** 2, channels, filters)`.
         group: Images.
         rows: Of tiles.
         across: Tiles of a row.
-        backward: Whether the kernel is `(16, filters, channels)`.
+        backward: Whether the kernel is `((side + 2) ** 2, filters, channels)`.
 
     Returns:
-        Tensor of shape `(group, 2 * rows, 2 * across, filters)`.
+        Tensor of shape `(group, side * rows, side * across, filters)`.
     """
     import tensorflow as tf
 
-    channels, filters = x.shape[-1], kernel.shape[1 if backward else 2]
-    x = tf.reshape(x, (group, rows + 1, 2, across + 1, 2, channels))
-    half, odd = (0, 0, 1, 1), (0, 1, 0, 1)  # of the four rows, and columns, of a tile
+    side, channels = way.side, x.shape[-1]
+    filters = kernel.shape[1 if backward else 2]
+    x = tf.reshape(x, (group, rows + 1, side, across + 1, side, channels))
+    places = [divmod(n, side) for n in range(side + 2)]  # a tile's rows, and columns
     pixels = [
         x[:, top : top + rows, i, left : left + across, j]
-        for top, i in zip(half, odd, strict=True)
-        for left, j in zip(half, odd, strict=True)
+        for top, i in places
+        for left, j in places
     ]
-    pixels = tf.reshape(tf.stack(pixels), (16, -1))
-    pixels = tf.reshape(_multiplied(_PIXELS, pixels), (16, -1, channels))
+    pixels = tf.reshape(tf.stack(pixels), (len(places) ** 2, -1))
+    pixels = _multiplied(way.pixels, pixels)
+    pixels = tf.reshape(pixels, (len(places) ** 2, -1, channels))
     products = tf.matmul(pixels, kernel, transpose_b=backward)
-    products = tf.reshape(products, (16, -1))
-    found = _multiplied(_RESULT, products)
-    found = tf.reshape(found, (2, 2, group, rows, across, filters))
+    products = tf.reshape(products, (len(places) ** 2, -1))
+    found = _multiplied(way.result, products)
+    found = tf.reshape(found, (side, side, group, rows, across, filters))
     found = tf.transpose(found, (2, 3, 0, 4, 1, 5))
-    return tf.reshape(found, (group, 2 * rows, 2 * across, filters))
+    return tf.reshape(found, (group, side * rows, side * across, filters))
 
 
 def _multiplied(matrix: np.ndarray, x):

@@ -203,8 +203,8 @@ def way(request, monkeypatch):
     has_onednn = request.param == "by oneDNN"
     monkeypatch.setattr(tensorflow_cpu, "has_onednn", lambda: has_onednn)
     if request.param == "by Winograd's way":
-        monkeypatch.setattr(tensorflow_winograd, "MIN_TILES", 0)
-        monkeypatch.setattr(tensorflow_winograd, "MIN_CHANNELS", 0)
+        any_size = tensorflow_winograd.SMALL._replace(min_tiles=0, min_channels=0)
+        monkeypatch.setattr(tensorflow_winograd, "WAYS", (any_size,))
     quicker = request.param == "by Winograd's way"
     monkeypatch.setattr(tensorflow_winograd, "is_quicker", lambda: quicker)
     return request.param

@@ -47,7 +47,7 @@ def test_a_large_image_is_normalised_as_it_is_convolved(
     )
     for most in (1, 64, 2**20):  # a row, some rows and all of them
         monkeypatch.setattr(tensorflow_rows, "PIECE", most)
-        monkeypatch.setattr(winograd, "PIECE", most)
+        monkeypatch.setattr(winograd, "WAYS", (winograd.SMALL._replace(piece=most),))
         found = run(block, x)
         np.testing.assert_allclose(found, expected, atol=1e-4)
     seen = []
