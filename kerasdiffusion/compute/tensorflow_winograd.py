@@ -167,7 +167,8 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
     parts = -(-down // rows)
     x = tf.reshape(x, (-1, group, *x.shape[1:]))
     turned = way.kernel[:, ::-1] if backward else way.kernel
-    kernel = _multiplied(turned, tf.reshape(kernel, (9, -1)))
+    with tf.control_dependencies([x]):  # not all layers' at once, ahead of the first
+        kernel = _multiplied(turned, tf.reshape(kernel, (9, -1)))
     kernel = tf.reshape(kernel, (-1, *sides))
     count = batch // group * parts
 
