@@ -107,6 +107,22 @@ def test_the_gradient_of_its_input_is_made_by_the_kernel_turned_round(any_size, 
     np.testing.assert_allclose(found, defined(dy, turned), atol=2e-5)
 
 
+def test_a_kernel_is_made_ready_when_its_pixels_are_there(any_size):
+    """Else those of all layers are, ahead of the first: two thirds of a gigabyte."""
+    import tensorflow as tf
+
+    kernel = tf.Variable(normal(3, 3, 4, 4))
+    twice = tf.function(
+        lambda x: tensorflow_winograd.convolve(
+            tf.tanh(tensorflow_winograd.convolve(x, kernel)), kernel
+        )
+    )
+    graph = twice.get_concrete_function(tf.TensorSpec((1, 4, 4, 4))).graph
+    waits = [each.control_inputs for each in graph.get_operations()]
+    assert sum(map(len, waits)) >= 2
+    assert any("Tanh" in str(op.inputs) for ops in waits for op in ops)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"size": 1}, {"padding": "valid"}, {"strides": 2}, {"dtype": "bfloat16"}],
