@@ -134,6 +134,11 @@ def give_up(backend: str, variables: Iterable) -> None:
     empty = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[backend]
     for variable in variables:
         empty(variable, (0,))
+    trim()
+
+
+def trim() -> None:
+    """Gives memory that was freed back to the system, where the allocator holds it."""
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
@@ -210,12 +215,12 @@ def view(backend: str, value) -> np.ndarray:
 
 
 #: Where TensorFlow's tensors begin.
-_ALIGNED = 64
+ALIGNED = 64
 
 
 def room_size(shape: Sequence[int]) -> int:
     """Bytes of the array that has such a `room` within."""
-    return math.prod(shape) * 4 + _ALIGNED
+    return math.prod(shape) * 4 + ALIGNED
 
 
 def room(
@@ -236,8 +241,8 @@ def room(
     if backend != "tensorflow":
         return None
     raw = np.empty(room_size(shape), "uint8") if within is None else within
-    start = -raw.ctypes.data % _ALIGNED
-    return raw[start : start + raw.size - _ALIGNED].view("float32").reshape(shape)
+    start = -raw.ctypes.data % ALIGNED
+    return raw[start : start + raw.size - ALIGNED].view("float32").reshape(shape)
 
 
 def put(backend: str, variable, value) -> None:
@@ -249,7 +254,7 @@ def put(backend: str, variable, value) -> None:
         value: A tensor of `keep`'s, or an array of the variable's shape and dtype,
             which is the variable's from now on.
     """
-    if backend == "tensorflow" and _can_be_taken(variable, value):
+    if backend == "tensorflow" and takes(variable) and _can_be_taken(value):
         from tensorflow.experimental import dlpack
 
         value = dlpack.from_dlpack(value.__dlpack__())
@@ -267,12 +272,16 @@ def put(backend: str, variable, value) -> None:
     variable._value.data = value
 
 
-def _can_be_taken(variable, value) -> bool:
-    """Whether a tensor may have an array's memory: on a CPU, where one could begin."""
+def takes(variable) -> bool:
+    """Whether `put` may give a variable of TensorFlow's an array's own memory."""
+    return str(getattr(variable.value, "device", "")).endswith("CPU:0")
+
+
+def _can_be_taken(value) -> bool:
+    """Whether a tensor may have an array's memory: where one could begin."""
     return (
         isinstance(value, np.ndarray)
         and value.dtype == "float32"
         and value.flags.c_contiguous
-        and value.ctypes.data % _ALIGNED == 0
-        and str(getattr(variable.value, "device", "")).endswith("CPU:0")
+        and value.ctypes.data % ALIGNED == 0
     )

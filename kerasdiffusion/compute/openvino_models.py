@@ -133,26 +133,26 @@ def laid_out(variable):
     what it has reordered. Those of dense layers it takes as they are.
     """
     value = variable.value.read_value()
-    if not _turns(variable):
+    if not turns(variable):
         return value
     return np.ascontiguousarray(np.transpose(array_of(value), _AXES))
 
 
-def _turns(variable) -> bool:
+def turns(variable) -> bool:
     """Whether it is the kernel of a convolution."""
     return variable.name == "kernel" and len(variable.shape) == 4
 
 
 def _shape(variable) -> tuple:
     shape = tuple(variable.shape)
-    return tuple(shape[axis] for axis in _AXES) if _turns(variable) else shape
+    return tuple(shape[axis] for axis in _AXES) if turns(variable) else shape
 
 
 def _laid_back(variable, value):
     """What the layer computes with, of what `laid_out` gave."""
     import tensorflow as tf
 
-    return tf.transpose(value, _BACK) if _turns(variable) else value
+    return tf.transpose(value, _BACK) if turns(variable) else value
 
 
 def write(traced: Traced, path: Path) -> None:

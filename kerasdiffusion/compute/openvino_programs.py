@@ -12,8 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kerasdiffusion.compute import openvino_models, tensorflow_cpu
-from kerasdiffusion.compute.openvino_models import Traced, array_of, laid_out, name_of
+from kerasdiffusion.compute import openvino_models, tensorflow_cpu, weights_on_disk
+from kerasdiffusion.compute.openvino_models import (
+    Traced,
+    array_of,
+    laid_out,
+    name_of,
+    turns,
+)
 from kerasdiffusion.compute.within import Within
 
 #: The value of `jit_compile` that asks for it.
@@ -185,15 +191,25 @@ class Compiled:
         if program is None:
             begun = time.perf_counter()
             traced = self._model(signature, args)
-            for place, variable in enumerate(variables):  # those that are not yet
-                if self._laid_out[place] is None:
-                    self._laid_out[place] = laid_out(variable)
+            self._lay_out(variables)
             program = _Program(traced, self._laid_out)
             self.compiled += 1
             if anew:
                 _tell_of_new_weights(time.perf_counter() - begun)
         self._programs[signature] = program
         return program
+
+    def _lay_out(self, variables) -> None:
+        """The values that are not yet as OpenVINO wants them."""
+        missing = [i for i, each in enumerate(self._laid_out) if each is None]
+        some = [variables[i] for i in missing]
+        moved = weights_on_disk.moved(some, turns, laid_out)
+        for i, found in zip(missing, moved, strict=True):
+            if found is None:
+                found = laid_out(variables[i])
+            else:
+                self._held[i] = _read(variables[i])
+            self._laid_out[i] = found
 
     def _model(self, signature: str, args) -> Traced:
         """The function for arguments like these, traced once."""
@@ -255,7 +271,8 @@ class _Program:
         # What the graph says is bfloat16 is, and all else float32. By "bf16" all would
         # be: sines of timesteps, means, noise levels, three times the error.
         precision = {"INFERENCE_PRECISION_HINT": "f32"}
-        program = openvino_models.core().compile_model(model, "CPU", precision)
+        with weights_on_disk.given_back():
+            program = openvino_models.core().compile_model(model, "CPU", precision)
         arguments, self._skeleton = traced.arguments(), traced.skeleton
         self._inputs = [arguments[name_of(x, arguments)] for x in program.inputs]
         places = {
