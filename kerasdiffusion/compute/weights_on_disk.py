@@ -75,6 +75,8 @@ def moved(
         The other forms, of the file; `None` for a variable whose value stays in memory:
         the small ones, or all where they are few or no disk has room.
     """
+    if not sys.platform.startswith("linux"):
+        return [None] * len(variables)
     with _lock:
         found = [_known(variable) for variable in variables]
         new = [
@@ -83,7 +85,7 @@ def moved(
             if found[i] is None and _is_large(variable)
         ]
         sizes = [_bytes(variables[i]) * (1 + turned(variables[i])) for i in new]
-        if sum(sizes) < LEAST or not sys.platform.startswith("linux"):
+        if sum(sizes) < LEAST:
             return found
         opened = _opened(sum(sizes))
         if opened is None:
@@ -95,7 +97,11 @@ def moved(
             at = 0
             for i, size in zip(new, sizes, strict=True):
                 form = forms if turned(variables[i]) else None
-                found[i] = _move(file, opened.fileno(), at, variables[i], form)
+                try:
+                    found[i] = _move(file, opened.fileno(), at, variables[i], form)
+                except OSError as error:  # the others stay where they are
+                    _tell(sum(sizes) - at, str(error))
+                    break
                 at += size
         memory.trim()
         return found
@@ -104,6 +110,9 @@ def moved(
 @contextlib.contextmanager
 def given_back() -> Iterator[None]:
     """Within it, and at its end, what was read of the files leaves memory again."""
+    if not _files:
+        yield
+        return
     done = threading.Event()
 
     def give_back():
@@ -192,12 +201,15 @@ def _opened(size: int) -> BinaryIO | None:
                 file.close()
                 raise
             return file
+    _tell(size, f"no disk has room. Looked in: {', '.join(looked) or 'no folder'}")
+    return None
+
+
+def _tell(size: int, why: str) -> None:
     print(
-        f"OpenVINO's copies of the weights take {size / 2**30:.1f} GiB of memory, for "
-        f"no disk has room for them. Looked in: {', '.join(looked) or 'no folder'}",
+        f"OpenVINO's weights stay in memory, {size / 2**30:.1f} GiB more of it: {why}",
         file=sys.stderr,
     )
-    return None
 
 
 def _folders() -> Iterator[Path | str]:

@@ -14,6 +14,8 @@ from keras import ops
 
 from kerasdiffusion.compute import memory, openvino_models, openvino_programs
 from kerasdiffusion.compute import weights_on_disk as on_disk
+from tests.adapters import files
+from tests.tiny import tiny_model
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow" or not Path("/proc/self/smaps").is_file(),
@@ -149,7 +151,7 @@ def test_few_weights_stay_in_memory(network, folder, monkeypatch, capsys):
     assert not capsys.readouterr().err and not on_disk._files
 
 
-@pytest.mark.parametrize("why", ["full", "refused", "no folder"])
+@pytest.mark.parametrize("why", ["full", "refused", "no folder", "breaks off"])
 def test_without_room_they_stay_in_memory_and_that_is_said(
     network, folder, monkeypatch, capsys, why
 ):
@@ -161,11 +163,17 @@ def test_without_room_they_stay_in_memory_and_that_is_said(
         monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     elif why == "refused":
         monkeypatch.setattr(os, "posix_fallocate", refuse)
-    else:
+    elif why == "no folder":
         monkeypatch.setattr(on_disk, "_folders", lambda: iter([folder / "none"]))
+    else:
+        monkeypatch.setattr(os, "pwrite", refuse)
+    before = [ops.convert_to_numpy(each).copy() for each in network.variables]
     assert set(map(type, moved(network))) == {type(None)}
-    assert f"Looked in: {folder}" in capsys.readouterr().err
+    told = "No space left" if why == "breaks off" else f"Looked in: {folder}"
+    assert told in capsys.readouterr().err
     assert not list(folder.iterdir()) and not on_disk._files
+    for variable, value in zip(network.variables, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
 
 
 def test_no_folder_that_is_memory_is_written_to(tmp_path, monkeypatch):
@@ -179,3 +187,30 @@ def test_no_folder_that_is_memory_is_written_to(tmp_path, monkeypatch):
         )
         assert on_disk._is_memory(tmp_path) == is_memory
     assert on_disk._is_memory(tmp_path / "none")
+
+
+@pytest.mark.heavy
+def test_a_model_paints_the_same_and_adapters_come_off_to_the_bit(
+    folder, monkeypatch, tmp_path_factory
+):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    how = {"prompt": "two cats", "num_steps": 2, "seed": 3, "progress_bar": False}
+    path = files.save(tmp_path_factory.mktemp("adapters"), "detail", files.kohya())
+    seen = []
+    for least in (2**28, 0):
+        monkeypatch.setattr(on_disk, "LEAST", least)
+        monkeypatch.setattr(on_disk, "LEAST_OF_ONE", 1024)
+        model = tiny_model(jit_compile="openvino")
+        weights = [each.tobytes() for each in model.diffusion_model.get_weights()]
+        painted = [model.text_to_image(**how)]
+        model.load_adapter(path)
+        painted.append(model.text_to_image(**how))
+        model.remove_adapter()
+        painted.append(model.text_to_image(**how))
+        again = [each.tobytes() for each in model.diffusion_model.get_weights()]
+        assert again == weights
+        assert bool(on_disk._files) == (least == 0)
+        seen.append(painted)
+    for before, after in zip(*seen, strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert (seen[0][0] == seen[0][2]).all() and (seen[0][0] != seen[0][1]).any()
