@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from kerasdiffusion.apps import flags, options
 from kerasdiffusion.presets.named import PRESETS, find_preset
 from kerasdiffusion.requests.kinds import Number, Whole
+from kerasdiffusion.storage.bounds import shown
 
 #: Where a key may be instead of on the command line, which others can read.
 KEY = "KERASDIFFUSION_API_KEY"
@@ -201,6 +203,7 @@ def start(
     say: Callable[[str], None],
 ) -> int:
     """Serves; `say` is called with the address."""
+    check_address(args.host, args.port)  # ahead of all that takes long
     options.choose_backend(args.backend)
     from kerasdiffusion.apps.server.running import serve
 
@@ -209,6 +212,28 @@ def start(
     settings.models.get(settings.models.default).build()
     _warn(args, settings)
     return serve(settings, args.host, args.port, say)
+
+
+def check_address(host: str, port: int) -> None:
+    """That an address is this machine's, and nobody listens there yet.
+
+    Raises:
+        OSError: If it is not, or somebody does.
+    """
+    try:
+        for family, kind, number, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, number) as probe:
+                if sys.platform != "win32":  # there it would take another's port
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(
+            "--host must be an address of this machine, and --port one that is free; 0 "
+            f"is any. Received: {shown(host, 60)} and {port} ({reason})"
+        ) from None
 
 
 def keys_of(args: argparse.Namespace) -> list[str]:

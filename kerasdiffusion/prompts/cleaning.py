@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import unicodedata
 
 import regex
 
@@ -13,6 +14,10 @@ from kerasdiffusion.storage.bounds import check_bound
 _FEW = 128
 _MARKS = regex.compile("[&;\uff06\ufe60\uff1b\ufe54\u037e]")
 _AMPERSANDS = regex.compile("[&\uff06\ufe60]")
+#: Characters of a text up to which its combining marks are put in order whatever they
+#: are: that takes the square of how many there are in a row.
+_SHORT = 2000
+_COMBINING = regex.compile(r"\p{M}+")
 
 
 def clean(text: str) -> str:
@@ -22,7 +27,8 @@ def clean(text: str) -> str:
         text: A prompt, or a part of one.
 
     Raises:
-        ValueError: If HTML entities are in each other deeper than any text has them.
+        ValueError: If HTML entities are in each other deeper than any text has them, or
+            a character has more combining marks.
 
     Example:
 
@@ -43,15 +49,29 @@ def _mended(text: str) -> str:
 
     ftfy unescapes one entity within another for each time that it goes over the whole.
     """
-    import ftfy
     from ftfy.fixes import unescape_html
 
     marks = sum(1 for _ in _MARKS.finditer(text))
     if "<" in text or marks <= _FEW or not _AMPERSANDS.search(text):
-        return ftfy.fix_text(text)
+        return _fixed(text)
     level, before = 0, None
     while text != before:
         check_bound("prompt_entities", level, text)
-        before, text = text, ftfy.fix_text(unescape_html(text), unescape_html=False)
+        before, text = text, _fixed(unescape_html(text), unescape_html=False)
         level += 1
+    return text
+
+
+def _fixed(text: str, **options) -> str:
+    """What `ftfy.fix_text` makes of a text, whose marks are counted if it is long."""
+    import ftfy
+
+    if len(text) <= _SHORT:
+        return ftfy.fix_text(text, **options)
+    before = None
+    while text != before:
+        before, text = text, ftfy.fix_text(text, normalization=None, **options)
+        marks = max(map(len, _COMBINING.findall(text)), default=0)
+        check_bound("prompt_marks", marks, text)
+        text = unicodedata.normalize("NFC", text)
     return text

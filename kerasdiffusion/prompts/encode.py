@@ -47,11 +47,13 @@ class Encoder:
             ValueError: If the texts are over a limit.
         """
         literal = self.weighting == "none"
-        spans = [[Span(text, 1.0)] if literal else parse_text(text) for text in texts]
-        rows = [chunks(each, self.tokenizer, self.learned) for each in spans]
-        count = max(map(len, rows))
-        check_bound("prompt_chunks", count, texts[0])
-        check_bound("prompt_stages", count * len(texts), texts[0])
+        spans, rows, count = [], [], 0
+        for text in texts:
+            spans.append([Span(text, 1.0)] if literal else parse_text(text))
+            rows.append(chunks(spans[-1], self.tokenizer, self.learned))
+            count = max(count, len(rows[-1]))
+            check_bound("prompt_chunks", count, texts[0])
+            check_bound("prompt_stages", count * len(texts), texts[0])
         empty = empty_chunk(self.tokenizer)
         rows = [row + [empty] * (count - len(row)) for row in rows]
         if self.weighting == "compel":

@@ -19,6 +19,8 @@ from kerasdiffusion.sampling.table import COLUMNS, Table
 CAPACITY = 64
 #: Seconds between looks at the clock.
 GLANCE = 0.25
+#: The share by which a piece may take longer, where one more would be nearly empty.
+_LONGER = 0.25
 
 
 @dataclass(frozen=True)
@@ -191,11 +193,11 @@ def pieces(
 
 
 def _length(left: int, pace: Pace) -> int:
-    """Rows of a timed piece: all that are left in as few as can be, and as long."""
-    if left * pace.row <= pace.seconds:
-        return CAPACITY
-    most = max(1, int(pace.seconds / max(pace.row, 1e-6)))
-    return min(CAPACITY, -(-left // -(-left // most)))
+    """Rows of a timed piece, where all that are left go in few that are alike."""
+    if pace.row == math.inf or pace.seconds <= 0.0:
+        return 1
+    count = max(1, math.ceil(left * pace.row / pace.seconds - _LONGER))
+    return min(CAPACITY, -(-left // count))
 
 
 def cut_window(table: Table, noise: np.ndarray, window: int):

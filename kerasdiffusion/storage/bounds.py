@@ -46,6 +46,7 @@ BOUNDS: dict[str, Bound] = {
     "prompt_chunks": Bound(100, "chunks of tokens", "A prompt"),
     "prompt_stages": Bound(2**12, "chunks of tokens", "A prompt with all its stages"),
     "prompt_entities": Bound(64, "HTML entities within each other", "A prompt"),
+    "prompt_marks": Bound(64, "combining marks in a row", "A prompt"),
     "prompt_weight": Bound(10**6, "times", "A weight or a share in a prompt"),
     "train_steps": Bound(10**5, "training steps", "A noise schedule"),
     "levels": Bound(16, "levels", "A network"),
@@ -61,6 +62,7 @@ BOUNDS: dict[str, Bound] = {
     "server_body": Bound(64 * 2**20, "bytes", "What a server is sent at once"),
     "server_pixels": Bound(2**22, "pixels", "A picture of a server"),
     "server_pictures": Bound(64, "pictures", "A request to a server"),
+    "server_adapters": Bound(64, "adapters", "A request to a server"),
     # CLIP's files are about 1 MB.
     "tokenizer": Bound(2**26, "bytes", "A file of a tokenizer"),
     "added_tokens": Bound(2**16, "added tokens", "A tokenizer"),

@@ -46,6 +46,17 @@ SLOW = {
 }
 
 
+@pytest.mark.parametrize(
+    "marks", ["\u0301\u0316", "&#769;&#790;", "&amp;#769;\u0316", "\xcc\x81\xcc\x96"]
+)
+def test_marks_without_end_are_refused_ahead_of_being_put_in_order(marks):
+    """Which takes the square of their number, whatever they are written as."""
+    with pytest.raises(ValueError, match="at most 64 combining marks in a row"):
+        Tokenizer().tokens("e" + marks * (MOST // len(marks) - 1))
+    long = "a red e\u0301toile, " * 200
+    assert Tokenizer().tokens(long) == Tokenizer().tokens(long.replace("e\u0301", "é"))
+
+
 @pytest.mark.parametrize("prompt", SLOW.values(), ids=SLOW)
 def test_a_prompt_at_the_limit_is_read_or_refused_at_once(prompt):
     assert len(prompt) <= MOST

@@ -10,7 +10,12 @@ from fastapi import Request as Asked
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import (
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 
 from kerasdiffusion._version import __version__
 from kerasdiffusion.apps.server import jobs, openai, web_ui
@@ -59,6 +64,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         from kerasdiffusion.apps.page.mount import mount
 
         mount(app, core)
+    else:
+
+        @app.get("/", include_in_schema=False)
+        async def front() -> RedirectResponse:
+            return RedirectResponse("/docs")
+
     app.add_middleware(
         Guards,
         keys=settings.keys,

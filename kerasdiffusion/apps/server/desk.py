@@ -118,8 +118,10 @@ class Desk:
     def _looked_up(self, request: Request) -> Request:
         """The same, where adapters and networks are files of this server's folders."""
         found = {}
-        # A request may name thousands; the folder is looked through once.
+        # The folder is looked through once, however many are named.
         known = functools.cache(self.models.adapter_files)
+        named = len(request.adapters or ())
+        _check_adapters(named)
         if request.adapters:
             found["adapters"] = [
                 (self.models.adapter(source, known()), *weights)
@@ -144,14 +146,16 @@ class Desk:
             for name in _PROMPTS:
                 for text in as_list(getattr(request, name)):
                     if isinstance(text, str):
-                        self._check_tags(text, name, known)
+                        named += self._check_tags(text, name, known)
+            _check_adapters(named)
         return request.replace(**found) if found else request
 
-    def _check_tags(self, text: str, name: str, known: Callable) -> None:
-        """That what a prompt names between < and > is here."""
+    def _check_tags(self, text: str, name: str, known: Callable) -> int:
+        """That what a prompt names between < and > is here; how many there are."""
         if "<" not in text or len(text) > BOUNDS["prompt_characters"].most:
-            return
-        for tag in split_tags(text)[1]:
+            return 0
+        tags = split_tags(text)[1]
+        for tag in tags:
             if tag.kind not in KINDS:
                 raise Refused(
                     422,
@@ -162,6 +166,7 @@ class Desk:
             if name.startswith("negative"):
                 continue  # (there it is text, as in the web UI)
             self.models.adapter(tag.name, known())
+        return len(tags)
 
     def _check_counts(self, request: Request) -> None:
         """That no request alone is more than a server may do."""
@@ -192,6 +197,17 @@ class Desk:
         if request.task == "upscale":
             height, width = 4 * height, 4 * width
         return height, width
+
+
+def _check_adapters(count: int) -> None:
+    """That a request does not hold up the device with adapters without end."""
+    most = BOUNDS["server_adapters"].most
+    if count > most:
+        raise Refused(
+            422,
+            f"A request must name at most {most} adapters. Received: {count}",
+            "adapters",
+        )
 
 
 @contextlib.contextmanager

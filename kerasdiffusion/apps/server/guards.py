@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -17,6 +19,8 @@ from kerasdiffusion.storage.bounds import BOUNDS
 
 #: Bytes of bodies that are held at once at most: times what one may have.
 _BODIES = 8
+#: Seconds for which a body that is refused is still taken, and forgotten.
+_PATIENCE = 1.0
 #: What anyone may ask: whether the server lives.
 OPEN = ("/health",)
 _LOCAL = ("localhost",)
@@ -78,20 +82,26 @@ class Guards:
                 self._check_key(headers)
             self._check_size(headers.get("content-length"))
         except Refused as error:
+            if error.status == 413:
+                await _hear_out(headers, receive)
             await refuse(send, scope["path"], error)
             return
 
         async def tell(message):
-            if origin and message["type"] == "http.response.start":
+            is_start = message["type"] == "http.response.start"
+            if is_start and message["status"] >= 400 and not ended:
+                await _hear_out(headers, receive)
+            if origin and is_start:
                 more = [(b"access-control-allow-origin", origin.encode("latin-1"))]
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
-        counted = 0
+        counted, ended = 0, False
 
         async def bounded():
-            nonlocal counted
+            nonlocal counted, ended
             message = await receive()
+            ended = not message.get("more_body")
             length = len(message.get("body", b""))
             counted, self.held = counted + length, self.held + length
             if counted > self.most:
@@ -161,6 +171,23 @@ class Guards:
             raise Refused(400, "Content-Length must be a whole number.")
         if int(length) > self.most:
             raise _too_large(self.most)
+
+
+async def _hear_out(headers, receive) -> None:
+    """Takes what is left of a body that is refused, for a moment.
+
+    Most clients send all of it before they read, and take a connection that is closed
+    on them for a failure without a reason. Who asks first, is told first.
+    """
+    if "expect" in headers:
+        return
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _PATIENCE
+    with contextlib.suppress(asyncio.TimeoutError):
+        while (left := end - loop.time()) > 0.0:
+            message = await asyncio.wait_for(receive(), left)
+            if not message.get("more_body"):
+                return
 
 
 async def refuse(send, path: str, error: Refused) -> None:

@@ -22,6 +22,7 @@ from kerasdiffusion.apps.server import (
     web_ui_pictures,
 )
 from kerasdiffusion.apps.server.core import Core, read_body
+from kerasdiffusion.apps.server.desk import refusing
 from kerasdiffusion.apps.server.errors import Refused
 from kerasdiffusion.apps.server.pictures import (
     encoded,
@@ -83,8 +84,11 @@ def routes(core: Core) -> APIRouter:
         with core.queue.expecting():
             asking, job = await run_in_threadpool(take)
         await core.finished(job, asked)
-        painted = await run_in_threadpool(painted_of, core, job)
-        return await run_in_threadpool(answer, values, asking, painted)
+
+        def give() -> dict:
+            return answer(values, asking, painted_of(core, job))
+
+        return await run_in_threadpool(give)
 
     @router.post("/txt2img", openapi_extra=_body(False))
     async def txt2img(asked: Asked) -> dict:
@@ -289,6 +293,7 @@ def _detect(values: Mapping) -> dict:
     found = []
     for each in given:
         picture = web_ui_pictures.plain(from_base64(each, "controlnet_input_images"))
-        made = web_ui_control.prepared(picture, module, how)
+        with refusing():
+            made = web_ui_control.prepared(picture, module, how)
         found.append(to_base64(encoded(np.asarray(made.convert("RGB")))))
     return {"images": found, "info": "Success"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from fastapi import APIRouter
 from fastapi import Request as Asked
-from PIL import Image, ImageChops
+from PIL import ImageChops
 from starlette.concurrency import run_in_threadpool
 
 from kerasdiffusion.apps.server import web_ui_pictures
@@ -122,21 +122,21 @@ def _enlarged(values: Mapping, given) -> str:
             scale = min(size[0] / image.height, size[1] / image.width)
             size = round(image.height * scale), round(image.width * scale)
     check_pixels(*size, "upscaling_resize")
-    first = _by(image, values.get("upscaler_1"), size, mode)
+    first = web_ui_pictures.enlarged(image, values.get("upscaler_1"), size, mode)
     share = fields.get("extras_upscaler_2_visibility", 0.0)
     if share:
-        second = _by(image, values.get("upscaler_2"), size, mode)
+        second = values.get("upscaler_2")
+        second = web_ui_pictures.enlarged(image, second, size, mode)
+        if second.size != first.size:
+            raise Refused(
+                422,
+                "`upscaler_2` must enlarge where `upscaler_1` does, and only there. "
+                f"Received: pictures of {first.width}x{first.height} and "
+                f"{second.width}x{second.height}",
+                "upscaler_2",
+            )
         first = ImageChops.blend(first, second, share)
     return to_base64(encoded(np.asarray(first)))
-
-
-def _by(image: Image.Image, name, size, mode: int) -> Image.Image:
-    if mode == web_ui_pictures.CROP and name not in (None, "", "None"):
-        ratio = max(size[0] / image.height, size[1] / image.width)
-        whole = round(image.height * ratio), round(image.width * ratio)
-        image = web_ui_pictures.enlarged(image, name, whole)
-        return web_ui_pictures.resized(image, size, mode)
-    return web_ui_pictures.enlarged(image, name, size)
 
 
 def _info(values: Mapping) -> dict:

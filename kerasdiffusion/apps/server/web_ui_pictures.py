@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from kerasdiffusion.apps.server.errors import Refused
-from kerasdiffusion.pictures.read import read_pictures
+from kerasdiffusion.pictures.read import SMALLEST, read_pictures
 
 JUST, CROP, FILL = range(3)
 #: Radii of blurs that are laid over each other, and how often each.
@@ -20,7 +20,18 @@ _WAYS = {"Lanczos": Image.Resampling.LANCZOS, "Nearest": Image.Resampling.NEARES
 
 
 def plain(image) -> Image.Image:
-    """A Pillow image in RGB, what is clear over white."""
+    """A Pillow image in RGB, what is clear over white.
+
+    Raises:
+        Refused: If it is too small or too narrow to paint over.
+    """
+    if min(image.size) < SMALLEST:
+        raise Refused(
+            422,
+            f"A picture's sides must be {SMALLEST} pixels or more. "
+            f"Received: {image.width}x{image.height}",
+            "image",
+        )
     return Image.fromarray(read_pictures(image)[0])
 
 
@@ -33,6 +44,9 @@ def resized(image, size: tuple[int, int], mode: int = JUST, way: str = "Lanczos"
         mode: `JUST`: stretched; `CROP`: the middle of it, as much as fits; `FILL`: all
             of it, with its edges repeated around.
         way: `"Lanczos"` or `"Nearest"`.
+
+    Raises:
+        Refused: If less than a row or a column of it would be left.
     """
     height, width = size
     if image.size == (width, height):
@@ -40,6 +54,13 @@ def resized(image, size: tuple[int, int], mode: int = JUST, way: str = "Lanczos"
     if mode == JUST:
         return image.resize((width, height), _WAYS[way])
     if mode == CROP:
+        scale = max(width / image.width, height / image.height)
+        if min(width, height) < scale:
+            raise Refused(
+                422,
+                "A picture that is cropped must keep a row and a column. Received: "
+                f"{image.width}x{image.height} for {width}x{height}",
+            )
         return ImageOps.fit(image, (width, height), _WAYS[way])
     scale = min(width / image.width, height / image.height)
     inner = [max(1, round(side * scale)) for side in image.size]
@@ -80,19 +101,27 @@ def filled(image: Image.Image, mask: Image.Image) -> Image.Image:
     return found.convert("RGB")
 
 
-def enlarged(image: Image.Image, name: str, size: tuple[int, int]) -> Image.Image:
+def enlarged(
+    image: Image.Image, name: str, size: tuple[int, int], mode: int = JUST
+) -> Image.Image:
     """A picture by one of the upscalers; "None" keeps its size.
+
+    Args:
+        image: A Pillow image.
+        name: What the upscaler is called.
+        size: Height and width.
+        mode: As in `resized`.
 
     Raises:
         Refused: If there is no such upscaler.
     """
     if name in (None, "", "None"):
         return image
-    if name not in _WAYS:
+    if not isinstance(name, str) or name not in _WAYS:
         raise Refused(
             422,
             f"An upscaler must be one of None, {', '.join(_WAYS)}. "
             f"Received: {str(name)[:100]!r}",
             "upscaler",
         )
-    return resized(image, size, JUST, name)
+    return resized(image, size, mode, name)

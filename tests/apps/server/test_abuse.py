@@ -158,6 +158,53 @@ def test_numbers_that_are_none_or_too_large_are_refused(ask, name):
         assert len(answer.body["detail"]) < 1000
 
 
+@pytest.mark.parametrize(
+    "path, values",
+    [
+        ("extra-single-image", {"upscaler_1": {"a": 1}}),
+        ("extra-single-image", {"upscaler_1": ["Lanczos"]}),
+        ("extra-single-image", {"upscaler_1": "Lanczos", "upscaler_2": "None"}),
+        ("detect", {"controlnet_threshold_a": "x"}),
+    ],
+)
+def test_what_extras_are_told_wrongly_is_refused(refused, path, values):
+    text = text_of(noise())
+    if path == "detect":
+        values = {"controlnet_module": "canny", **values}
+        refused("/controlnet/detect", {"controlnet_input_images": [text], **values})
+    else:
+        values = {"extras_upscaler_2_visibility": 0.5, **values}
+        refused(f"/sdapi/v1/{path}", {"image": text, **values})
+
+
+def test_a_strip_that_is_cropped_is_not_first_made_huge(ask, refused):
+    """As wide as the result, it would have 134 million pixels."""
+    asked = {"image": text_of(Image.new("RGB", (16, 8192))), "upscaler_1": "Lanczos"}
+    asked |= {"resize_mode": 1, "upscaling_resize_w": 512, "upscaling_resize_h": 32}
+    answer = ask("POST", "/sdapi/v1/extra-single-image", asked)
+    assert answer.status == 200, answer.body
+    thin = {**asked, "upscaling_resize_w": 4096, "upscaling_resize_h": 1}
+    assert "keep a row" in refused("/sdapi/v1/extra-single-image", thin)
+    content = base64.b64decode(answer.body["image"])
+    assert Image.open(io.BytesIO(content)).size == (512, 32)
+
+
+@pytest.mark.parametrize("path", [x for x in PLACES if "png-info" not in x])
+def test_a_picture_of_a_few_pixels_is_refused(refused, path):
+    text = text_of(Image.new("RGB", (1, 32)))
+    assert "16 pixels or more" in refused(path, PLACES[path](text))
+
+
+def test_adapters_without_end_are_refused(refused, models):
+    """Each would be read and merged while all others wait."""
+    (models.adapters / "one.safetensors").write_bytes(b"")
+    named = refused("/jobs", {**PAINT, "adapters": [["one", 1.0]] * 10**5})
+    assert "at most 64 adapters" in named
+    tags = "<lora:one:0.1> " * 4000
+    refused("/sdapi/v1/txt2img", {**SHORT, "prompt": tags})
+    (models.adapters / "one.safetensors").unlink()
+
+
 def test_a_prompt_of_a_megabyte_is_refused(refused):
     for prompt in ("a" * 10**6, "(" * 10**5, "[a:" * 10**4, "a AND " * 10**4):
         refused("/sdapi/v1/txt2img", {**SHORT, "prompt": prompt})
@@ -190,6 +237,17 @@ def test_half_of_a_character_is_no_text(refused, ask):
     whole = b'{"prompt": "\\ud83c\\udf4e", ' + json.dumps(SHORT).encode()[1:]
     answer = ask("POST", "/sdapi/v1/txt2img", whole)
     assert answer.body["parameters"]["prompt"] == "\U0001f34e"
+
+
+def test_who_sends_more_than_is_read_gets_the_reason(ask):
+    """And not a connection that is closed on it."""
+    head = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
+    for content, kind in (
+        (b" " * 80 * 2**20, "application/json"),
+        (head + b"a" * 40 * 2**20 + b"\r\n--x--", "multipart/form-data; boundary=x"),
+    ):
+        answer = ask("POST", "/v1/images/edits", content, Content_Type=kind)
+        assert answer.status in (400, 413) and answer.body["error"]["message"]
 
 
 def test_a_body_beyond_the_limit_is_refused(server):

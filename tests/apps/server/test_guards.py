@@ -11,8 +11,13 @@ from kerasdiffusion.apps.server.guards import Guards
 OWN = {"host": "127.0.0.1:7860"}
 
 
-def asked(path="/jobs", headers=OWN, method="GET", chunks=(b"",), **settings):
-    """The status and the JSON that one request gets; the app says 200."""
+def asked(
+    path="/jobs", headers=OWN, method="GET", chunks=(b"",), heard=None, **settings
+):
+    """The status and the JSON that one request gets; the app says 200.
+
+    What is taken of its body is put in `heard`.
+    """
     sent, left = [], list(chunks)
 
     async def app(scope, receive, send):
@@ -23,6 +28,8 @@ def asked(path="/jobs", headers=OWN, method="GET", chunks=(b"",), **settings):
 
     async def receive():
         body = left.pop(0)
+        if heard is not None:
+            heard.append(body)
         return {"type": "http.request", "body": body, "more_body": bool(left)}
 
     async def send(message):
@@ -151,6 +158,16 @@ def test_a_body_is_refused_by_what_it_says_and_by_what_it_has():
     assert asked(chunks=[b"12345"] * 2, most=10)[0] == 200
     with pytest.raises(Exception, match="at most 10 bytes"):
         asked(chunks=[b"12345"] * 3, most=10)
+
+
+def test_who_sends_too_much_is_heard_out_and_then_told():
+    headers = {**OWN, "content-length": "15"}
+    for first, told in (({}, [b"12345"] * 3), ({"expect": "100-continue"}, [])):
+        heard = []
+        found = asked(
+            headers={**headers, **first}, chunks=[b"12345"] * 3, most=10, heard=heard
+        )
+        assert found[0] == 413 and heard == told
 
 
 def test_bodies_of_many_are_bounded_together_and_let_go():

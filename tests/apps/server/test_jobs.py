@@ -61,6 +61,16 @@ def test_a_job_is_painted_as_python_paints_it(server, ask, models):
         assert (said["prompt"], said["seed"]) == (APPLE["prompt"], 7 + i)
 
 
+def test_what_a_step_takes_is_known_of_what_was_painted(server, ask):
+    """So that no step of the next one like it is walked alone to find out."""
+    known = server.core.painter._known
+    known.clear()
+    for seed in (1, 2):
+        until_it_ends(ask, ask("POST", "/jobs", {**APPLE, "seed": seed}).body["id"])
+    (found,) = known.values()
+    assert list(found) == [0] and 0.0 < found[0] < 60.0
+
+
 def test_a_job_may_have_a_size_and_no_seed(ask):
     values = {**APPLE, "width": 48, "height": 32, "seed": -1}
     job = until_it_ends(ask, ask("POST", "/jobs", values).body["id"])
@@ -192,6 +202,10 @@ def test_it_lives_and_counts(ask):
     text = ask("GET", "/metrics").body.decode()
     assert 'kerasdiffusion_jobs_total{api="jobs",state="done"}' in text
     assert APPLE["prompt"] not in text
+
+
+def test_who_opens_its_address_is_led_to_what_describes_it(ask):
+    assert b"/openapi.json" in ask("GET", "/").body
 
 
 def test_it_describes_itself(ask):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ def settings(monkeypatch):
         return 0
 
     monkeypatch.setattr(running, "serve", serving)
+    monkeypatch.setattr(serve, "check_address", lambda host, port: None)
     return seen
 
 
@@ -70,6 +72,15 @@ def test_it_warns_where_anyone_may_ask(command, settings, capsys):
 )
 def test_which_addresses_are_this_machines_own(host, local):
     assert serve.is_loopback(host) is local
+
+
+def test_a_port_that_is_taken_is_said_ahead_of_frameworks(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 1
+        assert main(["serve", "--host", "203.0.113.7", "--port", "0"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("--port one that is free; 0 is any") == 2 and str(port) in said
 
 
 @pytest.mark.parametrize(
