@@ -97,10 +97,11 @@ class _Variables:
         import tensorflow as tf
 
         frozen = [
-            (variable, tf.stop_gradient(_read(handle, variable)))
+            (variable, _read(handle, variable))
             for handle, variable in zip(handles, self.frozen, strict=True)
         ]
-        if not self.are_changed:
+        if not self.are_changed:  # else that stops gradients itself
+            frozen = [(variable, tf.stop_gradient(each)) for variable, each in frozen]
             watched = zip(self.watched, tensors, strict=True)
             return keras.StatelessScope([*watched, *frozen])
         own, changes = iter(tensors), []
@@ -182,7 +183,8 @@ def _read(handle, variable):
     # A Keras variable's own `dtype` is, within a layer, what it is cast to.
     dtype = variable._value.dtype
     value = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
-    return tf.ensure_shape(value, variable.shape)
+    value.set_shape(variable.shape)
+    return value
 
 
 def _after(inputs, douts):

@@ -138,8 +138,9 @@ def _by_products(dy, kernel):
     # What is padded ahead of an even kernel is one less than behind it; here reversed.
     pads = [(n // 2, n - 1 - n // 2) for n in (rows, columns)]
     dy = tf.pad(dy, ((0, 0), *pads, (0, 0)))
+    size = (batch, height, width, filters)
     seen = [
-        dy[:, rows - 1 - i :][:, :height, columns - 1 - j :][:, :, :width]
+        tf.slice(dy, (0, rows - 1 - i, columns - 1 - j, 0), size)
         for i in range(rows)
         for j in range(columns)
     ]

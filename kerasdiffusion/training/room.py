@@ -10,8 +10,8 @@ from kerasdiffusion.compute import devices
 from kerasdiffusion.presets.config import DiffusionModelConfig
 
 #: Numbers that are kept for the gradients of a residual block and of a layer of a
-#: transformer, by pixels and channels.
-RESIDUAL, TRANSFORMER = 8, 30
+#: transformer, by pixels and channels; and of either if its inside is computed again.
+RESIDUAL, TRANSFORMER, CROSSING = 8, 30, 2
 #: The share of the memory that weights and what is kept may take.
 SHARE = 0.6
 #: Bytes of a framework and of a step's program on TensorFlow and a CPU, as measured
@@ -19,13 +19,16 @@ SHARE = 0.6
 BESIDE = int(1.5 * 2**30)
 
 
-def kept_bytes(config: DiffusionModelConfig, shape, itemsize: int) -> int:
-    """About how many bytes a step of the U-Net keeps without checkpointing.
+def kept_bytes(
+    config: DiffusionModelConfig, shape, itemsize: int, remat: bool = False
+) -> int:
+    """About how many bytes a step of the U-Net keeps for its gradients.
 
     Args:
         config: Its configuration.
         shape: Of the latents: batch, height, width, channels.
         itemsize: Bytes of a number.
+        remat: Whether what is inside blocks is computed again.
 
     Example:
 
@@ -33,12 +36,13 @@ def kept_bytes(config: DiffusionModelConfig, shape, itemsize: int) -> int:
     1.6
     """
     batch, height, width = shape[:3]
+    residual, transformer = (CROSSING,) * 2 if remat else (RESIDUAL, TRANSFORMER)
     total = 0
     for level, channels in enumerate(config.block_widths):
         rows, columns = (-(-side // 2**level) for side in (height, width))
         blocks = 2 * config.blocks_per_level + 1
         layers = sum(config.depths(level)) + sum(config.up_depths(level))
-        kept = RESIDUAL * blocks + TRANSFORMER * layers
+        kept = residual * blocks + transformer * layers
         total += batch * rows * columns * channels * kept
     return total * itemsize
 
@@ -82,5 +86,4 @@ def step_bytes(
         held: Bytes of all weights, of the optimizer's too.
         remat: Whether what is inside blocks is computed again.
     """
-    kept = 0 if remat else kept_bytes(config, shape, itemsize)
-    return held + kept + BESIDE
+    return held + kept_bytes(config, shape, itemsize, remat) + BESIDE

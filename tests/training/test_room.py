@@ -51,7 +51,7 @@ def test_a_step_is_checkpointed_where_it_would_not_fit(monkeypatch):
 def test_what_a_step_takes_is_near_what_was_measured():
     """GiB of processes that taught a LoRA of rank 16 at 256x256."""
     config, shape = DiffusionModelConfig(), (1, 32, 32, 4)
-    for itemsize, measured in ((2, 3.55), (4, 5.12)):
+    for itemsize, measured in ((2, 3.74), (4, 5.04)):
         held = 860 * 10**6 * itemsize
         found = step_bytes(config, shape, 4, held, remat=False) / 2**30
         assert found == pytest.approx(measured, rel=0.15)
