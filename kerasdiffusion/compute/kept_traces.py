@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasdiffusion.compute import compile_cache, repeats
+from kerasdiffusion.compute import compile_cache, memory, repeats
 from kerasdiffusion.compute.fingerprints import loaded_code, settings
 from kerasdiffusion.compute.rewriting import unrewritten
 from kerasdiffusion.storage.reading import parse_json, read_bounded
@@ -122,7 +122,11 @@ class KeptTraces:
         path = self._folder / (key(self._facts, signature, self._layers) + ENDING)
         run = read(path, variables, self._call)
         self.found += run is not None
-        return run or self._traced(args, variables, path)
+        if run is None:
+            run = self._traced(args, variables, path)
+            if memory.is_short():
+                memory.tidy()
+        return run
 
     def _traced(self, args, variables: Sequence, path: Path | None = None) -> Callable:
         import keras
@@ -143,11 +147,16 @@ class KeptTraces:
             )
         handles = {id(v.value.handle): place for place, v in enumerate(variables)}
         captures = [handles.get(id(each)) for each in concrete.captured_inputs]
+        # Of what is not a variable's, the value is another's.
         if path is not None and None not in captures:
-            # While the picture is painted, which needs no Python. (Of what is not a
-            # variable's, the value is another's.)
             keep = (concrete, skeletons[0], captures, path)
-            threading.Thread(target=write, args=keep, name="traces").start()
+            if memory.is_short():
+                write(*keep)
+                run = read(path, variables, self._call)
+                if run is not None:  # without all that tracing left behind
+                    return run
+            else:  # while the picture is painted, which needs no Python
+                threading.Thread(target=write, args=keep, name="traces").start()
         name, count = concrete.function_def.signature.name, len(concrete.outputs)
 
         def call(*args):

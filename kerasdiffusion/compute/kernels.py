@@ -98,6 +98,24 @@ def widened(kernel, x):
         return tf.cast(tf.identity(kernel.value), wanted)
 
 
+def once_there(value, x):
+    """A tensor that is there all along, but taken no sooner than another one.
+
+    What is made of it by many layers, and their kernels, would be made as a program
+    begins: see `widened`.
+
+    Args:
+        value: Tensor: a context, or a time embedding.
+        x: Tensor of the layer that takes it.
+    """
+    if not tensorflow_cpu.are_active():
+        return value
+    import tensorflow as tf
+
+    with tf.control_dependencies([x]):
+        return tf.identity(value)
+
+
 def convolution(x, kernel, plain: Callable):
     """A convolution of stride 1 that keeps height and width, without a bias.
 

@@ -44,9 +44,8 @@ def collector_paused(importing: bool = False):
 #: from the heap, which keeps up to the other of free memory at its end.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = {_MMAP_THRESHOLD: 2**28, _TRIM_THRESHOLD: 2**30}
-#: The same where memory is short: what is larger than a megabyte is the system's again
-#: as soon as it is freed. glibc's own limit grows with what is freed, to 32 MiB.
-_GIVEN_BACK = {_MMAP_THRESHOLD: 2**20, _TRIM_THRESHOLD: 2**20}
+#: The same where memory is short. Less costs time: all activations would be new pages.
+_GIVEN_BACK = {_MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}
 
 
 @functools.cache
@@ -70,6 +69,17 @@ def give_freed_pages_back() -> bool:
         As `keep_freed_pages`.
     """
     return _set(_GIVEN_BACK)
+
+
+def is_short() -> bool:
+    """Whether this process gives freed memory back: a model of it has `low_memory`."""
+    return bool(give_freed_pages_back.cache_info().currsize)
+
+
+def tidy() -> None:
+    """Frees what is in cycles, and gives it to the system."""
+    gc.collect()
+    trim()
 
 
 def _set(limits: dict[int, int]) -> bool:

@@ -236,7 +236,8 @@ class ResidualBlock(QuickAttributes, Repeated, keras.layers.Layer):
     def call(self, x, time=None):
         h = _convolved(x, self.norm1, self.conv1)
         if time is not None:
-            h = h + self.time_emb_proj(operations.silu(time))[:, None, None, :]
+            time = operations.silu(kernels.once_there(time, h))
+            h = h + self.time_emb_proj(time)[:, None, None, :]
         h = _convolved(h, self.norm2, self.conv2)
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
@@ -289,7 +290,7 @@ class Attention(Block):
 
     def call(self, x, context=None, seen=None):
         to_itself = context is None
-        context = x if to_itself else context
+        context = x if to_itself else kernels.once_there(context, x)
         query = self._split(self.query(x))
         key, value = self._split(self.key(context)), self._split(self.value(context))
         h = operations.attention(query, key, value, self.causal, seen)

@@ -62,7 +62,7 @@ class LazyNetworks:
         if low_memory:
             memory.give_freed_pages_back()
             parts = self.config.parts
-            self._guests = Guests(self._make, self._sources, parts, self._dress)
+            self._guests = Guests(self._make_bare, self._sources, parts, self._dress)
 
     @property
     def low_memory(self) -> bool | str:
@@ -100,14 +100,26 @@ class LazyNetworks:
                 *(self.config, names, self.precision, self._sources), self._read_small
             )
 
+    def _make_bare(self, names) -> dict:
+        """Networks that are read next."""
+        with self._place():
+            return make_networks(
+                *(self.config, names, self.precision, self._sources),
+                eight_bit=self._read_small,
+            )
+
     @property
     def _goes_ahead(self) -> bool:
         """Whether networks are made, read and compiled while other things are done."""
+        plain = self._guests is None and not self._eight_bit
+        return self._compiles_ahead and plain and None not in self._sources.values()
+
+    @property
+    def _compiles_ahead(self) -> bool:
+        """Whether programs can be compiled before the weights are there."""
         alone = keras.distribution.distribution() is None
         alone = alone and self._place is contextlib.nullcontext
-        plain = self._guests is None and not self._eight_bit
-        is_read = None not in self._sources.values()
-        return alone and plain and is_read and backend.compiles_ahead()
+        return alone and backend.compiles_ahead()
 
     def _begun(self) -> tuple[dict, Arrival | None]:
         """The networks that are there, or those that most may still be under way."""

@@ -230,7 +230,7 @@ class Guests:
     may have changed must not be here: `leave` hands a network over for good.
 
     Args:
-        make: A function of parts' names that makes networks, as `make_parts` does.
+        make: A function of parts' names that makes networks, without weights.
         sources: Where the weights of each part are.
         names: Of the parts.
         dress: Is handed the name and the network of each part that was read.
@@ -261,12 +261,12 @@ class Guests:
         if self._present == part:
             return self._networks[part]
         self.clear()
-        network = self._networks.get(part)
+        network = self.bare(part)
         if network is None:
-            network = self._networks[part] = self._make([part])[part]
-        else:
+            network = self._networks[part]
             memory.take_back(keras.backend.backend(), network.variables)
-            load.load_weights({part: network}, self._sources[part])
+        read({part: network}, self._sources)
+        memory.trim()
         if dressed:
             try:
                 self._dress(part, network)
@@ -275,6 +275,14 @@ class Guests:
                 raise
         self._present = part
         return network
+
+    def bare(self, part: str):
+        """The network of a part, made without values; `None` if it was made before."""
+        if part in self._networks:
+            return None
+        self.clear()
+        self._networks[part] = self._make([part])[part]
+        return self._networks[part]
 
     def present(self, part: str):
         """The network of a part, if its values are in memory; else `None`."""

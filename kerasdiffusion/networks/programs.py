@@ -65,6 +65,7 @@ class Programs:
     def _run(self, name: str, followers: tuple, *args):
         """A program of the networks that there are now, in the model's turn."""
         with self._turn():
+            self._compile_bare(name, followers, args)
             network, arrival = self._ready_to_run(PROGRAMS[name])
             program = self._compiled(name, network, followers, arrival)
             if name == "denoise" and is_warming():
@@ -73,6 +74,20 @@ class Programs:
         if name in ("encode", "encode_2"):
             return self._seen(name, outputs, args)
         return outputs
+
+    def _compile_bare(self, name: str, followers: tuple, args: tuple) -> None:
+        """With `low_memory`: the first program of a part, ahead of its weights.
+
+        What compiling takes is free again when they come.
+        """
+        part = PROGRAMS[name]
+        if self._guests is None or part in self._parts or not self._compiles_ahead:
+            return
+        network = self._guests.bare(part) if part in self.config.parts else None
+        if network is not None:
+            program = self._compiled(name, network, followers)
+            program.compile_soon(*args)
+            program.settle()
 
     def _ready_to_run(self, part: str) -> tuple:
         """What `_found` gives, with the changes of the adapters that are asked for."""

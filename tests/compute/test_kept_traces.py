@@ -274,6 +274,22 @@ def test_a_model_that_is_gone_leaves_no_graph(monkeypatch):
     assert not graphs() - before
 
 
+def test_nothing_of_tracing_is_left_where_memory_is_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_traces.memory, "is_short", lambda: True)
+    gc.collect()
+    before = {id(each) for each in gc.get_objects() if isinstance(each, FuncGraph)}
+    dense = make_dense()
+    run = KeptTraces(lambda x: dense(x), [dense], "dense", tmp_path)
+    x = tf.ones((1, 3))
+    for _ in range(2):
+        np.testing.assert_allclose(run(x), [[3.0, 3.0]])
+    graphs = {id(each) for each in gc.get_objects() if isinstance(each, FuncGraph)}
+    assert not graphs - before
+    dense.kernel.assign(np.full((3, 2), 2.0))
+    np.testing.assert_allclose(run(x), [[6.0, 6.0]])
+    assert len(list(tmp_path.glob(f"*{ENDING}"))) == 1 and not run.found
+
+
 def paint(folder, more=""):
     """What `PAINT` prints in a process of its own, with a folder of its own."""
     others = {k: v for k, v in os.environ.items() if k != "TF_XLA_FLAGS"}

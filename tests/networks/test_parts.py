@@ -91,6 +91,20 @@ def test_freed_memory_is_kept_where_memory_is_not_short(saved, monkeypatch, low_
     assert bool(kept) is not low_memory
 
 
+def test_a_part_is_compiled_ahead_of_its_weights(saved, monkeypatch):
+    """What tracing takes is free again when they come."""
+    model, told, enter = read(saved, low_memory=True), [], Guests.enter
+
+    def spy(guests, part, *more):
+        programs = {"text_encoder": "encode", "diffusion_model": "denoise"}
+        told.append((part, model.traces.get(programs.get(part), 0)))
+        return enter(guests, part, *more)
+
+    monkeypatch.setattr(Guests, "enter", spy)
+    model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
+    assert told[:2] == [("text_encoder", 1), ("diffusion_model", 1)]
+
+
 def test_a_callback_may_decode(saved):
     model, whole = read(saved, low_memory=True), read(saved)
 
