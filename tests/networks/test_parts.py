@@ -102,7 +102,8 @@ def test_a_part_is_compiled_ahead_of_its_weights(saved, monkeypatch):
 
     monkeypatch.setattr(Guests, "enter", spy)
     model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
-    assert told[:2] == [("text_encoder", 1), ("diffusion_model", 1)]
+    found = list(dict.fromkeys(told))[:2]
+    assert found == [("text_encoder", 1), ("diffusion_model", 1)]
 
 
 def test_a_callback_may_decode(saved):
