@@ -26,7 +26,7 @@ from typing import Any
 
 from kerasdiffusion.compute import compile_cache, memory, repeats
 from kerasdiffusion.compute.fingerprints import loaded_code, settings
-from kerasdiffusion.compute.rewriting import unrewritten
+from kerasdiffusion.compute.rewriting import unexplained, unrewritten
 from kerasdiffusion.storage.reading import parse_json, read_bounded
 from kerasdiffusion.storage.whole import write_whole
 
@@ -141,7 +141,7 @@ class KeptTraces:
             skeletons.append(whole)
             return found
 
-        with repeats.traced_once():
+        with repeats.traced_once(), unexplained():
             concrete = tf.function(flat, autograph=False).get_concrete_function(
                 *keras.tree.flatten(args)
             )
