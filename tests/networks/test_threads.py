@@ -73,10 +73,10 @@ def held_open(monkeypatch, seconds: float = 0.3):
     """Networks take their time to be made, so that all threads find none there."""
     made, make = [], parts.make_networks
 
-    def slowly(config, names, *how):
+    def slowly(config, names, *how, **more):
         time.sleep(seconds)
         made.extend(names)
-        return make(config, names, *how)
+        return make(config, names, *how, **more)
 
     for module in (parts, lazy):
         monkeypatch.setattr(module, "make_networks", slowly)
