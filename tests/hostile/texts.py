@@ -284,7 +284,7 @@ TOO_MUCH = (
     *("spaces beside AND", "spaces beside BREAK", "a megabyte"),
     *("one word of a megabyte", "a weight of 400 digits", "a weight of 5,000 digits"),
     *("weights that multiply", "a share of 400 digits", "entities of entities"),
-    "mixed brackets",
+    *("mixed brackets", "marks on marks"),
 )
 words("a good one", "a (red:1.2) [apple|pear:0.5] AND a cat :0.5 BREAK x")
 for name, text in {
