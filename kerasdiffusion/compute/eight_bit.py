@@ -19,8 +19,8 @@ def in_eight_bits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Example:
 
-    >>> in_eight_bits(np.array([[0.5, -1.0], [0.0, 2.0]]))[0].tolist()
-    [[64, -127], [0, 127]]
+    >>> in_eight_bits(np.array([[0.25, -1.0], [0.0, 2.0]]))[0].tolist()
+    [[32, -127], [0, 127]]
     """
     rows = np.asarray(values, "float32").reshape(len(values), -1)
     most = np.maximum(rows.max(axis=1), -rows.min(axis=1)) + np.float32(1e-7)
