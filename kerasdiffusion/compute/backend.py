@@ -203,13 +203,12 @@ class Program:
         axes: Where the batch is, to be divided under `tf.distribute`: `replicas`.
         ready: Returns when the layers have their weights: before that, a program can
             be traced and compiled but not run.
-        idle: For a loop: makes of arguments those with which it does not go round.
-            TensorFlow prepares a program as it first runs: so it does ahead of the
-            weights. Its graph optimizer, which takes seconds and gains a loop of the
-            U-Net nothing, is left out on CPUs.
+        idle: For a loop: makes of arguments those with which it does not go round, and
+            TensorFlow prepares it ahead of the weights. On CPUs that is without a graph
+            optimizer, which takes seconds and gains a loop of the U-Net nothing.
         facts: What the function depends on beside its arguments and the layers, as
-            text. TensorFlow's traces for a CPU are kept from process to process where
-            it is given: `kept_traces`.
+            text. Where it is given, `kept_traces` keeps TensorFlow's traces for CPUs.
+        sparing: As in `kept_traces.KeptTraces`.
 
     Attributes:
         traces: How often it was traced, or its trace read, and so compiled. PyTorch
@@ -234,9 +233,10 @@ class Program:
         ready: Callable[[], None] | None = None,
         idle: Callable | None = None,
         facts: str | None = None,
+        sparing: bool = False,
     ):
         self._traced, self._axes, self._ready, self._idle = 0, axes, ready, idle
-        self._facts, self._kept = facts, None
+        self._facts, self._sparing, self._kept = facts, sparing, None
         self._compiling = None
         self.goes_round = jit_compile != openvino_programs.OPENVINO
         self._layers = list(layers)
@@ -297,9 +297,8 @@ class Program:
             function = replicas.divided(function, self._axes, strategy, jit_compile)
             jit_compile = False
         elif not jit_compile and not has_accelerator():
-            run = self._kept = kept_traces.kept(
-                function, self._layers, self._facts, rewritten=self._idle is None
-            )
+            how = self._facts, self._idle is None, self._sparing
+            run = self._kept = kept_traces.kept(function, self._layers, *how)
             make = run.make
         if self._kept is None:
             run = tf.function(function, jit_compile=jit_compile, autograph=False)

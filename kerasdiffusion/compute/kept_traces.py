@@ -50,7 +50,11 @@ def named(kind: type) -> type:
 
 
 def kept(
-    function: Callable, layers: Sequence, facts: str | None, rewritten: bool = True
+    function: Callable,
+    layers: Sequence,
+    facts: str | None,
+    rewritten: bool = True,
+    sparing: bool = False,
 ) -> KeptTraces:
     """The function with its traces kept in the folder of compiled programs.
 
@@ -59,9 +63,10 @@ def kept(
         layers: As in `KeptTraces`.
         facts: As in `KeptTraces`; with `None` nothing is kept.
         rewritten: As in `KeptTraces`.
+        sparing: As in `KeptTraces`.
     """
     folder = None if facts is None else compile_cache.keep_programs("tensorflow")
-    return KeptTraces(function, layers, facts, folder, rewritten)
+    return KeptTraces(function, layers, facts, folder, rewritten, sparing)
 
 
 class KeptTraces:
@@ -75,6 +80,8 @@ class KeptTraces:
         rewritten: Whether TensorFlow's graph optimizer goes over a graph ahead of its
             first run. It takes seconds for a large one, and gains some programs
             nothing.
+        sparing: Whether all that tracing leaves behind is freed at once, which goes
+            through all objects of the process.
 
     Attributes:
         found: How many traces were read.
@@ -87,12 +94,13 @@ class KeptTraces:
         facts: str | None,
         folder: str | Path | None,
         rewritten: bool = True,
+        sparing: bool = False,
     ):
         self._function, self._layers, self._facts = function, layers, facts
         self._folder = None if folder is None else Path(folder)
         self._call = functools.partial(call_function, rewritten=rewritten)
         self._runs, self._lock = {}, threading.Lock()
-        self.found = 0
+        self._sparing, self.found = sparing, 0
 
     def __call__(self, *args: Any) -> Any:
         """Runs on tensors; within another trace, or if traces are off, as it is."""
@@ -124,7 +132,7 @@ class KeptTraces:
         self.found += run is not None
         if run is None:
             run = self._traced(args, variables, path)
-            if memory.is_short():
+            if self._sparing:
                 memory.tidy()
         return run
 
@@ -150,7 +158,7 @@ class KeptTraces:
         # Of what is not a variable's, the value is another's.
         if path is not None and None not in captures:
             keep = (concrete, skeletons[0], captures, path)
-            if memory.is_short():
+            if self._sparing:
                 write(*keep)
                 run = read(path, variables, self._call)
                 if run is not None:  # without all that tracing left behind

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.compute import backend, kernels
+from kerasdiffusion.compute import backend, kernels, memory
 from kerasdiffusion.compute.eight_bit import in_eight_bits
 from kerasdiffusion.compute.within import Within
 
@@ -70,7 +70,8 @@ class EightBitKernel:
         shape = tuple(self._kernel.shape)
         kernel = ops.convert_to_numpy(self._kernel)
         values, scale = in_eight_bits(np.moveaxis(kernel, -1, 0))
-        del self._kernel
+        with memory.collector_sees_new():
+            del self._kernel
         self._kernel = self.add_weight(
             shape, "zeros", "int8", name="kernel", trainable=False
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import UserDict
 
 import keras
@@ -27,6 +28,8 @@ PROGRAMS = {
     "decode": "decoder",
     "decode_begin": "decoder",
 }
+#: Numbers of a network's weights from which its graph is worth looking for.
+LARGE = 2**24
 # Where the batch is, in those that may be divided.
 AXES = {
     "denoise": denoising_axes,
@@ -160,9 +163,8 @@ class Programs:
         ready = ready if self._goes_ahead else None
         idle = loop.without_rows if name == "denoise" else None
         facts = repr((name, self.precision, self.config))
-        return backend.Program(
-            function, networks, self.compiler, AXES.get(name), ready, idle, facts
-        )
+        how = ready, idle, facts, bool(self.low_memory) and _is_large(networks[0])
+        return backend.Program(function, networks, self.compiler, AXES.get(name), *how)
 
     def _ready(self, part: str, arrival) -> None:
         """Returns when a program of a part, just compiled, can run for the first time.
@@ -195,3 +197,8 @@ class Programs:
         control = controller(followers, controls)
         denoise = denoiser(network, branches, scale, shares, methods, control)
         return loop.run(denoise, *state)
+
+
+def _is_large(network) -> bool:
+    """Whether a network is such that what tracing it leaves behind counts."""
+    return sum(math.prod(each.shape) for each in network.variables) >= LARGE

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import gc
 from collections.abc import Callable, Sequence
 
 import keras
+
+from kerasdiffusion.compute import memory
 
 MODES = ("int8",)
 
@@ -155,12 +156,9 @@ def quantize(network: keras.Model, activations: bool = False) -> int:
         )
     settings = keras.quantizers.Int8QuantizationConfig
     config = settings() if activations else settings(activation_quantizer=None)
-    gc.freeze()  # Keras collects garbage for each: a third of a second, if of all
-    try:
+    with memory.collector_sees_new():
         for layer in layers:
             layer.quantize("int8", config=config)
-    finally:
-        gc.unfreeze()
     return len(layers)
 
 
