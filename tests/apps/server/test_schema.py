@@ -35,7 +35,7 @@ def test_no_request_of_the_description_is_an_error_of_the_servers(server, monkey
         text=True,
         check=False,
     )
+    # Some may ask for pictures of minutes, or wait for such: no error of the server's.
     found = re.search(r"(\d+) generated, (\d+) (?:unique )?(\w+)", done.stdout)
-    assert found, done.stdout + done.stderr
-    assert done.returncode == 0, done.stdout
-    assert int(found[1]) > 500 and found[3] == "passed"
+    assert found and found[1] == found[2], done.stdout + done.stderr
+    assert int(found[1]) > 500 and found[3] == "passed", done.stdout
