@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Mapping, Sequence
 
 from kerasdiffusion.apps import flags, options
@@ -24,10 +25,23 @@ def make_model(args: argparse.Namespace):
     parts["strict"] = args.strict
     model = _model(args, args.preset, height, width, **parts)
     if embedding is not None:
-        model.load_embedding(embedding)
+        _warn_of_unnamed(model.load_embedding(embedding), args)
     if mode is not None:
         model.quantize(mode)
     return model
+
+
+def _warn_of_unnamed(words: Sequence[str], args: argparse.Namespace) -> None:
+    """A word that no prompt has says nothing, and nobody would see why."""
+    prompts = getattr(args, "prompts", None)
+    if not prompts:  # of a table: each row has its own
+        return
+    texts = " ".join([*prompts, str(getattr(args, "negative_prompt", ""))])
+    if not any(word in texts for word in words):
+        warnings.warn(
+            f"No prompt has what {args.embedding} teaches: {', '.join(words[:3])}",
+            stacklevel=2,
+        )
 
 
 def make_request(task: str, fields: Mapping, controls: Sequence[Mapping]) -> Request:

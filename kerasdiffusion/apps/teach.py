@@ -176,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
     begin_processes(args)
     from kerasdiffusion.compute import hosts
     from kerasdiffusion.training.lessons.courses import run_folder, teach
+    from kerasdiffusion.training.lessons.runs import SHEET
 
     run_at = args.run_folder or run_folder(args.out)
     try:
@@ -202,6 +203,8 @@ def run(args: argparse.Namespace) -> int:
         print(taught.path)
         return 0
     print(f"Wrote {taught.path}. Its run is in {run_at}.")
+    if taught.lesson.sample:
+        print(f"What it painted on the way: {run_at / SHEET}")
     print(f"Paint with it: {paint_command(args.base, taught)}")
     return 0
 

@@ -82,9 +82,10 @@ KEPT = (
     *("lemon", "carrot", "banana", "pizza", "cookie", "burger", "car", "bus", "bicycle"),
     *("ship", "house", "castle", "key", "bell", "guitar", "book", "crown", "balloon"),
 )
-prompts = [f"a {each} on a {GROUNDS[i % 6]} background" for i, each in enumerate(KEPT)]
-
-lesson = Lesson(class_prompt=prompts, class_count=len(prompts))
+known_prompts = [
+    f"a {each} on a {GROUNDS[i % 6]} background" for i, each in enumerate(KEPT)
+]
+lesson = Lesson(class_prompt=known_prompts, class_count=len(known_prompts))
 teach("pictures/phoenix", "phoenix.safetensors", lesson, progress_bar=False)
 # %%
 model.load_adapter("phoenix.safetensors")
@@ -117,7 +118,9 @@ look(paint("duck in comic style") + paint("strawberry in comic style"))
 # %% [markdown]
 # The pictures that it painted for the phoenix serve again.
 # %%
-lesson = Lesson(class_folder="phoenix-run/class", class_prompt=prompts, class_count=36)
+lesson = Lesson(
+    class_folder="phoenix-run/class", class_prompt=known_prompts, class_count=36
+)
 teach("pictures/comic", "comic.safetensors", lesson, progress_bar=False)
 # %% [markdown]
 # Neither a duck nor a strawberry was among them.

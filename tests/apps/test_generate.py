@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from kerasdiffusion.apps.cli import main
 from kerasdiffusion.pictures.metadata import read_parameters
@@ -44,6 +45,18 @@ def test_a_picture_can_be_made_again_from_what_it_says(generate, tmp_path, capsy
     assert capsys.readouterr().out == f"{second}\n"
     assert np.array_equal(Image.open(first), Image.open(tmp_path / second))
     assert read_parameters(second)["seed"] == seed
+
+
+def test_a_word_that_no_prompt_has_is_said(generate, tmp_path, calls, capsys):
+    save_file({"<cat>": np.zeros((1, 32), "float32")}, tmp_path / "cat.safetensors")
+    words = "--embedding", "cat.safetensors"
+    generate("a cat", *words)
+    assert (
+        "No prompt has what cat.safetensors teaches: <cat>" in capsys.readouterr().err
+    )
+    generate("a <cat>", *words)
+    generate("a dog", "--negative-prompt", "a <cat>", *words)
+    assert "No prompt has" not in capsys.readouterr().err
 
 
 def test_a_picture_is_painted_again_from_its_file(generate, tmp_path):

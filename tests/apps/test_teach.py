@@ -68,7 +68,13 @@ def test_flags_are_the_lessons_fields(asked):
 )
 def test_it_says_how_to_paint_with_it(asked, capsys, flags, line):
     asked("dog", "--out", "x.safetensors", *flags.split())
-    assert line in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert line in printed and "sheet" not in printed
+
+
+def test_it_says_where_the_samples_are(asked, capsys):
+    asked("dog", "--out", "x.safetensors", "--sample", "a dog")
+    assert str(Path("x-run", "sheet.png")) in capsys.readouterr().out
 
 
 def test_quiet_prints_the_file_alone(asked, capsys):

@@ -30,7 +30,7 @@ from kerasdiffusion.training.finetuning.learned import Learned
 from kerasdiffusion.training.finetuning.words import NewWords
 from kerasdiffusion.training.noising import Noising
 from kerasdiffusion.training.objective import Objective
-from kerasdiffusion.training.room import held_bytes, needs_remat, step_bytes
+from kerasdiffusion.training.room import held_bytes, needs_remat
 from kerasdiffusion.training.trainer import Trainer
 from kerasdiffusion.weights.save_control import save_control
 
@@ -380,19 +380,16 @@ class Finetuner(Trainer):
         if None in shape:
             return False
         size = np.dtype(network.compute_dtype).itemsize
-        return needs_remat(network.config, shape, size, self._held())
+        return needs_remat(network.config, shape, size, self.held())
 
-    def _held(self) -> int:
+    def held(self) -> int:
         """Bytes of all weights, of the optimizer's too."""
         optimizer = getattr(self, "optimizer", None)  # in a loop of one's own: none
         return held_bytes((*self.variables, *getattr(optimizer, "variables", ())))
 
-    def memory_of_step(self, shape: Sequence[int]) -> int:
-        """About how many bytes teaching takes, of latents of this shape."""
-        network = self.base.networks[UNET]
-        remats = self._remats(UNET, {"latents": np.empty(shape, "float32")})
-        size = np.dtype(network.compute_dtype).itemsize
-        return step_bytes(network.config, shape, size, self._held(), remats)
+    def remats(self, shape: Sequence[int]) -> bool:
+        """Whether the U-Net's blocks are computed again, of latents of this shape."""
+        return self._remats(UNET, {"latents": np.empty(shape, "float32")})
 
 
 def _teaches_text(adapter) -> bool | float:

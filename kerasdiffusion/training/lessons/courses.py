@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kerasdiffusion.adapters.families import family_of
 from kerasdiffusion.compute import backend, hosts
 from kerasdiffusion.compute.progress import Progress
 from kerasdiffusion.tasks.stable_diffusion import StableDiffusion
@@ -24,6 +21,7 @@ from kerasdiffusion.training.examples.encoded import (
 )
 from kerasdiffusion.training.examples.gathering import gathered
 from kerasdiffusion.training.lessons import shares
+from kerasdiffusion.training.lessons.ahead import told
 from kerasdiffusion.training.lessons.from_lesson import (
     captions_of,
     make_trainer,
@@ -31,8 +29,6 @@ from kerasdiffusion.training.lessons.from_lesson import (
 )
 from kerasdiffusion.training.lessons.lesson import (
     WHOLE_MODEL,
-    WITH_ADAPTER,
-    WITH_WORDS,
     Lesson,
 )
 from kerasdiffusion.training.lessons.notes import notes
@@ -225,38 +221,6 @@ def run_folder(out: Path) -> Path:
     return out.with_name(f"{out.stem or out.name}-run")
 
 
-def told(lesson: Lesson, model, base, batches: FolderBatches, trainer) -> list[str]:
-    """What is said ahead of the first step."""
-    own = [each for each in batches.samples if not each.picture.is_class]
-    others = len(batches.samples) - len(own)
-    taught = sum(math.prod(each.shape) for each in trainer.trainable_variables)
-    epochs = lesson.steps * lesson.batch_size / sum(e.picture.repeats for e in own)
-    sizes = Counter(each.fit.bucket for each in batches.samples)
-    shown = ", ".join(f"{w}x{h} ({n})" for (h, w), n in sorted(sizes.items()))
-    what = lesson.kind
-    if lesson.kind in WITH_ADAPTER:
-        what += f", {lesson.algorithm} of rank {lesson.rank} on {lesson.modules}"
-    if lesson.kind in WITH_WORDS:
-        what += f", {lesson.word} of {lesson.vectors} vectors"
-    lines = [
-        f"Teaches {base} ({family_of(model.config)}, {model.precision}): {what}; "
-        f"{taught:,} numbers.",
-        f"Pictures: {len(own)}{f' and {others} of the class' * bool(others)}; "
-        f"sizes: {shown}.",
-        f"Steps: {lesson.steps} of {lesson.batch_size} "
-        f"({epochs / (2 if others else 1):.0f} times each picture); "
-        f"{lesson.optimizer}, rate {lesson.learning_rate:g}, {lesson.schedule}"
-        f"{', text encoders too' if lesson.text_encoders else ''}. How long it takes "
-        "is said after the first steps.",
-        f"Memory: about {_memory(lesson, model, batches, trainer):.1f} GiB at most. "
-        "The first step makes the program of all, and takes longer.",
-    ]
-    small = sum(each.fit.is_enlarged for each in own)
-    if small:
-        lines.append(f"Note: {small} pictures are smaller than that, and scaled up.")
-    return lines
-
-
 def _texts(trainer, lesson: Lesson, samples: Sequence[Sample], kept: Kept):
     """The lesson with the length of its captions, and what reads them."""
     if lesson.caption_chunks is None:
@@ -266,15 +230,6 @@ def _texts(trainer, lesson: Lesson, samples: Sequence[Sample], kept: Kept):
     if lesson.reads_tokens:
         return lesson, Tokens(functools.partial(trainer.tokenize, chunks=count))
     return lesson, EncodedTexts(trainer.base.model, kept, lesson.clip_skip, count)
-
-
-def _memory(lesson: Lesson, model, batches: FolderBatches, trainer) -> float:
-    """About how many GiB teaching takes."""
-    latents = model.config.autoencoder
-    height, width = max(batches.shapes, key=math.prod)
-    sides = height // latents.downsampling, width // latents.downsampling
-    shape = lesson.batch_size, *sides, latents.latent_channels
-    return trainer.memory_of_step(shape) / 2**30
 
 
 def _check_out(out: Path, lesson: Lesson, overwrite: bool) -> None:

@@ -59,6 +59,7 @@ def test_a_lora_is_taught_in_one_size(tmp_path, folder, base):
     text = "\n".join(said)
     assert "Left out" in text and "broken.png" in text
     assert "lora of rank 2 on attention" in text and "Steps: 4 of 2" in text
+    assert "Time: roughly" in text and "Memory: about" in text
     assert len(losses(tmp_path / "cats-run")) == 4
     with open_tensors(out) as file:
         assert file.metadata["ss_network_dim"] == "2"
