@@ -63,44 +63,51 @@ def floor_of(module: str) -> int:
     raise AssertionError(f"{module} is on no floor: name it in FLOORS")
 
 
-def each_file(paths):
-    names = [str(path.relative_to(ROOT)) for path in paths]
-    return pytest.mark.parametrize("path", paths, ids=names)
+def files_of(*rooms: str) -> list[Path]:
+    """The files of some rooms; of all without one."""
+    own = [path for path in FILES if name_of(path) != "kerasdiffusion"]
+    return [path for path in own if not rooms or room(name_of(path)) in rooms]
 
 
-@each_file([path for path in FILES if name_of(path) != "kerasdiffusion"])
-def test_nothing_imports_upward(path):
-    own = floor_of(name_of(path))
-    for module in imports(path):
-        if not module.startswith("kerasdiffusion."):
-            continue
-        if module == "kerasdiffusion.__version__":
-            continue
-        below = floor_of(module) < own or room(module) == room(name_of(path))
-        assert below, f"{path} imports {module}"
+@pytest.mark.parametrize("name", sorted(set().union(*FLOORS)))
+def test_nothing_imports_upward(name):
+    assert files_of(name), f"there is no {name}"
+    for path in files_of(name):
+        own = floor_of(name_of(path))
+        for module in imports(path) - {"kerasdiffusion.__version__"}:
+            if module.startswith("kerasdiffusion."):
+                below = floor_of(module) < own or room(module) == name
+                assert below, f"{path} imports {module}"
 
 
-@each_file([path for path in FILES if "sampling" in path.parts])
-def test_sampling_knows_no_networks_and_its_numbers_no_framework(path):
-    modules = imports(path)
-    assert not any(m.startswith("kerasdiffusion.models") for m in modules)
-    if path.stem in ONLY_NUMPY:
-        assert not {m.split(".")[0] for m in modules} & FRAMEWORKS
+def test_every_file_is_on_a_floor():
+    for path in files_of():
+        floor_of(name_of(path))
 
 
-@each_file([path for path in FILES if "compute" not in path.parts])
-def test_one_room_decides_by_the_backend(path):
+def test_sampling_knows_no_networks_and_its_numbers_no_framework():
+    for path in files_of("sampling"):
+        modules = imports(path)
+        assert not any(m.startswith("kerasdiffusion.models") for m in modules), path
+        if path.stem in ONLY_NUMPY:
+            assert not {m.split(".")[0] for m in modules} & FRAMEWORKS, path
+
+
+def test_one_room_decides_by_the_backend():
     """Others may print its name, or choose it before Keras is imported."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, (ast.Compare, ast.Subscript, ast.Match)):
-            text = ast.unparse(node)
-            assert "backend.backend()" not in text and "config.backend()" not in text
+    for path in set(FILES) - set(files_of("compute")):
+        code = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(code)) if ".backend()" in code else ():
+            if isinstance(node, (ast.Compare, ast.Subscript, ast.Match)):
+                text = ast.unparse(node)
+                for asked in ("backend.backend()", "config.backend()"):
+                    assert asked not in text, f"{path}: {text}"
 
 
-@each_file([path for path in FILES if "storage" in path.parts])
-def test_files_are_read_and_written_by_python_alone(path):
-    foreign = {m for m in imports(path) if not m.startswith("kerasdiffusion.")}
-    assert {m.split(".")[0] for m in foreign} <= sys.stdlib_module_names
+def test_files_are_read_and_written_by_python_alone():
+    for path in files_of("storage"):
+        foreign = {m for m in imports(path) if not m.startswith("kerasdiffusion.")}
+        assert {m.split(".")[0] for m in foreign} <= sys.stdlib_module_names, path
 
 
 def test_on_the_ground_stand_rooms_alone():
@@ -108,9 +115,10 @@ def test_on_the_ground_stand_rooms_alone():
     assert beside == {"__init__.py", "__main__.py", "_version.py"}
 
 
-@each_file(FILES)
-def test_files_are_short(path):
-    assert len(path.read_text("utf-8").splitlines()) <= 400
+@pytest.mark.parametrize("folder", ["kerasdiffusion", "tests"])
+def test_files_are_short(folder):
+    for path in (ROOT.parent / folder).rglob("*.py"):
+        assert len(path.read_text("utf-8").splitlines()) <= 400, path
 
 
 @pytest.mark.parametrize("module", ["kerasdiffusion", "kerasdiffusion.presets.config"])
