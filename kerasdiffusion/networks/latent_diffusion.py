@@ -145,8 +145,10 @@ class LatentDiffusion(
         self._place = devices.placing()
         if low_memory and self.compiler == "openvino":
             raise ValueError(
-                "With `low_memory` weights are read again and again; OpenVINO "
-                f"would compile each time. Received: low_memory={low_memory!r}, "
+                "With `low_memory` weights are read again and again; OpenVINO would "
+                "write and compile them each time. Leave out one of the two: by "
+                "`low_memory` alone the least memory is taken, by OpenVINO alone the "
+                f"weights are on the disk. Received: low_memory={low_memory!r}, "
                 'jit_compile="openvino"'
             )
         self._own_networks(low_memory)

@@ -87,6 +87,31 @@ def test_what_fails_is_said():
     ]
 
 
+def test_processor_time_and_what_others_take_stand_beside_it():
+    results = [
+        {"task": "nothing", "side": None, "bytes": 2**29, "cpu": 4.4},
+        {"task": "picture", "side": 512, "bytes": 2**30, "cpu": 61.5},
+        {"task": "smallest", "side": 512, "bytes": None, "error": "no"},
+        {"task": "diffusers", "side": 512, "bytes": 2**31},
+    ]
+    assert table(results).splitlines() == [
+        "peak memory, GiB                      512x512",
+        "the backend alone                        0.50",
+        "a picture                                1.00",
+        'a picture, low_memory="smallest"       failed',
+        "a picture by diffusers            2.00 (0.50)",
+        "",
+        "processor time of the process, s  512x512",
+        "the backend alone                       4",
+        "a picture                              62",
+        'a picture, low_memory="smallest"        -',
+        "a picture by diffusers                  -",
+        "",
+        "In brackets: a picture by this library over that by another.",
+        'a picture, low_memory="smallest", 512x512: no',
+    ]
+
+
 def test_the_command_prints_it(monkeypatch, capsys, tmp_path):
     asked = []
 

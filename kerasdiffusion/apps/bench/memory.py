@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import kerasdiffusion
@@ -54,7 +55,8 @@ def measure(
     Yields:
         A dict of `"task"`, `"side"` and `"bytes"` (of the whole process at its peak; of
         the accelerator, where there is one; `None` where it failed, for want of memory
-        for example, and then the `"error"`) as soon as it is known.
+        for example, and then the `"error"`) as soon as it is known; of this library
+        also `"cpu"`, the seconds of processor time that the process took.
     """
     with tempfile.TemporaryDirectory() as folder:
         job = {"preset": preset, "precision": precision, "jit_compile": jit_compile}
@@ -84,26 +86,41 @@ def table(results: Sequence[dict]) -> str:
     Returns:
         Lines of text, without a last line break.
     """
+    lines = _lines("peak memory, GiB", results, _shown)
+    if any("cpu" in each for each in results):
+        lines += ["", *_lines("processor time of the process, s", results, _cpu)]
+    errors = [
+        f"{named(each['task'])}, {each['side']}x{each['side']}: {each['error']}"
+        for each in results
+        if "error" in each
+    ]
+    tasks = {each["task"] for each in results}
+    if "picture" in tasks and not tasks <= TASKS.keys():
+        lines += ["", "In brackets: a picture by this library over that by another."]
+    return "\n".join(lines + errors)
+
+
+def _lines(title: str, results: Sequence[dict], shown: Callable) -> list[str]:
+    """A table of some figure of each task, at each size."""
     sides = list(dict.fromkeys(each["side"] for each in results if each["side"]))
-    rows = [["peak memory, GiB", *(f"{side}x{side}" for side in sides)]]
-    for task in dict.fromkeys(each["task"] for each in results):
-        found = {each["side"]: each for each in results if each["task"] == task}
-        cells = [found.get(side, found.get(None)) for side in sides]
-        rows.append([named(task), *map(_shown, cells)])
+    rows = [[title, *(f"{side}x{side}" for side in sides)]]
+    by_task: dict = {}
+    for each in results:
+        by_task.setdefault(each["task"], {})[each["side"]] = each
+    for task, found in by_task.items():
+        cells = [named(task)]
+        for side in sides:
+            ours = None if task in TASKS else by_task.get("picture", {}).get(side)
+            cells.append(shown(found.get(side, found.get(None)), ours))
+        rows.append(cells)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return [
         "  ".join(
             [row[0].ljust(widths[0])]
             + [cell.rjust(n) for cell, n in zip(row[1:], widths[1:], strict=True)]
         )
         for row in rows
     ]
-    errors = [
-        f"{named(each['task'])}, {each['side']}x{each['side']}: {each['error']}"
-        for each in results
-        if "error" in each
-    ]
-    return "\n".join(lines + errors)
 
 
 def named(task: str) -> str:
@@ -139,10 +156,21 @@ def _of_peer(peer: str, side: int, job: dict) -> dict:
     return {"bytes": found["bytes"]["peak"] if device is None else device}
 
 
-def _shown(result: dict | None) -> str:
+def _shown(result: dict | None, ours: dict | None) -> str:
+    """A peak; of another library's also what `ours` is of it."""
     if result is None:
         return "-"
-    return "failed" if "error" in result else f"{result['bytes'] / 2**30:.2f}"
+    if "error" in result:
+        return "failed"
+    share = ""
+    if ours is not None and "error" not in ours:
+        share = f" ({ours['bytes'] / result['bytes']:.2f})"
+    return f"{result['bytes'] / 2**30:.2f}{share}"
+
+
+def _cpu(result: dict | None, ours: dict | None) -> str:
+    del ours
+    return f"{result['cpu']:.0f}" if result and "cpu" in result else "-"
 
 
 def _apart(job: dict) -> dict:
@@ -233,4 +261,4 @@ def _peak() -> int:
 
 if __name__ == "__main__":
     told = _run(json.loads(sys.argv[1]))
-    print(json.dumps({"bytes": _peak(), **told}))
+    print(json.dumps({"bytes": _peak(), "cpu": time.process_time(), **told}))
