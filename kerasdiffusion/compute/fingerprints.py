@@ -33,9 +33,13 @@ HOUSE = __package__.partition(".")[0]
 OWN = ("name", "_name", "_path", "_parent_path", "_auto_name", "_called")
 
 
-def loaded_code() -> Iterable[str]:
-    """The code and the constants of `ROOMS`, as they are in memory."""
-    for name in _modules():
+def loaded_code(rooms: tuple[str, ...] = ROOMS) -> Iterable[str]:
+    """The code and the constants of rooms, as they are in memory.
+
+    Args:
+        rooms: As `ROOMS`.
+    """
+    for name in _modules(rooms):
         # Of a copy, which is made at once: other threads import meanwhile.
         for key, value in sorted(vars(sys.modules[name]).copy().items()):
             if not key.startswith("__"):
@@ -43,14 +47,14 @@ def loaded_code() -> Iterable[str]:
 
 
 @functools.cache
-def _modules() -> list[str]:
-    """All modules of `ROOMS`, whole.
+def _modules(rooms: tuple[str, ...]) -> list[str]:
+    """All modules of rooms, whole.
 
     They are imported here: what happens to be there, and how much of it, would depend
     on what other threads are importing, and so would the key.
     """
     found = []
-    for room in ROOMS:
+    for room in rooms:
         module = importlib.import_module(f"{HOUSE}.{room}")
         found.append(module.__name__)
         for each in pkgutil.iter_modules(getattr(module, "__path__", ())):

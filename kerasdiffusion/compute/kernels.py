@@ -132,6 +132,24 @@ def convolution(x, kernel, plain: Callable):
     return plain(x, kernel)
 
 
+def small_convolution(x, kernel, layer: keras.layers.Conv2D):
+    """The convolution by a kernel of 8 bits, where a compiler wants it in its own way.
+
+    Args:
+        x: Tensor of shape `(batch, height, width, channels)`.
+        kernel: Keras variable of int8.
+        layer: The convolution.
+
+    Returns:
+        As the layer's own, ahead of the bias; `None` where that is to compute it.
+    """
+    if not openvino_programs.is_tracing() or None in x.shape:
+        return None
+    kernel, scale = map(ops.convert_to_tensor, (kernel, layer.kernel_scale))
+    how = layer.strides, layer.padding
+    return openvino_programs.small_convolution(x, kernel, scale, *how)
+
+
 def normalized_convolution(x, norm, conv: keras.layers.Conv2D):
     """A large image normalised, through SiLU and convolved, without one in between.
 

@@ -139,8 +139,9 @@ def laid_out(variable):
 
 
 def turns(variable) -> bool:
-    """Whether it is the kernel of a convolution."""
-    return variable.name == "kernel" and len(variable.shape) == 4
+    """Whether it is the kernel of a convolution; one of 8 bits stays as it is."""
+    is_kernel = variable.name == "kernel" and len(variable.shape) == 4
+    return is_kernel and variable.dtype != "int8"
 
 
 def _shape(variable) -> tuple:

@@ -137,6 +137,44 @@ def upsample(x, kernel, bias):
     return tf.reshape(doubled, (batch, 2 * height, 2 * width, -1))
 
 
+def small_convolution(x, kernel, scale, strides, padding: str):
+    """A convolution by a kernel of 8 bits.
+
+    OpenVINO has no such convolution: it would make floats of the kernel in every call.
+    But it has a product, for which it keeps 8 bits. Kernels that are small beside the
+    image become floats once: by way of int32, else it would not.
+
+    Args:
+        x: Tensor of shape `(batch, height, width, channels)`.
+        kernel: int8 tensor of shape `(rows, columns, channels, filters)`.
+        scale: What each filter was multiplied by: a tensor of shape `(filters,)`.
+        strides: As `Conv2D`'s.
+        padding: `"same"` or `"valid"`.
+
+    Returns:
+        Tensor of shape `(batch, height, width, filters)`.
+    """
+    import tensorflow as tf
+
+    batch, height, width, channels = x.shape
+    tall, wide, _, filters = kernel.shape
+    scale, length = tf.cast(scale, x.dtype), tall * wide * channels
+    is_plain = tuple(strides) == (1, 1) and (padding == "same" or tall == wide == 1)
+    if not is_plain or batch * height * width > length:
+        kernel = tf.cast(tf.cast(kernel, "int32"), x.dtype) / scale
+        return tf.nn.conv2d(x, kernel, strides, padding.upper())
+    around = [((each - 1) // 2, each // 2) for each in (tall, wide)]
+    x = tf.pad(x, ((0, 0), *around, (0, 0)))
+    seen = [
+        x[:, row : row + height, column : column + width]
+        for row in range(tall)
+        for column in range(wide)
+    ]
+    seen = tf.reshape(tf.concat(seen, axis=-1), (-1, length))
+    y = tf.matmul(seen, tf.cast(tf.reshape(kernel, (length, filters)), x.dtype))
+    return tf.reshape(y / scale, (batch, height, width, filters))
+
+
 class Compiled:
     """A function of tensors and layers, as OpenVINO runs it.
 

@@ -36,7 +36,7 @@ MOUNTS = Path("/proc/self/mountinfo")
 #: How often what was read meanwhile is given back, in seconds.
 _OFTEN = 0.1
 
-_lock = threading.Lock()
+_lock, _among = threading.Lock(), threading.Lock()
 
 
 class _File(mmap.mmap):
@@ -56,6 +56,29 @@ class _File(mmap.mmap):
 
 
 _files: weakref.WeakSet[_File] = weakref.WeakSet()
+
+
+def mapped(number: int, size: int, apart: bool = False) -> _File:
+    """An open file as a map whose pages are given back: see `given_back`.
+
+    Args:
+        number: Of the file.
+        size: Its bytes.
+        apart: Whether what is written to the map does not go to the file. It must not
+            be written to then: it would be lost.
+    """
+    flags = mmap.MAP_PRIVATE if apart else mmap.MAP_SHARED
+    file = _File(number, size, flags=flags)
+    file.others = {}
+    with _among:
+        _files.add(file)
+    return file
+
+
+def _there() -> list[_File]:
+    """The files that are mapped now: other threads may map some."""
+    with _among:
+        return list(_files)
 
 
 def moved(
@@ -91,9 +114,7 @@ def moved(
         if opened is None:
             return found
         with opened:
-            file = _File(opened.fileno(), sum(sizes))
-            file.others = {}
-            _files.add(file)
+            file = mapped(opened.fileno(), sum(sizes))
             at = 0
             for i, size in zip(new, sizes, strict=True):
                 form = forms if turned(variables[i]) else None
@@ -110,7 +131,7 @@ def moved(
 @contextlib.contextmanager
 def given_back() -> Iterator[None]:
     """Within it, and at its end, what was read of the files leaves memory again."""
-    if not _files:
+    if not _there():
         yield
         return
     done = threading.Event()
@@ -130,7 +151,7 @@ def given_back() -> Iterator[None]:
 
 
 def _give_back() -> None:
-    for file in list(_files):
+    for file in _there():
         file.madvise(mmap.MADV_DONTNEED)  # what is in the file stays there
 
 
@@ -150,7 +171,7 @@ def _is_large(variable) -> bool:
 def _known(variable) -> np.ndarray | None:
     """The other form of a value that is in a file."""
     address = _address(variable)
-    for file in list(_files):
+    for file in _there():
         if address in file.others:
             return file.array(*file.others[address])
     return None
@@ -163,12 +184,12 @@ def _address(variable) -> int:
 def _move(file: _File, number: int, at: int, variable, form) -> np.ndarray | None:
     """Writes a value, gives it to its variable, and returns its other form."""
     value, shape = np.asarray(variable.value.read_value()), tuple(variable.shape)
-    _write(number, at, value)
+    write(number, at, value)
     mine = file.array(at, shape)
     if form is not None:
         other = form(variable)
         at, shape = at + _bytes(variable), other.shape
-        _write(number, at, other)
+        write(number, at, other)
     del value
     memory.put("tensorflow", variable, mine)
     if _address(variable) != mine.ctypes.data:  # TensorFlow has copied it
@@ -177,8 +198,17 @@ def _move(file: _File, number: int, at: int, variable, form) -> np.ndarray | Non
     return file.array(at, shape)
 
 
-def _write(number: int, at: int, array: np.ndarray) -> None:
-    """By the system, not through the map: what is written is in no process's memory."""
+def write(number: int, at: int, array: np.ndarray) -> None:
+    """Writes to a file: not through its map, so that no process's memory has it.
+
+    Args:
+        number: Of the open file.
+        at: The offset.
+        array: What is written.
+
+    Raises:
+        OSError: If the disk is full, or broken.
+    """
     rest = memoryview(np.ascontiguousarray(array)).cast("B")
     while rest:
         count = os.pwrite(number, rest, at)
@@ -216,11 +246,11 @@ def _folders() -> Iterator[Path | str]:
     """Where a large file may lie for a while, that is no memory."""
     kept = compile_cache.keep_programs("tensorflow")
     for folder in (kept, tempfile.gettempdir(), "/var/tmp"):
-        if folder is not None and not _is_memory(Path(folder)):
+        if folder is not None and not is_memory(Path(folder)):
             yield folder
 
 
-def _is_memory(folder: Path) -> bool:
+def is_memory(folder: Path) -> bool:
     """Whether a folder is on a file system that takes memory."""
     try:
         device, lines = folder.stat().st_dev, MOUNTS.read_text("utf-8", "replace")

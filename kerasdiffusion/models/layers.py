@@ -89,6 +89,9 @@ class Conv(QuickAttributes, EightBitKernel, keras.layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         """The convolution, before the bias."""
         if self.is_small:
+            x = kernels.small_convolution(inputs, kernel, self)
+            if x is not None:
+                return x
             return self.scaled(self._convolved, inputs, kernel)
         x = kernels.frozen_convolution(inputs, self._kernel, self)
         if x is not None:

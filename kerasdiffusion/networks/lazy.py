@@ -97,8 +97,15 @@ class LazyNetworks:
     def _make(self, names) -> dict:
         with self._place():
             return make_parts(
-                *(self.config, names, self.precision, self._sources), self._read_small
+                *(self.config, names, self.precision, self._sources),
+                eight_bit=self._read_small,
+                keeps=self._keeps,
             )
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether weights are kept as the compiler wants them."""
+        return self.compiler == "openvino"
 
     def _make_bare(self, names) -> dict:
         """Networks that are read next."""
@@ -131,7 +138,7 @@ class LazyNetworks:
                     return make_networks(self.config, [part], *how)[part]
 
                 order = sorted(self.config.parts, key=lambda part: part in LATER)
-                self._arrival = Arrival(make, order, self._sources)
+                self._arrival = Arrival(make, order, self._sources, self._keeps)
             parts, arrival = self._parts, self._arrival
         if not parts and arrival is None:
             self.build()

@@ -19,7 +19,7 @@ from kerasdiffusion.models.diffusion_model import DiffusionModel
 from kerasdiffusion.models.eight_bit import made_small
 from kerasdiffusion.models.text_encoder import TextEncoder
 from kerasdiffusion.models.tiny_autoencoder import TinyDecoder, TinyImageEncoder
-from kerasdiffusion.networks import vocabularies
+from kerasdiffusion.networks import kept_weights, vocabularies
 from kerasdiffusion.presets.config import ModelConfig, TinyAutoencoderConfig
 from kerasdiffusion.prompts.tokenizer import Tokenizer
 from kerasdiffusion.weights import hub, load
@@ -42,6 +42,7 @@ def make_parts(
     precision: str,
     sources: Mapping[str, object],
     eight_bit: Container[str] = (),
+    keeps: bool = False,
 ) -> dict:
     """The networks of some parts, with their weights.
 
@@ -51,6 +52,7 @@ def make_parts(
         precision: The dtype policy's name.
         sources: Where the weights of each are; random ones for `None`.
         eight_bit: Those parts whose kernels are in 8 bits, as they are read.
+        keeps: As in `read`.
 
     Returns:
         A dict by name.
@@ -59,7 +61,7 @@ def make_parts(
         WeightsError: If there are none, or they do not fit.
     """
     parts = make_networks(config, names, precision, sources, eight_bit=eight_bit)
-    read(parts, sources)
+    read(parts, sources, keeps)
     return parts
 
 
@@ -110,15 +112,13 @@ def make_networks(
     return parts
 
 
-def read(
-    parts: Mapping, sources: Mapping[str, object], arrived: Callable | None = None
-) -> None:
+def read(parts: Mapping, sources: Mapping[str, object], keeps: bool = False) -> None:
     """The weights of networks, those of one source together: all of them or none.
 
     Args:
         parts: Networks by name.
         sources: Where the weights of each are; what has none is left as it is.
-        arrived: Is told the name of each part that has its weights.
+        keeps: Whether they are kept as OpenVINO wants them, and taken from there.
     """
     by_source: dict = {}
     for part in parts:
@@ -128,7 +128,15 @@ def read(
     for source, served in by_source.values():
         own = {name: parts[name] for name in served}
         with shortage_told():
-            load.load_weights(own, source, arrived=arrived)
+            places = kept_weights.places(own, source) if keeps else {}
+            for name, place in places.items():
+                if kept_weights.take(own[name], place):
+                    del own[name]
+            if own:
+                load.load_weights(own, source)
+            for name, place in places.items():
+                if name in own:
+                    kept_weights.keep(name, own[name], place)
 
 
 class Arrival:
@@ -142,16 +150,23 @@ class Arrival:
         make: A function of a part's name that makes its network, without weights.
         names: Of the parts, in the order in which they come where nobody asks.
         sources: Where the weights of each are.
+        keeps: As in `read`.
     """
 
-    def __init__(self, make: Callable, names: Sequence[str], sources: Mapping):
+    def __init__(
+        self,
+        make: Callable,
+        names: Sequence[str],
+        sources: Mapping,
+        keeps: bool = False,
+    ):
         self._made = {name: Future() for name in names}
         self._read = {name: Future() for name in names}
         self._asked, order = deque(), SimpleQueue()
         settings = backend.thread_settings()
 
         def with_weights(name):
-            read({name: self._made[name].result()}, sources)
+            read({name: self._made[name].result()}, sources, keeps)
 
         def make_all():
             for name in self._to_make():

@@ -53,19 +53,27 @@ def test_other_libraries_paint_with_the_same_weights(monkeypatch):
         told = {"resolved": "float16_weights", "config": {"tokenizer": {}}}
         return {"bytes": 2**30} | (told if job["task"] == "write" else {})
 
-    def begin(job, stack):
+    def begin(job, stack, **variables):
         jobs.append(job)
+        kept.append(variables.get("KERASDIFFUSION_COMPILE_CACHE"))
         if job.height == 64:
             raise ChildProcessError("diffusers: no")
         return {"bytes": {"peak": 2**31, "device_peak": None}}, None
 
-    jobs = []
+    jobs, kept = [], []
     monkeypatch.setattr("kerasdiffusion.apps.bench.memory._apart", ran)
-    monkeypatch.setattr("kerasdiffusion.apps.bench.memory.begin", begin)
-    sides, peers = (128, 64), ["diffusers"]
+    for name in ("begin", "begin_peer"):
+        monkeypatch.setattr(f"kerasdiffusion.apps.bench.memory.{name}", begin)
+    sides, peers = (128, 64), ["diffusers", "kerasdiffusion-openvino"]
     results = list(measure("emoji", sides, tasks=("smallest",), peers=peers))
-    assert [each.get("error") for each in results[2:]] == [None, "diffusers: no"]
-    write, ours, _, theirs, _ = jobs
+    errors = [each.get("error") for each in results[2:]]
+    assert errors == [None, "diffusers: no", None, None, *["diffusers: no"] * 2]
+    assert [memory.named(each["task"]) for each in results[4:6]] == [
+        "a picture by kerasdiffusion-openvino",
+        "a picture by kerasdiffusion-openvino, the next process",
+    ]
+    assert kept[2] == kept[3] != kept[4] == kept[5]  # what the one kept has the other
+    write, ours, _, theirs, *_ = jobs
     assert (theirs.library, theirs.precision) == ("diffusers", "float32")
     assert theirs.folder == write["folder"] == ours["folder"]
     assert (theirs.config, theirs.width) == ({"tokenizer": {}}, 128)

@@ -10,6 +10,8 @@ from keras import ops
 from kerasdiffusion import Control, StableDiffusion
 from kerasdiffusion.compute import backend, openvino_programs
 from kerasdiffusion.models.controlnet import ControlNet
+from kerasdiffusion.models.layers import Conv
+from kerasdiffusion.networks.quantization import quantize
 from kerasdiffusion.presets.config import ControlNetConfig
 from tests.tiny import TINY, TINY_SDXL, enliven, tiny_model
 
@@ -99,6 +101,39 @@ class TestPictures:
             for model in (openvino, tiny)
         ]
         both(*models, num_steps=1)
+
+
+@tensorflow
+@pytest.mark.heavy
+def test_weights_of_8_bits_give_the_same_pictures():
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    models = [tiny_model(seed=3, jit_compile=each) for each in ("openvino", False)]
+    for model in models:
+        model.quantize("int8", parts=["diffusion_model"])
+    both(*models)
+
+
+@tensorflow
+@pytest.mark.parametrize("side", [4, 16])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_kernel_of_8_bits_is_not_made_floats_in_every_call(side, size):
+    """For a large image once, as it compiles; for a small one never."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    conv = Conv(32, size, name="conv")
+    x = np.random.default_rng(0).standard_normal((1, side, side, 16), "float32")
+    conv(x)
+    enliven([conv], seed=1)
+    quantize(conv)
+    program = backend.Program(conv, [conv], "openvino")
+    found = backend.to_numpy(program(x))
+    assert found == pytest.approx(backend.to_numpy(conv(x)), rel=1e-4, abs=1e-5)
+    (compiled,) = program._kept._programs.values()
+    nodes = compiled._request.get_compiled_model().get_runtime_model().get_ops()
+    kinds = [node.get_rt_info()["layerType"] for node in nodes]
+    assert "Convert" not in kinds
+    length = size * size * 16
+    assert ("Convolution" in kinds) == (side * side > length)
+    assert ("FullyConnected" in kinds) == (side * side <= length)
 
 
 @tensorflow

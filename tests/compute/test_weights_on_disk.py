@@ -185,8 +185,8 @@ def test_no_folder_that_is_memory_is_written_to(tmp_path, monkeypatch):
             "22 1 0:999 / /run rw - tmpfs tmpfs rw\n"
             f"23 1 {number} / / rw,relatime shared:1 - {kind} /dev/x rw\n"
         )
-        assert on_disk._is_memory(tmp_path) == is_memory
-    assert on_disk._is_memory(tmp_path / "none")
+        assert on_disk.is_memory(tmp_path) == is_memory
+    assert on_disk.is_memory(tmp_path / "none")
 
 
 @pytest.mark.heavy

@@ -32,7 +32,9 @@ class Row:
     distance: float
 
 
-def measure(job: Job, peers: Sequence[str], machine: str) -> Iterator[str]:
+def measure(
+    job: Job, peers: Sequence[str], machine: str, keywords: Sequence[str] = ()
+) -> Iterator[str]:
     """Lines of a table: each option, alternating with a plain picture.
 
     A threshold that nothing stays under shows what judging costs by itself.
@@ -41,9 +43,10 @@ def measure(job: Job, peers: Sequence[str], machine: str) -> Iterator[str]:
         job: The model, its size, the steps, and how often each is repeated.
         peers: None: what other libraries leave out is not measured.
         machine: What it runs on, in words.
+        keywords: Of the options whose rows are wanted; all by default.
 
     Raises:
-        ValueError: If there are peers.
+        ValueError: If there are peers, or no option has such a keyword.
     """
     from kerasdiffusion.apps.bench import ours
     from kerasdiffusion.training.judging.evaluate_cheaper import CACHES, rows_of
@@ -52,6 +55,7 @@ def measure(job: Job, peers: Sequence[str], machine: str) -> Iterator[str]:
         raise ValueError(
             f"Caches are measured in this library alone. Received: {', '.join(peers)}"
         )
+    rows = chosen(rows_of(ucache=(1e-30,)) | CACHES, keywords)
     model = ours.Library(job).model
     plain, _ = _painted(model, job, {})
     yield (
@@ -63,8 +67,36 @@ def measure(job: Job, peers: Sequence[str], machine: str) -> Iterator[str]:
     yield "| | U-Net calls | time | processor time | latents' distance |"
     yield "| --- | --- | --- | --- | --- |"
     yield line(PLAIN, Row(plain["calls"], 1.0, 1.0, 0.0))
-    for name, options in (rows_of(ucache=(1e-30,)) | CACHES).items():
+    for name, options in rows.items():
         yield line(name, _row(model, job, options))
+
+
+def chosen(rows: Mapping[str, Mapping], keywords: Sequence[str]) -> dict[str, Mapping]:
+    """The rows of some keywords; all where none is named.
+
+    Args:
+        rows: Keywords of `text_to_image` by the name of a row.
+        keywords: Those that are wanted.
+
+    Raises:
+        ValueError: If no row has one of them.
+
+    Example:
+
+    >>> list(chosen({"`ucache=1.0`": {"ucache": 1.0}, "b": {"b": 1}}, ["ucache"]))
+    ['`ucache=1.0`']
+    """
+    known = sorted({name for options in rows.values() for name in options})
+    for keyword in keywords:
+        if keyword not in known:
+            raise ValueError(
+                f"--caches must be of {', '.join(known)}. Received: {keyword!r}"
+            )
+    return {
+        name: options
+        for name, options in rows.items()
+        if not keywords or set(options) & set(keywords)
+    }
 
 
 def line(name: str, row: Row) -> str:

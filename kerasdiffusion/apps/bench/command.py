@@ -86,6 +86,14 @@ def register(commands) -> None:
         "picture, and what it gains by batches",
     )
     parser.add_argument(
+        "--caches",
+        type=options.names,
+        default=(),
+        metavar="NAMES",
+        help="with --only caches: the rows of these options alone, as ucache,spectrum "
+        "(default: all)",
+    )
+    parser.add_argument(
         "--size",
         type=options.size,
         metavar="N|WxH",
@@ -197,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     measured = None
     if args.only == (caches.NAME,):
-        measured = caches.measure(job, args.peer, machine())
+        measured = caches.measure(job, args.peer, machine(), args.caches)
     elif args.only == (teach.NAME,):
         measured = teach.measure(job, args.peer, machine())
     elif args.only == (serving.NAME,):

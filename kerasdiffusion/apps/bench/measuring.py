@@ -18,6 +18,8 @@ from kerasdiffusion.compute import compile_cache
 
 #: What is called again and again once there is a model, in this order.
 WARM = ("picture", "network", "decode", "encode")
+#: This library by way of OpenVINO.
+OPENVINO = "kerasdiffusion-openvino"
 #: Calls that take less than this many seconds are timed several at once.
 GLANCE = 0.25
 MOST_AT_ONCE = 64
@@ -75,7 +77,7 @@ def measure(
                 job, library=peer, **{name: facts[name] for name in SAME}
             )
             try:
-                results[peer], asked[peer] = _peer_begun(same, stack)
+                results[peer], asked[peer] = begin_peer(same, stack)
             except ChildProcessError as error:
                 failed(error)
         call_all()
@@ -165,13 +167,15 @@ def _conclude(result: dict) -> None:
         seconds["compile"] = max(0.0, first - picture)
 
 
-def _begun_with_next(job: Job, stack: contextlib.ExitStack) -> tuple[dict, Asked]:
+def _begun_with_next(
+    job: Job, stack: contextlib.ExitStack, **variables: str
+) -> tuple[dict, Asked]:
     """This library's first figures, no program kept; those of a next process with them.
 
     The process of the first is left to be asked.
     """
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    cache = {compile_cache.SWITCH: folder}
+    cache = {compile_cache.SWITCH: folder, **variables}
     found, asked = begin(job, stack, **cache)
     if "cold" in job.only:
         with contextlib.ExitStack() as own:
@@ -183,10 +187,18 @@ def _begun_with_next(job: Job, stack: contextlib.ExitStack) -> tuple[dict, Asked
     return found, asked
 
 
-def _peer_begun(job: Job, stack: contextlib.ExitStack) -> tuple[dict, Asked]:
-    """What `begin` gives, after what is not measured."""
-    if job.library == "kerasdiffusion-openvino":
-        return begin(job, stack, KERAS_BACKEND="tensorflow")
+def begin_peer(job: Job, stack: contextlib.ExitStack) -> tuple[dict, Asked]:
+    """What `begin` gives for another library, after what is not measured.
+
+    Args:
+        job: What to measure; a peer's.
+        stack: Ends the process.
+
+    Raises:
+        ChildProcessError: As `begin`.
+    """
+    if job.library == OPENVINO:
+        return _begun_with_next(job, stack, KERAS_BACKEND="tensorflow")
     if job.library != "openvino":
         return begin(job, stack)
     folder = stack.enter_context(tempfile.TemporaryDirectory())

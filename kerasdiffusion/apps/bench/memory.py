@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import kerasdiffusion
-from kerasdiffusion.apps.bench.measuring import begin
+from kerasdiffusion.apps.bench.measuring import OPENVINO, begin, begin_peer
 from kerasdiffusion.apps.bench.worker import GUIDANCE_SCALE, PROMPT, Job, peak_memory
+from kerasdiffusion.compute.compile_cache import SWITCH
 
 SIDES = (512, 768, 1024, 2048)
 #: What is measured, and what it is called. The first has no weights and no size.
@@ -28,6 +29,7 @@ TASKS = {
     "low memory": "a picture, low_memory=True",
     "smallest": 'a picture, low_memory="smallest"',
 }
+NEXT = "the next process"
 #: How a model that paints a picture has its networks.
 LOW_MEMORY = {"picture": False, "smallest": "smallest"}
 
@@ -74,7 +76,8 @@ def measure(
                 yield {"task": task, "side": job["side"], **_apart(job)}
         for peer in peers:
             for side in sides:
-                yield {"task": peer, "side": side, **_of_peer(peer, side, job)}
+                for task, found in _of_peer(peer, side, job).items():
+                    yield {"task": task, "side": side, **found}
 
 
 def table(results: Sequence[dict]) -> str:
@@ -128,8 +131,12 @@ def named(task: str) -> str:
     return TASKS.get(task, f"a picture by {task}")
 
 
-def _of_peer(peer: str, side: int, job: dict) -> dict:
-    """What a picture takes in a process of another library's, of the same weights."""
+def _of_peer(peer: str, side: int, job: dict) -> dict[str, dict]:
+    """What a picture takes in a process of another library's, of the same weights.
+
+    By its name; by way of OpenVINO also what it takes in the next process, which finds
+    what the first has kept.
+    """
     precision = job["resolved"]
     asked = Job(
         library=peer,
@@ -147,9 +154,21 @@ def _of_peer(peer: str, side: int, job: dict) -> dict:
         folder=job["folder"],
         only=("picture",),
     )
+    if peer != OPENVINO:
+        return {peer: _peak_of(lambda stack: begin_peer(asked, stack))}
+    with tempfile.TemporaryDirectory() as folder:
+        kept = {SWITCH: folder, "KERAS_BACKEND": "tensorflow"}
+        return {
+            name: _peak_of(lambda stack: begin(asked, stack, **kept))
+            for name in (peer, f"{peer}, {NEXT}")
+        }
+
+
+def _peak_of(begin: Callable) -> dict:
+    """What a process held at most that a function begins, in a stack that ends it."""
     try:
         with contextlib.ExitStack() as stack:
-            found, _ = begin(asked, stack)
+            found, _ = begin(stack)
     except ChildProcessError as error:
         return {"bytes": None, "error": str(error)}
     device = found["bytes"]["device_peak"]

@@ -39,6 +39,8 @@ class Library:
             "precision": job.precision,
         }
         source, known = find_preset(job.preset)
+        if by_openvino and job.folder:  # what another process of this library has read
+            source, known = job.folder, None
         folder = None if job.random_weights else on_disk(source, known)
         if folder is None:
             config = known or load.read_config(source)
