@@ -282,15 +282,15 @@ def test_by_openvino_and_beside_it(monkeypatch, capsys):
     assert {job.jit_compile for job, _ in jobs} == {"openvino"}
     assert {job.only for job, _ in jobs} == {("cold", "network")}
     assert [(job.library, bool(job.converted), list(env)) for job, env in jobs] == [
-        # The second finds the programs that the first has kept.
-        ("kerasdiffusion", False, ["KERASDIFFUSION_COMPILE_CACHE"]),
-        ("kerasdiffusion", False, ["KERASDIFFUSION_COMPILE_CACHE"]),
+        # The second of each finds what the first has kept.
+        *[("kerasdiffusion", False, [SWITCH])] * 2,
         ("openvino", True, []),
-        ("kerasdiffusion-openvino", False, ["KERAS_BACKEND"]),
+        *[("kerasdiffusion-openvino", False, [SWITCH, "KERAS_BACKEND"])] * 2,
     ]
     assert ", bfloat16, OpenVINO; medians" in capsys.readouterr().out
 
 
+SWITCH = "KERASDIFFUSION_COMPILE_CACHE"
 ECHO = """
 import os, sys
 from kerasdiffusion.apps.bench.processes import answering
