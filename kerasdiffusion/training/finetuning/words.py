@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -80,7 +80,7 @@ class Words(keras.layers.Layer):
         table = backend.to_numpy(table.value).astype("float32")
         random, begin = np.random.default_rng(seed), {}
         for new in words:
-            _check(new, tokenizer, {**before, **begin})
+            check_new(new, tokenizer, {**before, **begin})
             begin[new.word] = _begin(new, tokenizer, table, random)
         self._fixed = np.concatenate([np.zeros((0, table.shape[1])), *before.values()])
         self._fixed = self._fixed.astype("float32")
@@ -117,8 +117,17 @@ class Words(keras.layers.Layer):
         return self._learned["words"]
 
 
-def _check(new: NewWords, tokenizer, others) -> None:
-    """A word must mean nothing yet."""
+def check_new(new: NewWords, tokenizer, others: Collection[str]) -> None:
+    """A word must mean nothing yet.
+
+    Args:
+        new: It.
+        tokenizer: A text encoder's.
+        others: Words that were learned before.
+
+    Raises:
+        ValueError: If it does.
+    """
     if new.word in others or len(tokenizer.tokens(new.word)) < 2:
         raise ValueError(
             "A new word must be none that the model knows: put it in angle brackets, "

@@ -24,6 +24,7 @@ from kerasdiffusion.training.lessons import shares
 from kerasdiffusion.training.lessons.ahead import told
 from kerasdiffusion.training.lessons.from_lesson import (
     captions_of,
+    check_word,
     make_trainer,
     optimizer_of,
 )
@@ -112,6 +113,7 @@ def teach(
     if number:  # the first one tells
         report, progress_bar = _nothing, False
     model = StableDiffusion(weights=base, low_memory=True, **how)
+    check_word(model, lesson)
     kept = Kept(run / ENCODED if encoded is None else encoded)
     latents = EncodedPictures(model, kept)
     with hosts.first_ahead("pictures"):

@@ -7,7 +7,7 @@ import keras
 from kerasdiffusion.training.examples.captions import Captions
 from kerasdiffusion.training.finetuning.finetuner import Finetuner
 from kerasdiffusion.training.finetuning.learned import LoHa, LoKr, LoRA
-from kerasdiffusion.training.finetuning.words import NewWords
+from kerasdiffusion.training.finetuning.words import NewWords, check_new
 from kerasdiffusion.training.lessons.lesson import WITH_ADAPTER, WITH_WORDS, Lesson
 from kerasdiffusion.training.muon import Muon
 from kerasdiffusion.training.objective import Objective
@@ -32,9 +32,7 @@ def make_trainer(model, lesson: Lesson) -> Finetuner:
     elif lesson.kind not in WITH_WORDS:
         options["text_encoders"] = lesson.text_encoders
     if lesson.kind in WITH_WORDS:
-        options["words"] = NewWords(
-            lesson.word, vectors=lesson.vectors, begin=lesson.begin
-        )
+        options["words"] = new_word_of(lesson)
     names = ("loss", "huber_c", "snr_gamma", "debiased", "offset_noise")
     names += ("pyramid_noise", "input_perturbation", "noise_bias")
     objective = Objective(**{name: getattr(lesson, name) for name in names})
@@ -47,6 +45,21 @@ def make_trainer(model, lesson: Lesson) -> Finetuner:
         seed=lesson.seed,
         **options,
     )
+
+
+def new_word_of(lesson: Lesson) -> NewWords:
+    """The word that a lesson teaches."""
+    return NewWords(lesson.word, vectors=lesson.vectors or 1, begin=lesson.begin)
+
+
+def check_word(model, lesson: Lesson) -> None:
+    """Refuses a word ahead of all that takes long, if a lesson has one.
+
+    Raises:
+        ValueError: If it is none, or the model knows it.
+    """
+    if lesson.kind in WITH_WORDS:
+        check_new(new_word_of(lesson), model.tokenizer, ())
 
 
 def captions_of(lesson: Lesson) -> Captions:

@@ -203,6 +203,15 @@ def test_what_cannot_be_written_is_said_ahead(tmp_path, folder, base, monkeypatc
             teach(folder, tmp_path / out, lesson(), base, **quiet())
 
 
+@pytest.mark.parametrize("word", ["two cats", "a"])
+def test_a_word_that_is_none_is_said_ahead(tmp_path, folder, base, monkeypatch, word):
+    monkeypatch.setattr(courses, "gathered", None)
+    how, out = Lesson(kind="pivotal", word=word), tmp_path / "a.safetensors"
+    with pytest.raises(ValueError, match=f"A new word must be .*Received: '{word}'"):
+        teach(folder, out, how, base, **quiet())
+    assert not courses.run_folder(out).exists()
+
+
 def test_a_whole_model_is_taught_in_32_bits():
     assert courses._precision("auto", Lesson(kind="full")) in ("auto", "float32")
     assert courses._precision("bfloat16", Lesson(kind="full")) == "bfloat16"
