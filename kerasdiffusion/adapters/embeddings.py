@@ -102,8 +102,8 @@ def refuse_others(file: TensorFile) -> None:
         if slot not in (None, "ia3") or suffixes.refused(key):
             raise WeightsError(
                 "The file is an adapter (a LoRA or one of its kin), no textual "
-                f"inversion: `load_adapter` reads it. Received: {file.path} (with "
-                f"{key})"
+                "inversion: `load_adapter`, --adapter, reads it. Received: "
+                f"{file.path} (with {key})"
             )
     for key in keys:
         if _LAYER.fullmatch(key):

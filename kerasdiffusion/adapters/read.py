@@ -152,6 +152,13 @@ def _refuse_family(file, shapes, found: Outline, config) -> None:
         )
     if found.words:
         return
+    widths = {each.width for each in config.text_encoders}
+    if shapes and all(len(s) in (1, 2) and s[-1] in widths for s in shapes.values()):
+        raise WeightsError(
+            "The file is a textual inversion, no adapter: `load_embedding`, "
+            f"--embedding, reads it. Received: {', '.join(list(shapes)[:3])} in "
+            f"{file.path}"
+        )
     raise WeightsError(
         f"An adapter must have tensors for modules of the model, {own}; none of its "
         f"{len(shapes)} names means one. Received: "

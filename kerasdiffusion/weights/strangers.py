@@ -21,9 +21,15 @@ STRANGERS = (
         "a T2I-Adapter, to be passed as `control=Control(file, picture)`",
     ),
     (r"ip_adapter\.|image_proj\.", "an IP-Adapter"),
-    (r"(lora|lycoris)_(te|unet)|.*[._]lora(_|\.)?(A|B|up|down)\.", "a LoRA"),
+    (
+        r"(lora|lycoris)_(te|unet)|.*[._]lora(_|\.)?(A|B|up|down)\.",
+        "a LoRA, which `load_adapter` and --adapter read",
+    ),
     (r".*motion_modules\.", "a motion module of AnimateDiff"),
-    (r"string_to_param|emb_params$|clip_[lg]$|<.+>$", "a textual-inversion embedding"),
+    (
+        r"string_to_param|emb_params$|clip_[lg]$|<.+>$",
+        "a textual-inversion embedding, which `load_embedding` and --embedding read",
+    ),
     (r"(encoder\.block|shared)\.", "a T5 text encoder"),
     (r"(embedder\.)?vision_model\.|visual\.", "a CLIP image encoder"),
     (_UNET + r"(down|up)_blocks\.\d+\.\d+\.", "a Stable Cascade checkpoint"),

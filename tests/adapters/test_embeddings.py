@@ -67,7 +67,7 @@ def test_a_lora_is_no_textual_inversion(tmp_path):
             tensors[f"{stem}.lora_up.weight"] = np.zeros((outs, 8), "float16")
             tensors[f"{stem}.alpha"] = np.zeros((), "float16")
     save_file(tensors, tmp_path / "add_detail.safetensors")
-    with pytest.raises(WeightsError, match="`load_adapter` reads it"):
+    with pytest.raises(WeightsError, match="`load_adapter`, --adapter, reads it"):
         read_embeddings(tmp_path / "add_detail.safetensors", 768)
 
 

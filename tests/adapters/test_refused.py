@@ -56,6 +56,12 @@ def test_strangers_are_named(key, match, tmp_path):
         read_adapter(path, TINY)
 
 
+def test_a_textual_inversion_is_no_adapter(tmp_path):
+    path = files.save(tmp_path, "x", {"<cat>": np.zeros((2, 32), "float32")})
+    with pytest.raises(WeightsError, match="--embedding, reads it. Received: <cat> in"):
+        read_adapter(path, TINY)
+
+
 FLUX = "lora_unet_double_blocks_0_img_attn_proj"
 
 
