@@ -15,6 +15,7 @@ from kerasdiffusion.compute import (
     tensorflow_cpu,
     tensorflow_frozen,
     tensorflow_gradients,
+    tensorflow_products,
     tensorflow_rows,
     tensorflow_winograd,
 )
@@ -23,6 +24,23 @@ from kerasdiffusion.compute import (
 LARGE = 2**23
 #: What kernels are in that are widened to be computed with.
 NARROW = ("int8", "float16", "bfloat16")
+
+
+def product(x, kernel):
+    """The product with a dense layer's kernel.
+
+    Args:
+        x: Tensor of shape `(..., inputs)`.
+        kernel: Tensor of shape `(inputs, outputs)`.
+
+    Returns:
+        Tensor of shape `(..., outputs)`.
+    """
+    if tensorflow_cpu.are_active() and None not in x.shape:
+        flat = ops.reshape(x, (-1, x.shape[-1]))
+        y = tensorflow_products.matmul(flat, kernel)
+        return ops.reshape(y, (*x.shape[:-1], y.shape[-1]))
+    return ops.matmul(x, kernel)
 
 
 def frozen_product(x, kernel):

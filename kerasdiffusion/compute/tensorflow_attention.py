@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable
 
 from kerasdiffusion.compute import processor, tensorflow_cpu
+from kerasdiffusion.compute.tensorflow_products import matmul
 
 #: Bytes of the scores that are at work at once, for each core: its share of a cache.
 SHARE = 2**20
@@ -86,11 +87,11 @@ def with_sums(query, key, value) -> tuple:
     def plain(query, key, value):
         # The keys' rows ahead, so that what is summed over is not the last axis: both
         # products are a third faster than of scores in the order of a softmax.
-        return tf.matmul(value, tf.exp(tf.matmul(key, query, transpose_b=True)))
+        return matmul(value, tf.exp(matmul(key, query, transpose_b=True)))
 
     def careful(query, key, value):
-        scores = tf.matmul(query[..., :-1], key[..., :-1], transpose_b=True)
-        found = tf.matmul(value[:, :-1], tf.nn.softmax(scores), transpose_b=True)
+        scores = matmul(query[..., :-1], key[..., :-1], transpose_b=True)
+        found = matmul(value[:, :-1], tf.nn.softmax(scores), transpose_b=True)
         return tf.concat([found, tf.reduce_logsumexp(scores, 2)[:, None]], axis=1)
 
     def apart(found):

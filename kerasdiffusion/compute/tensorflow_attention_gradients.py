@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from kerasdiffusion.compute import tensorflow_attention
+from kerasdiffusion.compute.tensorflow_products import matmul
 
 #: The largest map that is made at once where it is not in float32: queries times keys
 #: times heads times the batch. Its gradient has three of them.
@@ -51,11 +52,11 @@ def _in_cache(query, key, value):
             return tensorflow_attention.with_sums(query, key, value)
         query, key, value = map(_by_heads, (query * scale, key, value))
         key = key - tf.reduce_mean(key, axis=2, keepdims=True)
-        scores = tf.matmul(query, key, transpose_b=True)
+        scores = matmul(query, key, transpose_b=True)
         weights = tf.nn.softmax(scores)
         # The largest weight is one over the sum that its score makes 1 of.
         most, largest = (tf.reduce_max(each, axis=3) for each in (scores, weights))
-        return _by_heads(tf.matmul(weights, value)), most - tf.math.log(largest)
+        return _by_heads(matmul(weights, value)), most - tf.math.log(largest)
 
     def flat(x):
         return tf.reshape(x, (batch * heads, *x.shape[2:]))
@@ -124,10 +125,10 @@ def _differentiated(q, q_less, do, do_less, k, k_one, v_one) -> tuple:
     def differentiate(i):
         q, q_less, do, do_less = (x[i] for x in by_query)
         k, k_one, v_one = (x[i // parts] for x in by_key)
-        weights = tf.exp(tf.matmul(k_one, q_less, transpose_b=True))
-        dscores = weights * tf.matmul(v_one, do_less, transpose_b=True)
-        dq = tf.matmul(k, dscores)
-        return dq, tf.matmul(dscores, q), tf.matmul(weights, do)
+        weights = tf.exp(matmul(k_one, q_less, transpose_b=True))
+        dscores = weights * matmul(v_one, do_less, transpose_b=True)
+        dq = matmul(k, dscores)
+        return dq, matmul(dscores, q), matmul(weights, do)
 
     if count == 1:
         dq, dk, dv = differentiate(0)
@@ -185,16 +186,16 @@ def _in_memory(query, key, value):
 
     def weights(query, key):
         """Of queries that are scaled."""
-        scores = tf.matmul(query, key, transpose_b=True)
+        scores = matmul(query, key, transpose_b=True)
         return tf.cast(tf.nn.softmax(tf.cast(scores, "float32")), key.dtype)
 
     def attend(query, key, value):
         key, value = _by_heads(key), _by_heads(value)
         if pieces == 1:
-            return _by_heads(tf.matmul(weights(_by_heads(query) * scale, key), value))
+            return _by_heads(matmul(weights(_by_heads(query) * scale, key), value))
 
         def step(query):
-            return tf.matmul(weights(query * scale, key), value)
+            return matmul(weights(query * scale, key), value)
 
         return whole(tf.map_fn(step, in_pieces(query), parallel_iterations=1))
 
@@ -202,11 +203,11 @@ def _in_memory(query, key, value):
         """Of a piece of the queries: their gradients, and shares of the others'."""
         query, dtype = query * scale, query.dtype
         p = weights(query, key)
-        dvalue = tf.matmul(p, dout, transpose_a=True)
-        d = tf.matmul(dout, value, transpose_b=True)
+        dvalue = matmul(p, dout, transpose_a=True)
+        d = matmul(dout, value, transpose_b=True)
         d -= tf.reduce_sum(dout * out, axis=-1, keepdims=True)
         d = tf.cast(d, dtype) * p
-        return tf.matmul(d, key) * scale, tf.matmul(d, query, transpose_a=True), dvalue
+        return matmul(d, key) * scale, matmul(d, query, transpose_a=True), dvalue
 
     @tf.custom_gradient
     def run(query, key, value):

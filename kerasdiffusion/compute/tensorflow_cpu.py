@@ -78,10 +78,12 @@ def attention(query, key, value):
     """
     import tensorflow as tf
 
+    from kerasdiffusion.compute.tensorflow_products import matmul
+
     query = query * ops.cast(1.0 / math.sqrt(query.shape[-1]), query.dtype)
     query, key, value = (tf.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
-    weights = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
-    return tf.transpose(tf.matmul(weights, value), (0, 2, 1, 3))
+    weights = tf.nn.softmax(matmul(query, key, transpose_b=True))
+    return tf.transpose(matmul(weights, value), (0, 2, 1, 3))
 
 
 def has_group_norm(x) -> bool:

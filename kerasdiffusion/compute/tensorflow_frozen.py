@@ -7,12 +7,19 @@ anew, when they are needed, in either direction.
 Eigen, by which TensorFlow multiplies where oneDNN does not, lays the matrix on the
 right out anew ahead of a product: slowly, number by number, where it is transposed, as
 a kernel is for a gradient. For few pixels that took three times the product itself.
-Here the kernel then stands on the left, as it is, and the pixels are transposed.
+Where `tensorflow_products` has no better one, the kernel then stands on the left, as it
+is, and the pixels are transposed.
 """
 
 from __future__ import annotations
 
-from kerasdiffusion.compute import backend, tensorflow_cpu, tensorflow_winograd
+from kerasdiffusion.compute import (
+    backend,
+    tensorflow_cpu,
+    tensorflow_products,
+    tensorflow_winograd,
+)
+from kerasdiffusion.compute.tensorflow_products import matmul
 
 #: Pixels up to which the kernel stands on the left.
 MOST_PIXELS = 512
@@ -33,8 +40,9 @@ def product(x, kernel):
     shape, (ins, outs) = x.shape, kernel.shape
 
     def multiplied(x, kernel):
-        if not _by_eigen(x):
-            return tf.matmul(tf.reshape(x, (-1, ins)), kernel)
+        rows = tf.reshape(x, (-1, ins))
+        if not _by_eigen(x) or tensorflow_products.takes(rows, kernel):
+            return matmul(rows, kernel)
         # The same by Eigen, in four fifths of the time of a product's own kernel.
         x = tf.reshape(x, (1, -1, 1, ins))
         return tf.nn.conv2d(x, kernel[None, None], 1, "VALID")
@@ -70,16 +78,16 @@ def narrow_product(x, down, up):
     @tf.custom_gradient
     def run(x, down, up):
         flat = tf.reshape(x, (-1, ins))
-        middle = tf.matmul(flat, down)
-        y = tf.reshape(tf.matmul(middle, up), (*shape[:-1], outs))
+        middle = matmul(flat, down)
+        y = tf.reshape(matmul(middle, up), (*shape[:-1], outs))
 
         def gradient(dy):
             dy = tf.reshape(dy, (-1, outs))
-            dmiddle = tf.matmul(dy, up, transpose_b=True)
-            dx = tf.reshape(tf.matmul(dmiddle, down, transpose_b=True), shape)
+            dmiddle = matmul(dy, up, transpose_b=True)
+            dx = tf.reshape(matmul(dmiddle, down, transpose_b=True), shape)
             flat = tf.reshape(x, (-1, ins))
-            ddown = tf.transpose(tf.matmul(dmiddle, flat, transpose_a=True))
-            return dx, ddown, tf.matmul(middle, dy, transpose_a=True)
+            ddown = tf.transpose(matmul(dmiddle, flat, transpose_a=True))
+            return dx, ddown, matmul(middle, dy, transpose_a=True)
 
         return y, gradient
 
@@ -154,10 +162,11 @@ def _transposed(left, kernels):
     import tensorflow as tf
 
     turns = left[0].shape[0] <= MOST_PIXELS and _by_eigen(left[0])
+    turns = turns and not tensorflow_products.takes(left[0], kernels[0], False, True)
     total = None
     for x, kernel in zip(left, kernels, strict=True):
         first, second = (kernel, x) if turns else (x, kernel)
-        found = tf.matmul(first, second, transpose_b=True)
+        found = matmul(first, second, transpose_b=True)
         total = found if total is None else total + found
     return tf.transpose(total) if turns else total
 

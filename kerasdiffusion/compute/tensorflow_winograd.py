@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from kerasdiffusion.compute import processor, tensorflow_cpu, tensorflow_rows
+from kerasdiffusion.compute.tensorflow_products import matmul
 
 
 class Way(NamedTuple):
@@ -254,7 +255,7 @@ def _piece(way: Way, x, kernel, group: int, rows: int, across: int, backward: bo
     pixels = tf.reshape(tf.stack(pixels), (len(places) ** 2, -1))
     pixels = _multiplied(way.pixels, pixels)
     pixels = tf.reshape(pixels, (len(places) ** 2, -1, channels))
-    products = tf.matmul(pixels, kernel, transpose_b=backward)
+    products = matmul(pixels, kernel, transpose_b=backward)
     products = tf.reshape(products, (len(places) ** 2, -1))
     found = _multiplied(way.result, products)
     found = tf.reshape(found, (side, side, group, rows, across, filters))

@@ -60,13 +60,13 @@ class Dense(QuickAttributes, EightBitKernel, keras.layers.Dense):
 
     def call(self, inputs, training=None):
         if self.is_small:
-            x = self.scaled(ops.matmul, inputs, self._kernel)
+            x = self.scaled(kernels.product, inputs, self._kernel)
         elif self.quantization_mode is not None:
             return super().call(inputs, training)
         else:
             x = kernels.frozen_product(inputs, self._kernel)
             if x is None:
-                x = ops.matmul(inputs, kernels.widened(self.kernel, inputs))
+                x = kernels.product(inputs, kernels.widened(self.kernel, inputs))
         return x if self.bias is None else ops.add(x, self.bias)
 
 

@@ -11,6 +11,7 @@ from kerasdiffusion.compute import (
     tensorflow_cpu,
     tensorflow_frozen,
     tensorflow_gradients,
+    tensorflow_products,
     tensorflow_winograd,
 )
 from kerasdiffusion.compute.changed import Changed
@@ -195,10 +196,18 @@ def frozen(kind, dtype="float32"):
     return one, other, x
 
 
-@pytest.fixture(params=["few pixels", "many", "by Winograd's way", "by oneDNN"])
+WAYS = [
+    *("few pixels", "many", "by Winograd's way", "by oneDNN"),
+    "by single products",
+]
+
+
+@pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
     """How the gradient of a frozen layer is made, whatever the processor."""
     most = 10**9 if request.param == "few pixels" else 0
+    single = request.param == "by single products" and tensorflow_products.are_right()
+    monkeypatch.setattr(tensorflow_products, "are_there", lambda: single)
     monkeypatch.setattr(tensorflow_frozen, "MOST_PIXELS", most)
     has_onednn = request.param == "by oneDNN"
     monkeypatch.setattr(tensorflow_cpu, "has_onednn", lambda: has_onednn)
@@ -219,13 +228,16 @@ def test_frozen_layers_have_the_gradient_of_keras(kind, dtype, way):
         with Changed(one, ()):
             return one(x)
 
-    results = []
-    for function in (run, other):
+    def differentiated(function):
         with tf.GradientTape() as tape, tensorflow_gradients.gradients():
             tape.watch(x)
             found = function(x)
             total = tf.reduce_sum(tf.square(found))
-        results.append([found, tape.gradient(total, x)])
+        return found, tape.gradient(total, x)
+
+    results = [differentiated(run), differentiated(other)]
+    if way == "by single products":  # which are of graphs
+        results[0] = tf.function(differentiated, autograph=False)(run)
     for ours, plain in zip(*results, strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-4)
 
