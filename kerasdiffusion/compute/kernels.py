@@ -150,6 +150,23 @@ def convolution(x, kernel, plain: Callable):
     return plain(x, kernel)
 
 
+def small_product(x, kernel, layer: keras.layers.Dense):
+    """The product with a kernel of 8 bits, where a compiler wants it in its own way.
+
+    Args:
+        x: Tensor of shape `(..., inputs)`.
+        kernel: Keras variable of int8.
+        layer: The dense layer.
+
+    Returns:
+        As the layer's own, ahead of the bias; `None` where that is to compute it.
+    """
+    if not openvino_programs.is_tracing():
+        return None
+    kernel, scale = map(ops.convert_to_tensor, (kernel, layer.kernel_scale))
+    return openvino_programs.small_product(x, kernel, scale)
+
+
 def small_convolution(x, kernel, layer: keras.layers.Conv2D):
     """The convolution by a kernel of 8 bits, where a compiler wants it in its own way.
 

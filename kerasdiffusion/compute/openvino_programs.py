@@ -137,6 +137,25 @@ def upsample(x, kernel, bias):
     return tf.reshape(doubled, (batch, 2 * height, 2 * width, -1))
 
 
+def small_product(x, kernel, scale):
+    """A product with a kernel of 8 bits, which OpenVINO keeps as it is.
+
+    It does where the kernel is multiplied, not divided, and by a matrix of one row.
+
+    Args:
+        x: Tensor of shape `(..., inputs)`.
+        kernel: int8 tensor of shape `(inputs, outputs)`.
+        scale: What each output was multiplied by: a tensor of shape `(outputs,)`.
+
+    Returns:
+        Tensor of shape `(..., outputs)`.
+    """
+    import tensorflow as tf
+
+    factor = tf.reshape(1.0 / tf.cast(scale, x.dtype), (1, -1))
+    return tf.matmul(x, tf.cast(kernel, x.dtype) * factor)
+
+
 def small_convolution(x, kernel, scale, strides, padding: str):
     """A convolution by a kernel of 8 bits.
 
@@ -158,10 +177,10 @@ def small_convolution(x, kernel, scale, strides, padding: str):
 
     batch, height, width, channels = x.shape
     tall, wide, _, filters = kernel.shape
-    scale, length = tf.cast(scale, x.dtype), tall * wide * channels
+    length = tall * wide * channels
     is_plain = tuple(strides) == (1, 1) and (padding == "same" or tall == wide == 1)
     if not is_plain or batch * height * width > length:
-        kernel = tf.cast(tf.cast(kernel, "int32"), x.dtype) / scale
+        kernel = tf.cast(tf.cast(kernel, "int32"), x.dtype) / tf.cast(scale, x.dtype)
         return tf.nn.conv2d(x, kernel, strides, padding.upper())
     around = [((each - 1) // 2, each // 2) for each in (tall, wide)]
     x = tf.pad(x, ((0, 0), *around, (0, 0)))
@@ -171,8 +190,8 @@ def small_convolution(x, kernel, scale, strides, padding: str):
         for column in range(wide)
     ]
     seen = tf.reshape(tf.concat(seen, axis=-1), (-1, length))
-    y = tf.matmul(seen, tf.cast(tf.reshape(kernel, (length, filters)), x.dtype))
-    return tf.reshape(y / scale, (batch, height, width, filters))
+    y = small_product(seen, tf.reshape(kernel, (length, filters)), scale)
+    return tf.reshape(y, (batch, height, width, filters))
 
 
 class Compiled:

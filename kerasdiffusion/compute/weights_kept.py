@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import os
 import shutil
 import sys
 import threading
 import weakref
+from collections import UserDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,15 +33,20 @@ from kerasdiffusion.compute.openvino_models import laid_out, turns
 from kerasdiffusion.storage.whole import clear_leftovers, part_beside, sync
 
 ENDING = ".weights"
-#: Files of a folder, of which those that were not used for longest give way.
-MOST = 2
+#: Bytes of the files of a folder, of which those that were not used for longest give
+#: way: two models of SD 1.5's size, or one of SDXL's.
+MOST = 24 * 2**30
 #: How many of such a file the disk must have room for.
 ROOM = 4
 #: Where the code is that makes variables' values of a file's.
-ROOMS = ("weights", "compute.memory", "compute.openvino_models")
+ROOMS = (
+    *("compute.memory", "compute.openvino_models", "compute.weights_kept"),
+    *("networks.kept_weights", "weights"),
+)
 
-#: The values of variables, by their identities: see above.
-_held: dict[int, object] = {}
+#: The values of variables, by their identities: see above. (No dict: `loaded_code`
+#: would take what is in it for a constant.)
+_held: UserDict[int, object] = UserDict()
 
 
 class _Place(NamedTuple):
@@ -94,8 +101,8 @@ def keep(path: Path, variables: Sequence, form: Callable | None = None) -> bool:
     Args:
         path: What `place` gave.
         variables: The same, with values.
-        form: Gives the other form of a variable's value, or `None`; by default it is
-            made of the value.
+        form: Gives the other form of a variable's value, good until it is asked for
+            the next, or `None`; by default it is made of the value.
 
     Returns:
         Whether that was done: there must be room for some such files on the disk.
@@ -131,10 +138,12 @@ def _name(part: Path, path: Path) -> None:
     with contextlib.suppress(OSError):
         sync(part)
         os.replace(part, path)
-        others = [each for each in path.parent.glob(f"*{ENDING}") if each != path]
-        others.sort(key=lambda each: each.stat().st_mtime)
-        for old in others[: max(0, len(others) + 1 - MOST)]:
-            old.unlink(missing_ok=True)
+        kept = sorted(path.parent.glob(f"*{ENDING}"), key=lambda each: each != path)
+        kept[1:] = sorted(kept[1:], key=lambda each: -each.stat().st_mtime)
+        sizes = itertools.accumulate([each.stat().st_size for each in kept])
+        for old, size in zip(kept[1:], [*sizes][1:], strict=True):
+            if size > MOST:
+                old.unlink(missing_ok=True)
     part.unlink(missing_ok=True)
 
 

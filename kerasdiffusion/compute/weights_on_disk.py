@@ -27,7 +27,7 @@ import numpy as np
 from kerasdiffusion.compute import compile_cache, memory
 
 #: Bytes of weights below which they stay in memory: all of them, and each by itself.
-LEAST, LEAST_OF_ONE = 2**28, 2**16
+LEAST, LEAST_OF_ONE = 2**27, 2**16
 #: Bytes of the disk that stay free.
 SPARE = 2**30
 #: File systems that are memory.

@@ -60,7 +60,9 @@ class Dense(QuickAttributes, EightBitKernel, keras.layers.Dense):
 
     def call(self, inputs, training=None):
         if self.is_small:
-            x = self.scaled(kernels.product, inputs, self._kernel)
+            x = kernels.small_product(inputs, self._kernel, self)
+            if x is None:
+                x = self.scaled(kernels.product, inputs, self._kernel)
         elif self.quantization_mode is not None:
             return super().call(inputs, training)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -79,18 +80,23 @@ def _facts(path: Path) -> tuple:
 def _forms(part: str, network, file: TensorFile) -> Callable | None:
     """Convolutions' kernels as the file has them: as OpenVINO wants them, but cast.
 
-    To turn what was turned for Keras back would take five times as long.
+    To turn what was turned for Keras back would take five times as long. All have the
+    same memory, one after the other: new pages take longer than what is written there.
     """
     if isinstance(file, HDF5File):
         return None
     keys = load.keys_of(part, network.config, file)
+    sizes = [math.prod(each.shape) for each in network.variables if turns(each)]
+    room = np.empty(max(sizes, default=0), "float32")
 
     def form(variable) -> np.ndarray | None:
         key = keys.get(names.canonical_name(variable.path, network.name))
         if key is None or not turns(variable):
             return None
         height, width, channels, filters = variable.shape
-        values = np.asarray(file.read(key), "float32")
-        return values.reshape(filters, channels, height, width)
+        values = room[: math.prod(variable.shape)]
+        values = values.reshape(filters, channels, height, width)
+        np.copyto(values, file.read(key).reshape(values.shape), "unsafe")
+        return values
 
     return form

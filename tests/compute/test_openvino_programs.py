@@ -10,7 +10,7 @@ from keras import ops
 from kerasdiffusion import Control, StableDiffusion
 from kerasdiffusion.compute import backend, openvino_programs
 from kerasdiffusion.models.controlnet import ControlNet
-from kerasdiffusion.models.layers import Conv
+from kerasdiffusion.models.layers import Conv, Dense
 from kerasdiffusion.networks.quantization import quantize
 from kerasdiffusion.presets.config import ControlNetConfig
 from tests.tiny import TINY, TINY_SDXL, enliven, tiny_model
@@ -113,27 +113,41 @@ def test_weights_of_8_bits_give_the_same_pictures():
     both(*models)
 
 
-@tensorflow
-@pytest.mark.parametrize("side", [4, 16])
-@pytest.mark.parametrize("size", [1, 3])
-def test_a_kernel_of_8_bits_is_not_made_floats_in_every_call(side, size):
-    """For a large image once, as it compiles; for a small one never."""
-    pytest.importorskip("openvino", reason="OpenVINO is not installed")
-    conv = Conv(32, size, name="conv")
-    x = np.random.default_rng(0).standard_normal((1, side, side, 16), "float32")
-    conv(x)
-    enliven([conv], seed=1)
-    quantize(conv)
-    program = backend.Program(conv, [conv], "openvino")
-    found = backend.to_numpy(program(x))
-    assert found == pytest.approx(backend.to_numpy(conv(x)), rel=1e-4, abs=1e-5)
+def runs(program):
+    """What kinds of operations OpenVINO runs, and the dtypes of its constants."""
     (compiled,) = program._kept._programs.values()
     nodes = compiled._request.get_compiled_model().get_runtime_model().get_ops()
-    kinds = [node.get_rt_info()["layerType"] for node in nodes]
+    told = [node.get_rt_info() for node in nodes]
+    kinds = [each["layerType"] for each in told]
+    constants = [
+        each["outputPrecisions"] for each in told if each["layerType"] == "Const"
+    ]
+    return kinds, constants
+
+
+@tensorflow
+@pytest.mark.parametrize("layer", ["dense", "pixels", "large", "small", "strided"])
+def test_a_kernel_of_8_bits_is_not_made_floats_in_every_call(layer):
+    """For a large image once, as it compiles; for a small one never."""
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    side, made = {
+        "dense": (8, Dense(256, name="dense")),
+        "pixels": (8, Conv(256, 1, name="conv")),
+        "large": (32, Conv(256, 3, name="conv")),
+        "small": (8, Conv(256, 3, name="conv")),
+        "strided": (8, Conv(256, 3, name="conv", strides=2, padding="valid")),
+    }[layer]
+    x = np.random.default_rng(0).standard_normal((1, side, side, 64), "float32")
+    made(x)
+    enliven([made], seed=1)
+    quantize(made)
+    program = backend.Program(made, [made], "openvino")
+    found = backend.to_numpy(program(x))
+    assert found == pytest.approx(backend.to_numpy(made(x)), rel=1e-4, abs=1e-4)
+    kinds, constants = runs(program)
     assert "Convert" not in kinds
-    length = size * size * 16
-    assert ("Convolution" in kinds) == (side * side > length)
-    assert ("FullyConnected" in kinds) == (side * side <= length)
+    assert ("FullyConnected" in kinds) == (layer in ("dense", "pixels", "small"))
+    assert ("i8" in constants) == (layer in ("dense", "pixels", "small"))
 
 
 @tensorflow

@@ -29,7 +29,6 @@ def folder(tmp_path, monkeypatch):
     kept = tmp_path / "kept"
     kept.mkdir()
     monkeypatch.setattr(compile_cache, "keep_programs", lambda _: kept)
-    monkeypatch.setattr("kerasdiffusion.compute.weights_kept.MOST", 8)
     tiny_model(seed=3).save_preset(tmp_path / "model")
     return tmp_path / "model"
 
