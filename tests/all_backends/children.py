@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import pytest
 
+HERE = Path(__file__).parent
 only_from_tensorflow = [
     pytest.mark.skipif(
         keras.backend.backend() != "tensorflow",
@@ -21,17 +22,18 @@ only_from_tensorflow = [
 
 def run_every_backend(backend: str, at_length: bool, **environment: str) -> None:
     """The marked tests in a process of their own; its output where one fails."""
-    marked = "every_backend and not full_size and not heavy"
+    marked, named = "every_backend and not full_size and not heavy", r"every_backend\b"
     if at_length:
         marked = "(every_backend or every_backend_at_length) and not full_size"
+        named = r"every_backend(_at_length)?\b"
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    tests = Path(__file__).parents[1]
+    tests = HERE.parent
     # What is not marked need not be imported.
     files = [
         path
         for path in sorted(tests.rglob("test_*.py"))
-        if "every_backend" in path.read_text("utf-8")
+        if re.search(named, path.read_text("utf-8")) and path.parent != HERE
     ]
     child = subprocess.run(
         [

@@ -76,7 +76,7 @@ def test_time_embedding():
     assert found[:, :4] == pytest.approx(expected, abs=1e-4)
 
 
-@every_backend
+@pytest.mark.every_backend_at_length
 def test_half_precision_tells_timesteps_apart():
     """Timesteps are not rounded to bfloat16, where 999 is 1000."""
     with empty_weights():

@@ -116,7 +116,7 @@ def test_what_cannot_be_done_is_said(tmp_path):
         StableDiffusion(weights="asset://emoji", low_memory="least")
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_weights_are_read_into_8_bits_as_they_would_be_rounded_later(tmp_path):
     tiny_model().save_preset(tmp_path / "model")
     sources = {"weights": tmp_path / "model"}

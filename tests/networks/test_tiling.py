@@ -39,7 +39,7 @@ def levels(model, tiling, latents):
     return model.decode_latents(latents).astype(int)
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_a_decode_in_tiles_is_that_in_one_piece(model):
     """With random weights, under which a tile's own statistics are far off."""
     latents = smooth(HEIGHT // 8, WIDTH // 8, 4)

@@ -97,7 +97,7 @@ def computed(network, inputs):
 @pytest.mark.parametrize(
     "family, more",
     [
-        pytest.param("sd1", {}, marks=pytest.mark.every_backend),
+        pytest.param("sd1", {}, marks=pytest.mark.every_backend_at_length),
         ("sd2", BLUE_FIRST | POOLED),
     ],
 )

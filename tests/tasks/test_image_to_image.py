@@ -69,7 +69,7 @@ def test_more_strength_goes_farther_from_the_picture(tiny):
     assert 0.0 < distances[0] < distances[1] < distances[2]
 
 
-@every_backend
+@at_length
 def test_the_result_has_the_pictures_own_size(tiny):
     picture = PICTURE[:29, :19]
     assert paint(tiny, picture, strength=0.5).shape == (1, 29, 19, 3)
