@@ -43,6 +43,12 @@ TINY = ModelConfig(
     generation=GenerationConfig(32, 32, "dpmpp_2m_karras", 4, 7.5),
 )
 
+# Without levels of its own below the first: of what is compiled for long.
+ONE_LEVEL = TINY.replace(
+    diffusion_model=replace(
+        TINY.diffusion_model, block_widths=(32,), transformer_depths=(1,), heads=(2,)
+    )
+)
 # U-Nets that see a picture beside the text.
 TINY_DEPTH, TINY_EDITING, TINY_UPSCALER = (
     TINY.replace(diffusion_model=replace(TINY.diffusion_model, **more))

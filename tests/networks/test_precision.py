@@ -9,7 +9,7 @@ import pytest
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.networks.parts import precision_of
 from kerasdiffusion.networks.wider import looks_lost
-from tests.tiny import TINY, TINY_SDXL, TINY_UPSCALER, tiny_model
+from tests.tiny import ONE_LEVEL, TINY, TINY_SDXL, TINY_UPSCALER, tiny_model
 
 HALF = ("float16", "mixed_float16")
 AT_LENGTH = [pytest.mark.heavy, pytest.mark.every_backend_at_length]
@@ -35,7 +35,7 @@ def loud_model(config=TINY_SDXL, precision="float32", **options):
 @pytest.mark.parametrize(
     "precision",
     [
-        pytest.param("float16", marks=pytest.mark.every_backend),
+        pytest.param("float16", marks=pytest.mark.every_backend_at_length),
         pytest.param("mixed_float16", marks=AT_LENGTH),
         pytest.param("bfloat16", marks=AT_LENGTH),
     ],
@@ -77,7 +77,7 @@ def test_where_it_is_heeded():
     assert found(TINY_SDXL, precision="mixed_float16") == "float32"
 
 
-def overflowing(precision="float16", config=TINY, **options):
+def overflowing(precision="float16", config=ONE_LEVEL, **options):
     """A model that does not say that its autoencoder is beyond float16."""
     return loud_model(config, precision, **options)
 
@@ -172,18 +172,18 @@ def test_text_encoders_are_looked_at():
 
 @pytest.mark.every_backend_at_length
 def test_latents_that_are_lost_are_said():
-    model = tiny_model(precision="mixed_float16")
+    model = tiny_model(config=ONE_LEVEL, precision="mixed_float16")
     kernel = model.diffusion_model.conv_in.kernel
     kernel.assign(1e9 * kernel.value)
     settings = {"num_steps": 2, "seed": 1, "progress_bar": False}
     with pytest.warns(UserWarning, match="diffusion_model gave is not.*fit float16"):
         model.text_to_image("two cats", **settings)
-    model = tiny_model(precision="float32")
+    model = tiny_model(config=ONE_LEVEL, precision="float32")
     bias = model.diffusion_model.conv_out.bias
     bias.assign(np.nan * bias.value)
     with pytest.warns(UserWarning, match="diffusion_model gave.*'conv_out.bias' for"):
         model.text_to_image("two cats", **settings)
-    model = tiny_model(precision="float32")
+    model = tiny_model(config=ONE_LEVEL, precision="float32")
     bias = model.decoder.decoder.conv_out.bias
     bias.assign(np.nan * bias.value)
     with pytest.warns(UserWarning, match="the decoder gave.*'decoder.conv_out.bias'"):

@@ -10,7 +10,7 @@ from kerasdiffusion.presets.families import SD1, SDXL
 from kerasdiffusion.training.finetuning.finetuner import Finetuner
 from kerasdiffusion.training.finetuning.learned import LoRA
 from kerasdiffusion.training.room import needs_remat, step_bytes
-from tests.tiny import tiny_model
+from tests.tiny import ONE_LEVEL, TINY, tiny_model
 from tests.training.finetuning.test_finetuner import data_for
 
 
@@ -23,8 +23,13 @@ def taught(model, remat, adapter, **options):
 
 
 @pytest.mark.every_backend_at_length
-def test_a_checkpointed_step_teaches_the_same():
-    model = tiny_model()
+@pytest.mark.parametrize(
+    "config",
+    [ONE_LEVEL, pytest.param(TINY, marks=pytest.mark.heavy)],
+    ids=["one level", "two"],
+)
+def test_a_checkpointed_step_teaches_the_same(config):
+    model = tiny_model(config=config)
     plain = taught(model, False, LoRA(rank=4, text_encoders=True))
     assert plain[0] != plain[1]
     found = taught(model, True, LoRA(rank=4, text_encoders=True))
@@ -99,11 +104,11 @@ def test_without_tokens_no_text_encoder_is_read(tiny):
 )
 def test_weights_of_another_dtype_than_is_computed_with_are_taught_beside(precision):
     """With weights that float16 holds, it is what float32 teaches."""
-    model = tiny_model(precision=precision)
+    model = tiny_model(config=ONE_LEVEL, precision=precision)
     found = taught(model, False, LoRA(rank=4))
     assert np.isfinite(found).all() and found[0] != found[1]
     if precision == "float16_weights":
-        plain = tiny_model()
+        plain = tiny_model(config=ONE_LEVEL)
         for part in ("diffusion_model", "text_encoder"):
             pair = getattr(plain, part).variables, getattr(model, part).variables
             for variable, half in zip(*pair, strict=True):

@@ -12,7 +12,7 @@ from kerasdiffusion.training.finetuning.control import begin_control
 from kerasdiffusion.training.finetuning.finetuner import Finetuner
 from kerasdiffusion.training.finetuning.words import NewWords
 from kerasdiffusion.weights.controls import read_control_config
-from tests.tiny import TINY_SDXL, tiny_model
+from tests.tiny import ONE_LEVEL, TINY, TINY_SDXL, tiny_model
 
 SMALL = {"picture_widths": (4, 8)}
 CAT = {"prompt": "two cats", "num_steps": 2, "seed": 3, "progress_bar": False}
@@ -36,11 +36,15 @@ def values(network):
 @pytest.mark.every_backend_at_length
 @pytest.mark.parametrize(
     "config",
-    [None, pytest.param(TINY_SDXL, marks=pytest.mark.heavy)],
-    ids=["SD", "SDXL"],
+    [
+        ONE_LEVEL,
+        pytest.param(TINY, marks=pytest.mark.heavy),
+        pytest.param(TINY_SDXL, marks=pytest.mark.heavy),
+    ],
+    ids=["one level", "SD", "SDXL"],
 )
 def test_a_controlnet_is_taught_saved_and_followed(tmp_path, config):
-    model = tiny_model() if config is None else tiny_model(config=config)
+    model = tiny_model(config=config)
     network = begin_control(model, **SMALL)
     trainer = Finetuner(model, network)
     batch = batch_of(trainer)

@@ -19,6 +19,7 @@ from kerasdiffusion.training.objective import Objective
 from kerasdiffusion.weights.base import WeightsError
 from kerasdiffusion.weights.files import open_tensors
 from tests.tiny import (
+    ONE_LEVEL,
     TINY,
     TINY_DEPTH,
     TINY_REFINER,
@@ -42,7 +43,7 @@ def bits(network):
 
 @pytest.mark.every_backend_at_length
 def test_a_lora_is_taught_painted_with_and_saved(tmp_path):
-    model = tiny_model()
+    model = tiny_model(config=ONE_LEVEL)
     trainer = Finetuner(model, LoRA(rank=4))
     plain, before = model.text_to_image(**CAT), bits(model.diffusion_model)
     trainer.compile(keras.optimizers.AdamW(1e-2), run_eagerly=True)
@@ -67,7 +68,7 @@ def shared(config):
     return tiny_model(config=config)
 
 
-def small(adapter=None, words=None, config=TINY, **options):
+def small(adapter=None, words=None, config=ONE_LEVEL, **options):
     """A trainer beside the shared model."""
     return Finetuner(shared(config), adapter, words, **options)
 
@@ -121,7 +122,7 @@ def test_captions_that_are_dropped_are_the_empty_one():
 @pytest.mark.parametrize(
     "config",
     # `test_sizes_of_sdxl` has the two by default, of one chunk.
-    [TINY, pytest.param(TINY_SDXL, marks=pytest.mark.heavy)],
+    [ONE_LEVEL, pytest.param(TINY_SDXL, marks=pytest.mark.heavy)],
     ids=["one encoder", "two"],
 )
 def test_long_captions_are_read_chunk_by_chunk(config):
@@ -133,7 +134,7 @@ def test_long_captions_are_read_chunk_by_chunk(config):
     context = model.encode_text([text, "two cats"], prompt_weighting="none")
     assert tokens["tokens"].shape == context.shape[:2] == (2, count * 12)
     more = {"context": context}
-    if config is not TINY:
+    if config is TINY_SDXL:
         del batch["tokens_2"]
         more["pooled"] = model.encode_pooled([text, "two cats"])
     by_context = loss_of(trainer, {**batch, **more})
@@ -175,7 +176,9 @@ def test_sizes_of_sdxl_are_those_of_the_latents_by_default():
     ids=["LoHa", "LoKr", "DoRA"],
 )
 def test_adapters_begin_as_nothing_and_are_read_as_they_were_taught(adapter, tmp_path):
-    trainer, plain, model = small(adapter), small(LoRA(1)), shared(TINY)
+    # Of two levels: there is a layer of every kind.
+    trainer, plain = small(adapter, config=TINY), small(LoRA(1), config=TINY)
+    model = shared(TINY)
     batch = given(trainer)
     begun = loss_of(trainer, batch)
     np.testing.assert_allclose(begun, loss_of(plain, batch), rtol=1e-5)
@@ -219,7 +222,12 @@ def test_modules_are_chosen_by_name():
         LoRA(4, modules="everything")
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_SDXL], ids=["one encoder", "two"])
+@pytest.mark.parametrize(
+    "config",
+    # `test_a_word_and_a_lora_are_one_bundle` has two by default.
+    [ONE_LEVEL, pytest.param(TINY_SDXL, marks=pytest.mark.heavy)],
+    ids=["one encoder", "two"],
+)
 def test_new_words_are_taught_alone_and_painted(config, tmp_path):
     words = NewWords("<toy>", 2, begin="cats"), NewWords("<odd>")
     trainer = small(words=words, config=config)
@@ -242,7 +250,7 @@ def test_new_words_are_taught_alone_and_painted(config, tmp_path):
     path = trainer.save(tmp_path / "words.safetensors")
     model.remove_adapter()
     assert (model.text_to_image(**cat) != painted).any()
-    if config is TINY:
+    if config is ONE_LEVEL:
         assert model.load_embedding(path) == ["<odd>", "<toy>"]
     else:
         model.load_adapter(path)
@@ -283,7 +291,7 @@ def test_words_that_cannot_be_new_are_refused(word, rule):
 
 
 def test_a_model_is_taught_as_a_whole(tmp_path):
-    model = tiny_model()
+    model = tiny_model(config=ONE_LEVEL)
     trainer = Finetuner(model)
     text, unet = bits(model.text_encoder), bits(model.diffusion_model)
     trainer.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
@@ -343,7 +351,7 @@ def test_checkpoints_hold_what_is_taught_and_a_run_goes_on_from_them(tmp_path):
 
 
 def test_eight_bits_and_worn_adapters_are_refused_in_words(tmp_path):
-    model = tiny_model()
+    model = tiny_model(config=ONE_LEVEL)
     path = small(LoRA(2)).save(tmp_path / "x.safetensors")
     model.load_adapter(path)
     with pytest.raises(ValueError, match="without adapters in their weights"):

@@ -13,13 +13,13 @@ from kerasdiffusion.training.lessons import courses, runs
 from kerasdiffusion.training.lessons.courses import teach
 from kerasdiffusion.training.lessons.lesson import Lesson
 from kerasdiffusion.weights.files import open_tensors
-from tests.tiny import tiny_model
+from tests.tiny import ONE_LEVEL, tiny_model
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base") / "tiny"
-    tiny_model().save_preset(folder)
+    tiny_model(config=ONE_LEVEL).save_preset(folder)
     return folder
 
 
