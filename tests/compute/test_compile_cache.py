@@ -71,15 +71,26 @@ def test_the_next_process_finds_the_program():
     is_found_again("jax")
 
 
-def test_the_next_process_finds_the_program_and_compiles_a_broken_one_again():
-    first, kept = is_found_again("tensorflow")
+def broken(kept):
+    """TensorFlow's one program, which is whole no more, and its size before."""
     (program,) = kept.glob("*.pb")
     whole = program.read_bytes()
     assert compile_cache._is_whole(program)
     program.write_bytes(whole[: len(whole) // 2])
     assert not compile_cache._is_whole(program)
+    return program, len(whole)
+
+
+def test_the_next_process_finds_the_program_and_knows_a_broken_one():
+    broken(is_found_again("tensorflow")[1])
+
+
+@pytest.mark.heavy  # a process more
+def test_a_broken_program_is_compiled_again():
+    first, kept = is_found_again("tensorflow")
+    program, size = broken(kept)
     assert run("tensorflow")[0] == first
-    assert len(program.read_bytes()) == len(whole)
+    assert len(program.read_bytes()) == size
 
 
 @pytest.mark.parametrize("off", ["off", "0", "False"])

@@ -11,7 +11,10 @@ import pytest
 from kerasdiffusion.compute.devices import devices, placing, sharded_weights
 
 
-def test_batches_and_weights_are_spread_and_the_pictures_stay():
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(("batches",), marks=pytest.mark.heavy)]
+)
+def test_batches_and_weights_are_spread_and_the_pictures_stay(more):
     """On JAX, in a process of its own: how many devices there are is said at start."""
     pytest.importorskip("jax")
     environment = os.environ | {
@@ -21,7 +24,7 @@ def test_batches_and_weights_are_spread_and_the_pictures_stay():
         "--xla_backend_optimization_level=0",  # compiled sooner
     }
     child = subprocess.run(
-        [sys.executable, "-m", "tests.compute.several_devices"],
+        [sys.executable, "-m", "tests.compute.several_devices", *more],
         capture_output=True,
         text=True,
         env=environment,

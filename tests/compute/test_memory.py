@@ -143,7 +143,10 @@ def test_a_variable_takes_over_an_array_and_keeps_others(shape):
     assert not keras.ops.convert_to_numpy(variable).any()
 
 
-@pytest.mark.parametrize("name", ["StableDiffusion", "DiffusionModel"])
+@pytest.mark.parametrize(
+    "name",
+    ["StableDiffusion", pytest.param("DiffusionModel", marks=pytest.mark.heavy)],
+)
 def test_it_pauses_whatever_brings_keras(name):
     """In a process of its own: how often all objects are gone through meanwhile."""
     code = f"""

@@ -118,34 +118,45 @@ def test_what_cannot_be_saved_is_said_ahead(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_export(model, tmp_path):
+@pytest.fixture
+def served(tmp_path):
+    """Exports a model or a part as a SavedModel; gives what TensorFlow reads of it."""
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("SavedModels are TensorFlow's")
+
+    def export(exported, **options):
+        exported.export(tmp_path / "saved", verbose=False, **options)
+        return tf.saved_model.load(tmp_path / "saved")
+
+    return export
+
+
+LATENTS = np.random.default_rng(0).normal(size=(1, 16, 16, 4)).astype("float32")
+
+
+def test_export_of_a_part(model, served, tmp_path):
     paint(model)  # its programs are no part of it
-    inputs = {
-        "tokens": model.tokenizer([TEXTS[0]]),
-        "latents": np.random.default_rng(0).normal(size=(1, 16, 16, 4)),
-        "timestep": np.array([500.0]),
-    }
-    inputs = {
-        name: x.astype("int32" if name == "tokens" else "float32")
-        for name, x in inputs.items()
-    }
-    model.export(tmp_path / "saved", verbose=False)
-    again = tf.saved_model.load(tmp_path / "saved")
-    found = again.serve(inputs)
-    expected = keras.ops.convert_to_numpy(model(inputs))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    latents = inputs["latents"]
-    signature = [keras.InputSpec(shape=(1, 16, 16, 4), dtype="float32")]
-    model.decoder.export(tmp_path / "decoder", input_signature=signature, verbose=False)
-    again = tf.saved_model.load(tmp_path / "decoder")
-    found = again.serve(latents)
-    expected = keras.ops.convert_to_numpy(model.decoder(latents))
+    signature = [keras.InputSpec(shape=LATENTS.shape, dtype="float32")]
+    again = served(model.decoder, input_signature=signature)
+    found = again.serve(LATENTS)
+    expected = keras.ops.convert_to_numpy(model.decoder(LATENTS))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     with pytest.raises(ValueError, match="input_signature.*Received: none for the dec"):
         model.decoder.export(tmp_path / "none")
+
+
+@pytest.mark.heavy
+def test_export_of_the_whole(model, served):
+    paint(model)
+    inputs = {
+        "tokens": model.tokenizer([TEXTS[0]]).astype("int32"),
+        "latents": LATENTS,
+        "timestep": np.array([500.0], "float32"),
+    }
+    expected = keras.ops.convert_to_numpy(model(inputs))
+    again = served(model)
+    np.testing.assert_allclose(again.serve(inputs), expected, atol=1e-4)
 
 
 def test_packages_that_an_export_needs():

@@ -1,5 +1,7 @@
 """Runs with cached steps against the plain methods, around the same U-Net."""
 
+import itertools
+
 import numpy as np
 import pytest
 from keras import ops
@@ -14,6 +16,7 @@ from kerasdiffusion.sampling.noise import initial_noise
 from kerasdiffusion.sampling.table import COLUMNS
 from kerasdiffusion.tasks.batches import apart
 from tests.networks.test_control import CONFIG, PICTURE, lively_network
+from tests.peers.quick import quick
 from tests.sampling.plain_caches import Spectrum, UCache
 from tests.tiny import TEXTS
 
@@ -93,9 +96,15 @@ def by_hand(model, unet, request, cache):
     return ops.convert_to_numpy(carry.x)
 
 
+#: All caches with a sampler that remembers nothing, and one of each kind with another.
+CASES = [("euler", name) for name in CACHES]
+CASES += [("dpmpp_2m", "ucache"), ("dpmpp_2m", "spectrum")]
+
+
 @pytest.mark.every_backend_at_length
-@pytest.mark.parametrize("name", CACHES)
-@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m"])
+@pytest.mark.parametrize(
+    "sampler, name", quick(itertools.product(["euler", "dpmpp_2m"], CACHES), *CASES)
+)
 def test_each_picture_of_a_batch_is_the_plain_method_s(tiny, unet, name, sampler):
     value, plain, options = CACHES[name]
     step = final(tiny, asked(PROMPTS, SEEDS, sampler, **{name: value}))
@@ -112,7 +121,7 @@ def test_each_picture_of_a_batch_is_the_plain_method_s(tiny, unet, name, sampler
     assert min(skipped) > 2
 
 
-@pytest.mark.every_backend
+@pytest.mark.every_backend_at_length
 def test_the_threshold_is_no_new_program_and_one_under_all_is_the_plain_run(tiny):
     how = {"prompt": PROMPTS, "seed": SEEDS, "num_steps": 8, "progress_bar": False}
     plain = tiny.text_to_image(**how)
