@@ -81,11 +81,7 @@ def broken(kept):
     return program, len(whole)
 
 
-def test_the_next_process_finds_the_program_and_knows_a_broken_one():
-    broken(is_found_again("tensorflow")[1])
-
-
-@pytest.mark.heavy  # a process more
+@pytest.mark.heavy  # of TensorFlow without XLA: `test_kept_traces`
 def test_a_broken_program_is_compiled_again():
     first, kept = is_found_again("tensorflow")
     program, size = broken(kept)

@@ -102,6 +102,7 @@ def check_gradients(config, **how):
         np.testing.assert_allclose(other, one, atol=2e-4 * size)
 
 
+@pytest.mark.heavy  # of losses after a step: `tests/training/test_room.py`
 @pytest.mark.every_backend_at_length
 def test_gradients_are_those_of_the_plain_step():
     check_gradients(SMALL, remat=True)

@@ -11,6 +11,7 @@ from kerasdiffusion.networks.quantization import check_learns
 from kerasdiffusion.weights.arrays import stored_variables, to_stored
 from kerasdiffusion.weights.names import canonical_name
 from tests.adapters import files
+from tests.peers.quick import quick
 from tests.tiny import TINY, TINY_SDXL, tiny_model
 
 CAT = {"prompt": "two cats", "num_steps": 1, "seed": 3, "progress_bar": False}
@@ -124,7 +125,7 @@ def test_weights_by_block(two):
     assert list(model.adapters) == ["detail"]
 
 
-@pytest.mark.parametrize("format", ["kohya", "diffusers", "peft"])
+@pytest.mark.parametrize("format", quick(["kohya", "diffusers", "peft"], "kohya"))
 def test_what_is_used_is_written_as_one_file(format, two, tmp_path):
     model, again = tiny_model(), tiny_model()
     model.load_adapter(two[0], 0.7, text_encoder_weight=0.2)

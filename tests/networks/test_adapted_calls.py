@@ -15,6 +15,8 @@ from tests.adapters import files
 from tests.networks.test_adapted import CAT, bits, expected
 from tests.tiny import TINY, tiny_model
 
+HEAVY = pytest.param(True, False, marks=pytest.mark.heavy)
+
 
 @pytest.fixture
 def two(tmp_path):
@@ -86,7 +88,7 @@ def test_other_calls_adapters_are_in_nothing_that_is_kept(low_memory, two, tmp_p
         assert path.read_bytes() == (second / path.relative_to(first)).read_bytes()
 
 
-@pytest.mark.parametrize("low_memory, is_read_anew", [(False, True), (True, False)])
+@pytest.mark.parametrize("low_memory, is_read_anew", [(False, True), HEAVY])
 def test_the_float32_twin_of_a_part_has_the_calls_own_adapters(
     low_memory, is_read_anew, two, tmp_path, monkeypatch
 ):

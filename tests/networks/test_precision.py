@@ -50,6 +50,7 @@ def test_an_autoencoder_that_says_so_computes_in_float32(precision):
     assert model.diffusion_model.compute_dtype == precision.removeprefix("mixed_")
 
 
+@pytest.mark.heavy  # layers: `tests/compute/test_precision.py`; a step: `test_room`
 def test_weights_of_16_bits_paint_what_float32_paints_with_them():
     half, whole = tiny_model(precision="float16_weights"), tiny_model()
     for part in ("text_encoder", "diffusion_model", "decoder"):
@@ -85,7 +86,7 @@ def overflowing(precision="float16", config=ONE_LEVEL, **options):
 @pytest.mark.parametrize(
     "tiling",
     [
-        # By default tiles show it, and `test_tasks_and_low_memory_too` without them.
+        # By default tiles show it, and `test_one_picture_of_several` without them.
         pytest.param(False, marks=AT_LENGTH),
         pytest.param(64, marks=pytest.mark.every_backend_at_length),
     ],
@@ -118,9 +119,8 @@ def test_what_overflows_is_computed_again(tiling):
 LOUD_HALF = "mixed_float16"
 
 
-@pytest.mark.parametrize(
-    "low_memory", [True, pytest.param(False, marks=pytest.mark.heavy)]
-)
+@pytest.mark.heavy
+@pytest.mark.parametrize("low_memory", [True, False])
 def test_tasks_and_low_memory_too(low_memory, tmp_path, recwarn):
     whole = overflowing("float32")
     whole.save_preset(tmp_path / "model")

@@ -34,6 +34,7 @@ def test_nor_does_one_of_another_size_or_task():
     assert model.traces == before
 
 
+@pytest.mark.heavy  # the others compile ahead of a first picture too
 def test_it_paints_nothing(monkeypatch):
     model, rows = tiny_model(config=TINY_SDXL), []
     without_rows = loop.without_rows

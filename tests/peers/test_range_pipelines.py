@@ -12,6 +12,7 @@ import diffusers  # noqa: E402
 import torch  # noqa: E402
 
 from kerasdiffusion.presets.families import COSXL, PLAYGROUND  # noqa: E402
+from tests.peers.quick import quick  # noqa: E402
 from tests.peers.test_family_pipelines import (  # noqa: E402
     NEGATIVE,
     PROMPT,
@@ -35,7 +36,7 @@ def tiny(family):
     )
 
 
-@pytest.fixture(scope="module", params=["playground", "cosxl"])
+@pytest.fixture(scope="module", params=quick(["playground", "cosxl"], "cosxl"))
 def both(request, tmp_path_factory):
     diffusers.utils.logging.disable_progress_bar()
     family = {"playground": PLAYGROUND, "cosxl": COSXL}[request.param]

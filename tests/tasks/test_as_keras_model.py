@@ -35,7 +35,8 @@ def tiny_xla():
     "jit_compile",
     [
         pytest.param("auto", marks=pytest.mark.every_backend),
-        pytest.param(True, marks=pytest.mark.every_backend_at_length),
+        # Pictures by XLA: `tests/peers/test_pipelines.py`.
+        pytest.param(True, marks=at_length),
     ],
 )
 def test_nothing_but_a_shape_compiles_anew(jit_compile, tiny, request):
@@ -73,6 +74,7 @@ def test_new_weights_count_at_once(tiny):
     assert (paint(tiny) == before).all()
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's XLA")
 def test_xla_paints_the_same(tiny, tiny_xla):
     for options in ({}, {"sampler": "euler_ancestral", "num_steps": 8}):

@@ -213,6 +213,7 @@ class TestPreviews:
         height = model.config.autoencoder.downsampling * run.latents.shape[1]
         assert run.preview().shape[1] == height
 
+    @pytest.mark.heavy  # of the tiny model: the others
     def test_the_bundled_models_is_near_its_pictures(self):
         model = StableDiffusion.from_preset("emoji")
         prompt = "a red apple on a blue background"

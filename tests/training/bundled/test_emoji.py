@@ -108,6 +108,7 @@ def test_a_run_goes_on_from_a_preset(folder, tmp_path):
     assert first.tokenizer("a dog")[0].tolist() == second.tokenizer("a dog")[0].tolist()
 
 
+@pytest.mark.heavy
 def test_what_is_bundled_can_learn_on():
     recipe = dataclasses.replace(RECIPES["emoji"], precision="float32")
     image_encoder, decoder, *networks = emoji.read_networks(recipe, "emoji")
