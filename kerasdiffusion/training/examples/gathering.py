@@ -124,7 +124,8 @@ def _class_pictures(
             report(f"Left out: {path} ({reason}).")
     missing = lesson.class_count - len(found)
     if missing > 0:
-        more = f" and {len(prompts) - 1} others" if len(prompts) > 1 else ""
+        others = len(prompts) - 1
+        more = f" and {others} other{'s' * (others > 1)}" * bool(others)
         report(f"Paints {missing} pictures of {prompts[0]!r}{more}.")
         painted.mkdir(parents=True, exist_ok=True)
         with Progress(missing, "picture", progress_bar) as bar:
