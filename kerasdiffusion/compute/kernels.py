@@ -22,6 +22,8 @@ from kerasdiffusion.compute import (
 
 #: Numbers of an image that are normalised and convolved piece by piece: 32 MiB.
 LARGE = 2**23
+#: Channels times filters above which Winograd's way has a kernel of more than 64 MiB.
+WIDE = 2**19
 #: What kernels are in that are widened to be computed with.
 NARROW = ("int8", "float16", "bfloat16")
 
@@ -134,18 +136,20 @@ def once_there(value, x):
         return tf.identity(value)
 
 
-def convolution(x, kernel, plain: Callable):
+def convolution(x, kernel, plain: Callable, sparing: bool = False):
     """A convolution of stride 1 that keeps height and width, without a bias.
 
     Args:
         x: Tensor of shape `(batch, height, width, channels)`.
         kernel: Tensor of shape `(rows, columns, channels, filters)`.
         plain: Takes both, and convolves as Keras does.
+        sparing: Whether little memory comes ahead of time.
 
     Returns:
         Tensor of shape `(batch, height, width, filters)`.
     """
-    if tensorflow_winograd.takes(x, kernel):
+    spared = sparing and math.prod(kernel.shape[2:]) > WIDE
+    if not spared and tensorflow_winograd.takes(x, kernel):
         return tensorflow_winograd.convolve(x, kernel)
     return plain(x, kernel)
 

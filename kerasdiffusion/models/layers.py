@@ -104,7 +104,7 @@ class Conv(QuickAttributes, EightBitKernel, keras.layers.Conv2D):
         plain = super().convolution_op
         if self.strides != (1, 1) or self.padding != "same":
             return plain(inputs, kernel)
-        return kernels.convolution(inputs, kernel, plain)
+        return kernels.convolution(inputs, kernel, plain, sparing=self.is_small)
 
 
 class GroupNorm(QuickAttributes, keras.layers.Layer):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.compute import backend, processor, tensorflow_winograd
+from kerasdiffusion.compute import backend, kernels, processor, tensorflow_winograd
 from kerasdiffusion.models.layers import Conv
 
 pytestmark = pytest.mark.skipif(
@@ -87,6 +87,26 @@ def test_pieces_are_whatever_fits(
     kernel, bias, found = by_layer(x, filters)
     np.testing.assert_allclose(found, defined(x, kernel) + bias, atol=5e-5)
     assert set(pieces) == {(group, rows)}
+
+
+@pytest.mark.parametrize(
+    "bits, wide, is_so", [(8, 11, False), (8, 12, True), (32, 0, True)]
+)
+def test_a_large_kernel_of_8_bits_is_not_laid_out_for_it(
+    any_size, pieces, monkeypatch, bits, wide, is_so
+):
+    monkeypatch.setattr(kernels, "WIDE", wide)
+    x, layer = normal(1, 4, 4, 3), Conv(4)
+    layer.build(x.shape)
+    layer.kernel.assign(normal(*layer.kernel.shape))
+    if bits == 8:
+        layer.quantize("int8")
+    kernel = backend.to_numpy(layer._kernel)
+    if bits == 8:
+        kernel = kernel / backend.to_numpy(layer.kernel_scale)
+    found = backend.Program(layer, [layer], jit_compile=False)(x)
+    np.testing.assert_allclose(found, defined(x, kernel), atol=5e-5)
+    assert bool(pieces) == is_so
 
 
 @pytest.mark.parametrize("points", [(0, 1), (0, 1, -1), (0, 1, -1, 2, -2, 0.5, -0.5)])
