@@ -11,9 +11,14 @@ import gc
 import math
 import os
 import platform
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
+
+#: Where Linux says how many pages a process has.
+STATM = Path("/proc/self/statm")
 
 
 @contextlib.contextmanager
@@ -164,6 +169,50 @@ def trim() -> None:
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
+
+
+#: What freed memory may add to a process until it is given back, in bytes, and how
+#: often that is looked at, in seconds.
+_MORE, _OFTEN = 2**26, 0.02
+
+
+@contextlib.contextmanager
+def trimmed(is_wanted: bool = True) -> Iterator[None]:
+    """Within it, memory that is freed goes back to the system before it is much.
+
+    The allocator by itself gives back what is at a heap's end, and activations are
+    freed anywhere. What is given back is faulted in anew for the next of them: for a
+    U-Net at 512x512 a sixth of its time, for an eighth of the process's memory.
+
+    Args:
+        is_wanted: Whether to do so.
+    """
+    if not is_wanted or not STATM.is_file() or _glibc() is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch():
+        least = resident()
+        while not done.wait(_OFTEN):
+            if resident() > least + _MORE:
+                trim()
+                least = resident()
+            least = min(least, resident())
+
+    thread = threading.Thread(target=watch, name="trimming", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory, as Linux tells them."""
+    pages = STATM.read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGESIZE")
 
 
 def take_back(backend: str, variables: Iterable) -> None:

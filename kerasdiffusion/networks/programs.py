@@ -12,6 +12,7 @@ from keras import ops
 
 from kerasdiffusion.compute import backend, memory
 from kerasdiffusion.networks.control import controller
+from kerasdiffusion.networks.lazy import SMALLEST
 from kerasdiffusion.networks.warming import is_warming, without_steps
 from kerasdiffusion.requests.cheaper_steps import cheapened
 from kerasdiffusion.sampling import loop
@@ -73,7 +74,8 @@ class Programs:
             program = self._compiled(name, network, followers, arrival)
             if name == "denoise" and is_warming():
                 return without_steps(program, args)
-            outputs = program(*args)
+            with memory.trimmed(self.low_memory == SMALLEST):
+                outputs = program(*args)
         if name in ("encode", "encode_2"):
             return self._seen(name, outputs, args)
         return outputs

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 
 import keras
 import ml_dtypes
@@ -187,3 +188,50 @@ def test_values_are_cast_and_reordered_alike_whichever_comes_first(stored, wante
 
 def _dtype(name: str) -> np.dtype:
     return np.dtype(getattr(ml_dtypes, name, name))
+
+
+@pytest.fixture
+def said(tmp_path, monkeypatch):
+    """Says how many MiB of the process are in memory; and how often it was trimmed."""
+    statm, trims = tmp_path / "statm", []
+
+    def say(mib):
+        part = tmp_path / "part"
+        part.write_text(f"0 {mib * 2**20 // os.sysconf('SC_PAGESIZE')} 0")
+        part.replace(statm)
+
+    say(1000)
+    monkeypatch.setattr(memory, "STATM", statm)
+    monkeypatch.setattr(memory, "_glibc", lambda: "there")
+    monkeypatch.setattr(memory, "trim", lambda: (say(1010), trims.append(1)))
+    return say, trims
+
+
+def test_what_is_freed_is_given_back_when_it_is_much(said):
+    say, trims = said
+    with memory.trimmed():
+        for mib, count in (
+            (1060, 0),
+            (1065, 1),
+            (1070, 1),
+            (1075, 2),
+            (500, 2),
+            (565, 3),
+        ):
+            say(mib)
+            until = time.monotonic() + 60
+            while len(trims) < count and time.monotonic() < until:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            assert len(trims) == count
+    say(2000)
+    time.sleep(0.1)
+    assert len(trims) == 3
+
+
+def test_where_nobody_wants_that_nothing_is_given_back(said):
+    say, trims = said
+    with memory.trimmed(False):
+        say(2000)
+        time.sleep(0.1)
+    assert not trims
