@@ -241,8 +241,11 @@ def test_new_words_are_taught_alone_and_painted(config, tmp_path):
     assert {v.shape for v in trainer.trainable_variables[:2]} == {(2, 32), (1, 32)}
     before = bits(model.text_encoder)
     trainer.compile(keras.optimizers.SGD(100.0), run_eagerly=True)
+    begun = [ops.convert_to_numpy(each) for each in trainer.trainable_variables]
     trainer.train_on_batch({**given(trainer), **tokens})
     assert bits(model.text_encoder) == before
+    for old, new in zip(begun, trainer.trainable_variables, strict=True):
+        assert (old != ops.convert_to_numpy(new)).any(axis=-1).all()
 
     cat = {**CAT, "prompt": "two <toy>"}
     painted = trainer.model.text_to_image(**cat)
