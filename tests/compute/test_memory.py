@@ -17,11 +17,11 @@ from kerasdiffusion.compute import backend, memory
 
 @pytest.fixture
 def collector():
-    """As it was, afterwards; nothing is frozen in between, as the tests' start is."""
+    """As it was, afterwards; nothing is frozen in between."""
     was_on = gc.isenabled()
     gc.unfreeze()
     yield
-    gc.freeze()
+    gc.unfreeze()
     (gc.enable if was_on else gc.disable)()
 
 
