@@ -12,7 +12,7 @@ import math
 import os
 import platform
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -190,17 +190,34 @@ def trimmed(is_wanted: bool = True) -> Iterator[None]:
     if not is_wanted or not STATM.is_file() or _glibc() is None:
         yield
         return
-    done = threading.Event()
+    least = resident()
 
     def watch():
-        least = resident()
-        while not done.wait(_OFTEN):
-            if resident() > least + _MORE:
-                trim()
-                least = resident()
-            least = min(least, resident())
+        nonlocal least
+        if resident() > least + _MORE:
+            trim()
+            least = resident()
+        least = min(least, resident())
 
-    thread = threading.Thread(target=watch, name="trimming", daemon=True)
+    with meanwhile(watch, _OFTEN):
+        yield
+
+
+@contextlib.contextmanager
+def meanwhile(function: Callable[[], None], often: float) -> Iterator[None]:
+    """Within it, a thread calls a function again and again.
+
+    Args:
+        function: What it calls.
+        often: Seconds between two calls, and ahead of the first.
+    """
+    done = threading.Event()
+
+    def run():
+        while not done.wait(often):
+            function()
+
+    thread = threading.Thread(target=run, name="meanwhile", daemon=True)
     thread.start()
     try:
         yield

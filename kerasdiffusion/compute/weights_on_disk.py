@@ -134,19 +134,10 @@ def given_back() -> Iterator[None]:
     if not _there():
         yield
         return
-    done = threading.Event()
-
-    def give_back():
-        while not done.wait(_OFTEN):
-            _give_back()
-
-    thread = threading.Thread(target=give_back, name="giving back", daemon=True)
-    thread.start()
     try:
-        yield
+        with memory.meanwhile(_give_back, _OFTEN):
+            yield
     finally:
-        done.set()
-        thread.join()
         _give_back()
 
 
