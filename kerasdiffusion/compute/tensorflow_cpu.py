@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from keras import ops
 
 from kerasdiffusion.compute import processor
@@ -159,13 +160,15 @@ def group_moments(images: Sequence, groups: int) -> tuple:
     import tensorflow as tf
 
     _, height, width, channels = images[0].shape
+    ones, zeros = (tf.constant(n, "float32", (channels,)) for n in (1, 0))
+    none = tf.constant((), "float32")
     found = [
         tf.raw_ops.FusedBatchNormV3(
             x=image,
-            scale=tf.ones(channels),
-            offset=tf.zeros(channels),
-            mean=tf.zeros(0),
-            variance=tf.zeros(0),
+            scale=ones,
+            offset=zeros,
+            mean=none,
+            variance=none,
             is_training=True,
         )
         for image in images
@@ -182,9 +185,10 @@ def over_groups(per_channel, groups: int):
     """The mean of each group, for each of its channels: `(images, channels)` both."""
     import tensorflow as tf
 
-    members = tf.reshape(per_channel, (per_channel.shape[0], groups, -1))
-    mean = tf.reduce_mean(members, axis=-1, keepdims=True) * tf.ones_like(members)
-    return tf.reshape(mean, per_channel.shape)
+    images, channels = per_channel.shape
+    mean = tf.reduce_mean(tf.reshape(per_channel, (images, groups, -1)), axis=-1)
+    own = np.repeat(np.arange(groups, dtype="int32"), channels // groups)
+    return tf.gather(mean, own, axis=1)
 
 
 def normalized(image, scale, shift, mean, variance, epsilon: float):
