@@ -21,9 +21,9 @@ ROOMS = (
     *("compute.backend", "compute.kernels", "compute.operations", "compute.repeats"),
     *("compute.openvino_models", "compute.openvino_programs", "compute.precision"),
     *("compute.tensorflow_attention", "compute.tensorflow_cpu"),
-    *("compute.tensorflow_gradients", "compute.tensorflow_products"),
-    *("compute.tensorflow_rows", "compute.tensorflow_winograd"),
-    *("models", "networks.autoencoding"),
+    *("compute.tensorflow_gradients", "compute.tensorflow_pieces"),
+    *("compute.tensorflow_products", "compute.tensorflow_rows"),
+    *("compute.tensorflow_winograd", "models", "networks.autoencoding"),
     *("networks.control", "networks.latent_diffusion", "networks.quantization"),
     *("networks.tiling", "requests.cheaper_steps", "sampling"),
 )

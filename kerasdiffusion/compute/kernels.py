@@ -15,6 +15,7 @@ from kerasdiffusion.compute import (
     tensorflow_cpu,
     tensorflow_frozen,
     tensorflow_gradients,
+    tensorflow_pieces,
     tensorflow_products,
     tensorflow_rows,
     tensorflow_winograd,
@@ -253,5 +254,5 @@ def in_rows(function: Callable, x, channels: int, most: int):
         Tensor of shape `(..., channels)`.
     """
     if tensorflow_cpu.are_active() and None not in x.shape:
-        return tensorflow_cpu.in_rows(function, x, channels, most)
+        return tensorflow_pieces.in_rows(function, x, channels, most)
     return function(x)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.compute import processor
+from kerasdiffusion.compute import processor, tensorflow_pieces
 from kerasdiffusion.compute.within import Within
 
 _active = Within("kernels", False)
@@ -28,6 +28,8 @@ MAX_SCORES, PIECE = 2**26, 2**25
 DTYPES = ("float32", "bfloat16")
 #: Images whose normalisation is written out one by one.
 MAX_BATCH = 16
+#: Numbers of an image that are measured at once: 16 MiB.
+MAX_MEASURED = 2**22
 
 
 #: With these TensorFlow multiplies and convolves by oneDNN, if not told otherwise.
@@ -124,7 +126,7 @@ def group_norm(x, gamma, beta, groups: int, epsilon: float):
 
 
 def normalizer(x, gamma, beta, groups: int, epsilon: float) -> Callable:
-    """Group normalisation and SiLU of images, for a part of them after the other.
+    """Group normalisation and SiLU of images, for a part of one after the other.
 
     Args:
         x: float32 tensor of shape `(batch, height, width, channels)`.
@@ -136,12 +138,10 @@ def normalizer(x, gamma, beta, groups: int, epsilon: float) -> Callable:
     import tensorflow as tf
 
     mean, variance = group_moments(tf.split(x, x.shape[0]), groups)
-    scale = tf.math.rsqrt(variance + epsilon) * gamma
 
-    def ahead(seen, images):
-        shape = -1, seen.shape[0], 1, 1, x.shape[-1]
-        seen = seen - tf.reshape(mean, shape)[images]
-        seen = seen * tf.reshape(scale, shape)[images] + beta
+    def ahead(seen, image):
+        own = mean[image], variance[image]
+        seen = normalized(seen, gamma, beta, *own, epsilon)
         return seen * tf.sigmoid(seen)
 
     return ahead
@@ -159,26 +159,54 @@ def group_moments(images: Sequence, groups: int) -> tuple:
     """
     import tensorflow as tf
 
+    means, variances = moments(images)
+    mean = over_groups(means, groups)
+    return mean, over_groups(variances + tf.square(means - mean), groups)
+
+
+def moments(images: Sequence) -> tuple:
+    """Mean and variance of each channel, of some rows of a large image after others.
+
+    Args:
+        images: float32 or bfloat16 tensors of shape `(1, height, width, channels)`.
+
+    Returns:
+        Two float32 tensors of shape `(images, channels)`.
+    """
+    import tensorflow as tf
+
     _, height, width, channels = images[0].shape
+    least = min(height, -(-height * width * channels // MAX_MEASURED))
+    parts = next(n for n in range(least, height + 1) if height % n == 0)
+    count = height // parts * width
     ones, zeros = (tf.constant(n, "float32", (channels,)) for n in (1, 0))
     none = tf.constant((), "float32")
-    found = [
-        tf.raw_ops.FusedBatchNormV3(
-            x=image,
+
+    def measured(rows):
+        found = tf.raw_ops.FusedBatchNormV3(
+            x=rows,
             scale=ones,
             offset=zeros,
             mean=none,
             variance=none,
             is_training=True,
         )
-        for image in images
-    ]
-    means = tf.stack([each.batch_mean for each in found])
-    # Theirs are those of a sample, divided by one less.
-    variances = tf.stack([each.batch_variance for each in found])
-    variances *= (height * width - 1) / (height * width)
-    mean = over_groups(means, groups)
-    return mean, over_groups(variances + tf.square(means - mean), groups)
+        return found.batch_mean, found.batch_variance
+
+    def in_parts(image):
+        rows = tf.reshape(image, (parts, 1, -1, width, channels))
+        found = tensorflow_pieces.together(
+            lambda i: tf.stack(measured(rows[i])), rows, parts, (2, channels), "float32"
+        )
+        return tf.unstack(found, axis=1)
+
+    found = map(measured if parts == 1 else in_parts, images)
+    mean, variance = map(tf.stack, zip(*found, strict=True))
+    variance *= (count - 1) / count  # theirs is that of a sample, divided by one less
+    if parts == 1:
+        return mean, variance
+    means, mean = mean, tf.reduce_mean(mean, axis=1)
+    return mean, tf.reduce_mean(variance + tf.square(means - mean[:, None]), axis=1)
 
 
 def over_groups(per_channel, groups: int):
@@ -263,43 +291,3 @@ def halves(kernel, axis: int) -> tuple:
     first, middle, last = tf.unstack(kernel, axis=axis)
     even, odd = (first, middle + last), (first + middle, last)
     return tf.stack(even, axis), tf.stack(odd, axis)
-
-
-def in_rows(function, x, channels: int, most: int):
-    """A function of each row by itself, of some rows after the others.
-
-    Args:
-        function: Takes a tensor of shape `(rows, channels)`, and gives such a one.
-        x: Tensor of shape `(..., width)`.
-        channels: Of what it gives.
-        most: Rows at a time.
-
-    Returns:
-        Tensor of shape `(..., channels)`.
-    """
-    import tensorflow as tf
-
-    rows = math.prod(x.shape[:-1])
-    if rows <= most:
-        return function(x)
-    count = -(-rows // most)
-    at_once = -(-rows // count)
-    flat = tf.reshape(x, (rows, -1))
-
-    def part(i):
-        return function(tf.slice(flat, (i * at_once, 0), (at_once, x.shape[-1])))
-
-    whole = rows // at_once
-    shape = (at_once, channels)
-    found = tf.TensorArray(x.dtype, whole, element_shape=shape)
-    _, found = tf.while_loop(
-        lambda i, _: i < whole,
-        lambda i, found: (i + 1, found.write(i, part(i))),
-        (0, found),
-        parallel_iterations=1,
-    )
-    found = tf.reshape(found.stack(), (-1, channels))
-    if rows % at_once:
-        rest = function(flat[whole * at_once :])
-        found = tf.concat([found, rest], axis=0)
-    return tf.reshape(found, (*x.shape[:-1], channels))

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kerasdiffusion.compute import tensorflow_pieces
+
 #: Numbers of an image that are at work at once: 16 MiB.
 PIECE = 2**22
 
@@ -20,9 +22,9 @@ def convolve(x, kernel, ahead: Callable | None = None):
     Args:
         x: Tensor of shape `(batch, height, width, channels)`.
         kernel: Tensor of shape `(3, 3, channels, filters)`.
-        ahead: What is done to each number ahead of it. Takes some rows of images, a
-            tensor of shape `(group, some rows, width, channels)`, and which of the
-            groups of images that is.
+        ahead: What is done to each number ahead of it. Takes some rows of an image, a
+            tensor of shape `(1, some rows, width, channels)`, and which of the images
+            it is.
 
     Returns:
         Tensor of shape `(batch, height, width, filters)`.
@@ -36,44 +38,58 @@ def convolve(x, kernel, ahead: Callable | None = None):
     images = tf.expand_dims(x, 1)
 
     def convolved(i):
-        top = rows * (i % parts)
-        part = seen(images, i // parts, top, rows, width, 2, ahead)
-        return tf.nn.conv2d(part, kernel, 1, "VALID")[0]
+        part = seen(images, i // parts, rows * (i % parts), rows, width, ahead)
+        return tf.nn.conv2d(part, kernel, 1, "VALID")
 
-    count, shape = batch * parts, (rows, width, filters)
-    found = tf.TensorArray(x.dtype, count, element_shape=shape)
-    _, found = tf.while_loop(
-        lambda i, _: i < count,
-        lambda i, found: (i + 1, found.write(i, convolved(i))),
-        (0, found),
-        parallel_iterations=1,
-    )
-    return tf.reshape(found.stack(), (batch, -1, width, filters))[:, :height]
+    shape = 1, rows, width, filters
+    count = batch * parts
+    found = tensorflow_pieces.together(convolved, x, count, shape, x.dtype)
+    return whole(found, batch, height)
 
 
-def seen(x, images, top, rows: int, width: int, more: int, ahead: Callable | None):
+def whole(pieces, batch: int, height: int):
+    """Images of their pieces: all rows of some images, or some rows of an image.
+
+    Args:
+        pieces: Tensor of shape `(pieces, group, rows, width, channels)`.
+        batch: Images.
+        height: Of each; some rows of its last piece may be beyond.
+
+    Returns:
+        Tensor of shape `(batch, height, width, channels)`.
+    """
+    import tensorflow as tf
+
+    if batch == 1:  # what is cut off the first axis is not copied
+        return tf.reshape(pieces, (-1, *pieces.shape[3:]))[:height][None]
+    return tf.reshape(pieces, (batch, -1, *pieces.shape[3:]))[:, :height]
+
+
+def seen(x, images, top, rows: int, width: int, ahead: Callable | None = None):
     """What a 3x3 kernel sees of some rows: a pixel more to each side, zero beyond.
 
     Args:
         x: Tensor of shape `(groups, group, height, any width, channels)`.
-        images: Which group.
+        images: Which group: of one image, if rows are not all of them.
         top: The first of the rows, below `height`.
         rows: How many; some may be beyond.
         width: How many columns; the last may be beyond.
-        more: Rows and columns on top of these: one ahead of them, the others behind.
         ahead: As in `convolve`.
 
     Returns:
-        Tensor of shape `(group, rows + more, width + more, channels)`.
+        Tensor of shape `(group, rows + 2, width + 2, channels)`.
     """
     import tensorflow as tf
 
     _, group, height, own, channels = x.shape
-    first, last = top - 1, top + rows + more - 1
+    first, last = top - 1, top + rows + 1
     begin, end = tf.maximum(first, 0), tf.minimum(last, height)
-    found = x[images, :, begin:end]
+    # What is cut out of the first axis is not copied.
+    flat, above = tf.reshape(x, (-1, own, channels)), images * group * height
+    found = flat[above + begin : above + (group - 1) * height + end]
+    found = tf.reshape(found, (group, -1, own, channels))
     if ahead is not None:
         found = ahead(found, images)
-    pads = [[0, 0], [begin - first, last - end], [1, more - 1 + width - own], [0, 0]]
+    pads = [[0, 0], [begin - first, last - end], [1, 1 + width - own], [0, 0]]
     found = tf.pad(found, tf.convert_to_tensor(pads))
-    return tf.reshape(found, (group, rows + more, width + more, channels))
+    return tf.reshape(found, (group, rows + 2, width + 2, channels))

@@ -19,7 +19,12 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from kerasdiffusion.compute import processor, tensorflow_cpu, tensorflow_rows
+from kerasdiffusion.compute import (
+    processor,
+    tensorflow_cpu,
+    tensorflow_pieces,
+    tensorflow_rows,
+)
 from kerasdiffusion.compute.tensorflow_products import matmul
 
 
@@ -34,9 +39,9 @@ class Way(NamedTuple):
         min_tiles: Of a batch: with fewer, the kernel costs more than it saves.
         min_channels: The same of channels and filters, each of which passes through
             memory: half of their harmonic mean.
-        piece: Bytes of a piece, of pixels and of products: what a cache holds, but not
-            so few that products become narrow. As large a kernel passes through memory
-            once for a piece, which may then be of its size.
+        piece: Bytes of a piece's pixels, and of its products: what a cache holds, but
+            not so few that products become narrow. As large a kernel passes through
+            memory once for a piece, which may then be of its size.
     """
 
     side: int
@@ -87,11 +92,12 @@ def way(*points: float, **limits: int) -> Way:
 
 
 #: F(2x2, 3x3), off by half as much again as a direct convolution.
-SMALL = way(0, 1, -1, min_tiles=256, min_channels=96, piece=2**24)
-#: F(4x4, 3x3), off by five times as much, in the sixth digit.
+SMALL = way(0, 1, -1, min_tiles=256, min_channels=96, piece=2**23)
+#: F(4x4, 3x3), off by five times as much, in the sixth digit. Of 64 MiB the allocator
+#: gives a piece's memory back and asks for it anew: that takes up to as long again.
 LARGE = way(
     *(0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)),
-    **{"min_tiles": 128, "min_channels": 64, "piece": 2**26},
+    **{"min_tiles": 128, "min_channels": 64, "piece": 2**24},
 )
 #: The quickest first.
 WAYS = (LARGE, SMALL)
@@ -145,8 +151,8 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
         x: Tensor of shape `(batch, height, width, channels)`.
         kernel: Tensor of shape `(3, 3, channels, filters)`.
         ahead: What is done to each number ahead of the convolution, piece by piece, so
-            that it is nowhere whole. Takes some rows of images, a tensor of shape
-            `(group, some rows, width, channels)`, and which of the groups that is.
+            that it is nowhere whole. Takes some rows of an image, a tensor of shape
+            `(1, some rows, width, channels)`, and which of the images it is.
         backward: Whether by the kernel turned round, of filters by channels.
 
     Returns:
@@ -164,37 +170,24 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
     way = chosen(x.shape, (3, 3, channels, filters)) or WAYS[-1]
     side = way.side
     down, across = -(-height // side), -(-width // side)
-    group, rows = piece(way, batch, down, across, channels, filters)
+    images = 1 if ahead else batch  # of a piece, at most
+    group, rows = piece(way, images, down, across, channels, filters)
     parts = -(-down // rows)
     x = tf.reshape(x, (-1, group, *x.shape[1:]))
     turned = way.kernel[:, ::-1] if backward else way.kernel
     with tf.control_dependencies([x]):  # not all layers' at once, ahead of the first
         kernel = _multiplied(turned, tf.reshape(kernel, (9, -1)))
     kernel = tf.reshape(kernel, (-1, *sides))
-    count = batch // group * parts
 
     def convolved(i):
         place = i // parts, side * rows * (i % parts)
-        seen = tensorflow_rows.seen(x, *place, side * rows, side * across, side, ahead)
+        seen = tensorflow_rows.seen(x, *place, side * rows, side * across, ahead)
         return _piece(way, seen, kernel, group, rows, across, backward)
 
-    if count == 1:
-        found = convolved(0)
-    else:
-        shape = (group, side * rows, side * across, filters)
-        found = tf.TensorArray("float32", count, element_shape=shape)
-        _, found = tf.while_loop(
-            lambda i, _: i < count,
-            lambda i, found: (i + 1, found.write(i, convolved(i))),
-            (0, found),
-            parallel_iterations=1,
-        )
-        found = found.stack()
-    found = tf.reshape(found, (-1, parts, group, side * rows, side * across, filters))
-    if group > 1 and parts > 1:
-        found = tf.transpose(found, (0, 2, 1, 3, 4, 5))
-    found = tf.reshape(found, (batch, -1, side * across, filters))
-    return found[:, :height, :width]
+    shape = group, side * rows, side * across, filters
+    count = batch // group * parts
+    found = tensorflow_pieces.together(convolved, x, count, shape, x.dtype)
+    return tensorflow_rows.whole(found, batch, height)[:, :, :width]
 
 
 def piece(way: Way, batch: int, down: int, across: int, channels: int, filters: int):
@@ -217,8 +210,8 @@ def piece(way: Way, batch: int, down: int, across: int, channels: int, filters: 
     (2, 8)
     """
     size = 4 * (way.side + 2) ** 2
-    most = max(way.piece, size * channels * filters)
-    tiles = max(1, most // (size * (channels + filters)))
+    least = channels * filters // (channels + filters)  # of the kernel's size
+    tiles = max(1, least, way.piece // (size * max(channels, filters)))
     if down * across > tiles:
         parts = -(-down // max(1, tiles // across))
         return 1, -(-down // parts)
@@ -231,7 +224,7 @@ def _piece(way: Way, x, kernel, group: int, rows: int, across: int, backward: bo
 
     Args:
         way: How tiles are made.
-        x: Tensor of shape `(group, side * (rows + 1), side * (across + 1), channels)`.
+        x: Tensor of shape `(group, side * rows + 2, side * across + 2, channels)`.
         kernel: Tensor of shape `((side + 2) ** 2, channels, filters)`.
         group: Images.
         rows: Of tiles.
@@ -263,11 +256,11 @@ def _seen(side: int, group: int, rows: int, across: int) -> np.ndarray:
 
     To gather them is one operation, quick to trace, and one pass through memory.
     """
-    line, end = np.arange(side + 2), side * (across + 1)
+    line, height, width = np.arange(side + 2), side * rows + 2, side * across + 2
     down = side * np.arange(rows) + line[:, None]
     right = side * np.arange(across) + line[:, None]
-    image = side * (rows + 1) * end * np.arange(group)[:, None, None]
-    found = end * down[:, None, None, :, None] + right[:, None, None, :]
+    image = height * width * np.arange(group)[:, None, None]
+    found = width * down[:, None, None, :, None] + right[:, None, None, :]
     return (image + found).reshape(len(line) ** 2, -1).astype("int32")
 
 

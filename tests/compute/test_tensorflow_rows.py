@@ -4,7 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from kerasdiffusion.compute import backend, kernels, tensorflow_cpu, tensorflow_rows
+from kerasdiffusion.compute import (
+    backend,
+    kernels,
+    tensorflow_cpu,
+    tensorflow_pieces,
+    tensorflow_rows,
+)
 from kerasdiffusion.compute import tensorflow_winograd as winograd
 from kerasdiffusion.models.layers import ResidualBlock
 from kerasdiffusion.models.transformer import GatedPerceptron
@@ -61,9 +67,9 @@ def test_a_perceptron_goes_through_its_tokens_in_pieces(monkeypatch, rows):
     layer, x = GatedPerceptron(4), normal(2, 6, 4)
     layer(x)
     expected = backend.to_numpy(layer(x))
-    of_rows = tensorflow_cpu.in_rows
+    of_rows = tensorflow_pieces.in_rows
     monkeypatch.setattr(
-        tensorflow_cpu,
+        tensorflow_pieces,
         "in_rows",
         lambda f, x, channels, _: of_rows(f, x, channels, rows),
     )
