@@ -60,9 +60,12 @@ def whole(pieces, batch: int, height: int):
     """
     import tensorflow as tf
 
+    found = tf.reshape(pieces, (batch, -1, *pieces.shape[3:]))
+    if found.shape[1] == height:
+        return found
     if batch == 1:  # what is cut off the first axis is not copied
-        return tf.reshape(pieces, (-1, *pieces.shape[3:]))[:height][None]
-    return tf.reshape(pieces, (batch, -1, *pieces.shape[3:]))[:, :height]
+        return found[0][:height][None]
+    return found[:, :height]
 
 
 def seen(x, images, top, rows: int, width: int, ahead: Callable | None = None):
@@ -82,8 +85,10 @@ def seen(x, images, top, rows: int, width: int, ahead: Callable | None = None):
     import tensorflow as tf
 
     _, group, height, own, channels = x.shape
+    is_known = isinstance(top, int)  # not so within a loop
+    lowest, highest = (max, min) if is_known else (tf.maximum, tf.minimum)
     first, last = top - 1, top + rows + 1
-    begin, end = tf.maximum(first, 0), tf.minimum(last, height)
+    begin, end = lowest(first, 0), highest(last, height)
     # What is cut out of the first axis is not copied.
     flat, above = tf.reshape(x, (-1, own, channels)), images * group * height
     found = flat[above + begin : above + (group - 1) * height + end]
@@ -91,5 +96,5 @@ def seen(x, images, top, rows: int, width: int, ahead: Callable | None = None):
     if ahead is not None:
         found = ahead(found, images)
     pads = [[0, 0], [begin - first, last - end], [1, 1 + width - own], [0, 0]]
-    found = tf.pad(found, tf.convert_to_tensor(pads))
+    found = tf.pad(found, pads if is_known else tf.convert_to_tensor(pads))
     return tf.reshape(found, (group, rows + 2, width + 2, channels))

@@ -187,7 +187,8 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
     shape = group, side * rows, side * across, filters
     count = batch // group * parts
     found = tensorflow_pieces.together(convolved, x, count, shape, x.dtype)
-    return tensorflow_rows.whole(found, batch, height)[:, :, :width]
+    found = tensorflow_rows.whole(found, batch, height)
+    return found if found.shape[2] == width else found[:, :, :width]
 
 
 def piece(way: Way, batch: int, down: int, across: int, channels: int, filters: int):
