@@ -187,6 +187,11 @@ def test_values_are_cast_and_reordered_alike_whichever_comes_first(stored, wante
     )
 
 
+def test_small_arrays_are_left_to_numpy():
+    values = np.zeros((3, 3), "float16")
+    assert memory.laid_out("tensorflow", values, (1, 0), np.dtype("float32")) is None
+
+
 def _dtype(name: str) -> np.dtype:
     return np.dtype(getattr(ml_dtypes, name, name))
 

@@ -121,6 +121,23 @@ def test_other_settings_shapes_and_arguments_are_other_kinds():
         np.testing.assert_allclose(each["both"][0], 3.0 * X, rtol=1e-6)
 
 
+def test_a_tensorflow_that_always_looks_for_effects_traces_all_the_same(monkeypatch):
+    import tensorflow as tf
+
+    plain = tf.function
+
+    def function(*args, experimental_attributes=None, **kwargs):
+        if experimental_attributes:
+            raise ValueError("no such attribute")
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(tf, "function", function)
+    layers = scaled(2.0, 3.0)
+    found, _ = run(lambda x: layers[1](layers[0](x)), layers, X)
+    assert len(CALLS) == 1
+    np.testing.assert_allclose(found, 6.0 * X, rtol=1e-6)
+
+
 def test_shapes_are_known_behind_one():
     layers, shapes = scaled(2.0, 3.0), []
 
