@@ -119,6 +119,8 @@ def _glibc():
     return ctypes.CDLL(None)
 
 
+#: Where TensorFlow's tensors begin.
+ALIGNED = 64
 #: What TensorFlow casts as numpy does, and sooner.
 _CAST = ("float16", "bfloat16", "float32", "float64")
 #: Numbers below which numpy is the sooner one all the same: a call costs half of these.
@@ -147,12 +149,24 @@ def laid_out(
         return None
     import tensorflow as tf
 
+    values = _tensor(values)
     if axes is None:
         return tf.cast(values, dtype.name)
     # Reordered in the narrower dtype: half the bytes, half the time.
-    if values.dtype.itemsize < dtype.itemsize:
+    if values.dtype.size < dtype.itemsize:
         return tf.cast(tf.transpose(values, axes), dtype.name)
     return tf.transpose(tf.cast(values, dtype.name), axes)
+
+
+def _tensor(values: np.ndarray):
+    """An array as TensorFlow's tensor, of the same memory where that can be."""
+    from tensorflow import convert_to_tensor
+    from tensorflow.experimental import dlpack
+
+    # The protocol knows no bfloat16, which is no "f".
+    if values.dtype.kind == "f" and _could_begin(values):
+        return dlpack.from_dlpack(values.__dlpack__())
+    return convert_to_tensor(values)
 
 
 def give_up(backend: str, variables: Iterable) -> None:
@@ -306,10 +320,6 @@ def view(backend: str, value) -> np.ndarray:
     return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
 
 
-#: Where TensorFlow's tensors begin.
-ALIGNED = 64
-
-
 def room_size(shape: Sequence[int]) -> int:
     """Bytes of the array that has such a `room` within."""
     return math.prod(shape) * 4 + ALIGNED
@@ -371,9 +381,11 @@ def takes(variable) -> bool:
 
 def _can_be_taken(value) -> bool:
     """Whether a tensor may have an array's memory: where one could begin."""
-    return (
-        isinstance(value, np.ndarray)
-        and value.dtype == "float32"
-        and value.flags.c_contiguous
-        and value.ctypes.data % ALIGNED == 0
-    )
+    is_array = isinstance(value, np.ndarray) and value.dtype == "float32"
+    return is_array and _could_begin(value)
+
+
+def _could_begin(values: np.ndarray) -> bool:
+    flags = values.flags
+    is_plain = flags.c_contiguous and flags.writeable  # the protocol knows no other
+    return is_plain and values.ctypes.data % ALIGNED == 0

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kerasdiffusion.compute.memory import ALIGNED
 from kerasdiffusion.storage import reading
 from kerasdiffusion.storage.reading import open_regular
 
@@ -173,7 +174,9 @@ class SpannedFile(TensorFile):
         span = self.spans[name]
         if 0 in span.shape:
             return np.empty(span.shape, span.dtype)
-        buffer = np.empty(span.length, np.uint8)
+        room = np.empty(span.length + ALIGNED, np.uint8)
+        begin = -room.ctypes.data % ALIGNED  # where a tensor could: none is copied
+        buffer = room[begin : begin + span.length]
         self.bytes.read_into(span.start, buffer)
         return np.ndarray(span.shape, span.dtype, buffer, 0, span.strides)
 

@@ -187,6 +187,17 @@ def test_values_are_cast_and_reordered_alike_whichever_comes_first(stored, wante
     )
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+def test_values_are_laid_out_of_an_array_s_own_memory(writeable):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow does it by itself")
+    values = memory.room("tensorflow", (128, 129))
+    values[:] = np.random.default_rng(0).normal(size=values.shape)
+    values.flags.writeable = writeable  # the memory of a file that is mapped is not
+    found = memory.laid_out("tensorflow", values, (1, 0), np.dtype("float16"))
+    np.testing.assert_array_equal(found, values.T.astype("float16"))
+
+
 def test_small_arrays_are_left_to_numpy():
     values = np.zeros((3, 3), "float16")
     assert memory.laid_out("tensorflow", values, (1, 0), np.dtype("float32")) is None
