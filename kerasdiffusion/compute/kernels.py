@@ -230,7 +230,12 @@ def upsample(x, conv: keras.layers.Conv2D, size: tuple | None = None):
     doubled = (2 * x.shape[1], 2 * x.shape[2]) if None not in x.shape else None
     if size in (None, doubled):
         if tensorflow_cpu.has_upsample(x):
-            y = tensorflow_cpu.upsample(x, widened(conv.kernel, x))
+            kernel = widened(conv.kernel, x)
+            if tensorflow_winograd.takes(x, kernel, doubled=True):
+                way = tensorflow_winograd.DOUBLED
+                y = tensorflow_winograd.convolve(x, kernel, way=way)
+            else:
+                y = tensorflow_cpu.upsample(x, kernel)
             return ops.add(conv.rescaled(y), conv.bias)
         if doubled and conv.kernel_scale is None and openvino_programs.is_tracing():
             return openvino_programs.upsample(x, conv.kernel, conv.bias)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.compute import processor, tensorflow_pieces
+from kerasdiffusion.compute import processor, tensorflow_pieces, tensorflow_rows
 from kerasdiffusion.compute.within import Within
 
 _active = Within("kernels", False)
@@ -28,8 +28,8 @@ MAX_SCORES, PIECE = 2**26, 2**25
 DTYPES = ("float32", "bfloat16")
 #: Images whose normalisation is written out one by one.
 MAX_BATCH = 16
-#: Numbers of an image that are measured at once: 16 MiB.
-MAX_MEASURED = 2**22
+#: Numbers of an image that are measured, or made of a smaller one, at once: 16 MiB.
+AT_ONCE = 2**22
 
 
 #: With these TensorFlow multiplies and convolves by oneDNN, if not told otherwise.
@@ -176,7 +176,7 @@ def moments(images: Sequence) -> tuple:
     import tensorflow as tf
 
     _, height, width, channels = images[0].shape
-    least = min(height, -(-height * width * channels // MAX_MEASURED))
+    least = min(height, -(-height * width * channels // AT_ONCE))
     parts = next(n for n in range(least, height + 1) if height % n == 0)
     count = height // parts * width
     ones, zeros = (tf.constant(n, "float32", (channels,)) for n in (1, 0))
@@ -260,20 +260,39 @@ def upsample(x, kernel):
     import tensorflow as tf
 
     batch, height, width, _ = x.shape
-    x = last = tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows = []
+    size = 4 * width * kernel.shape[3]
+    if batch * height * size <= AT_ONCE:
+        return _doubled(tf.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel)
+    rows = max(1, min(height, AT_ONCE // size))
+    parts, images = -(-height // rows), tf.expand_dims(x, 1)
+
+    def part(i):
+        place = i // parts, rows * (i % parts)
+        return _doubled(tensorflow_rows.seen(images, *place, rows, width), kernel)
+
+    shape = 1, 2 * rows, 2 * width, kernel.shape[3]
+    found = tensorflow_pieces.together(part, x, batch * parts, shape, x.dtype)
+    return tensorflow_rows.whole(found, batch, 2 * height)
+
+
+def _doubled(x, kernel):
+    """Of images with a pixel around them: `upsample`."""
+    import tensorflow as tf
+
+    batch, height, width, _ = x.shape
+    last, rows = x, []
     for down in range(2):
         row = []
         for right in range(2):
             with tf.control_dependencies([last]):  # one of the four after the other
                 own = tf.cast(tf.identity(kernel), "float32")
             small = halves(halves(own, 0)[down], 1)[right]
-            part = x[:, down : down + height + 1, right : right + width + 1]
+            part = x[:, down : down + height - 1, right : right + width - 1]
             last = tf.nn.conv2d(part, tf.cast(small, x.dtype), 1, "VALID")
             row.append(last)
         rows.append(tf.stack(row, axis=3))
     doubled = tf.stack(rows, axis=2)
-    return tf.reshape(doubled, (batch, 2 * height, 2 * width, -1))
+    return tf.reshape(doubled, (batch, 2 * height - 4, 2 * width - 4, -1))
 
 
 def halves(kernel, axis: int) -> tuple:

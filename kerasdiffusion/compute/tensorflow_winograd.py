@@ -32,10 +32,10 @@ class Way(NamedTuple):
     """How tiles are made: what is said of one line of them holds for both directions.
 
     Args:
-        side: Results of a line.
-        pixels: Matrix of shape `(side + 2, side + 2)`: of pixels what is multiplied.
-        kernel: Matrix of shape `(side + 2, 3)`: of a kernel what it is multiplied with.
-        result: Matrix of shape `(side, side + 2)`: of products the results.
+        side: Pixels of a line. It has as many results of each parity.
+        pixels: Matrix of shape `(products, side + 2)`: of pixels what is multiplied.
+        kernel: Matrix of shape `(products, 3)`: of a kernel what it is multiplied with.
+        result: Matrix of shape `(side, products of a parity)`: of products the results.
         min_tiles: Of a batch: with fewer, the kernel costs more than it saves.
         min_channels: The same of channels and filters, each of which passes through
             memory: half of their harmonic mean.
@@ -52,6 +52,11 @@ class Way(NamedTuple):
     min_channels: int
     piece: int
 
+    @property
+    def parities(self) -> int:
+        """2 of a way that doubles a line: results between each two of others."""
+        return len(self.kernel) // self.result.shape[1]
+
     def fits(self, shape, kernel) -> bool:
         """Whether it is quicker than a direct convolution, for these shapes."""
         channels, filters = kernel[2:]
@@ -60,15 +65,16 @@ class Way(NamedTuple):
         return shape[0] * tiles >= self.min_tiles and channels * filters >= least
 
 
-def way(*points: float, **limits: int) -> Way:
-    """Winograd's way for kernels of three, by Toom's and Cook's polynomials.
+def way(*points: float, taps: int = 3, **limits: int) -> Way:
+    """Winograd's way for a kernel's lines, by Toom's and Cook's polynomials.
 
     Two polynomials are multiplied by multiplying their values at some points, and at
     infinity. The transpose of that is a convolution.
 
     Args:
-        points: As many as a line has results and one more. Those of a size near 1
-            lose the fewest digits.
+        points: As many as a line has results, and taps less two. Those of a size near
+            1 lose the fewest digits.
+        taps: Of a kernel's line.
         limits: `min_tiles`, `min_channels` and `piece` of `Way`.
 
     Returns:
@@ -79,16 +85,37 @@ def way(*points: float, **limits: int) -> Way:
         section 4; Barabasz et al. 2020, "Error Analysis and Improving the Accuracy of
         Winograd Convolution for Deep Neural Networks", section 3.
     """
-    side = len(points) - 1
-    powers = np.vander(points, max(side, 3), increasing=True)
-    end = np.eye(max(side, 3))
+    side = len(points) + 2 - taps
+    powers = np.vander(points, max(side, taps), increasing=True)
+    end = np.eye(max(side, taps))
     others = [[q for q in points if q != p] for p in points]
     scale = [[math.prod(p - q for q in points if q != p)] for p in points]
     roots = [np.poly(each)[::-1] for each in (*others, points)]
-    pixels = np.stack([np.pad(each, (0, side + 2 - len(each))) for each in roots])
-    kernel = np.vstack([powers[:, :3] / scale, end[2, :3]])
+    seen = side + taps - 1
+    pixels = np.stack([np.pad(each, (0, seen - len(each))) for each in roots])
+    kernel = np.vstack([powers[:, :taps] / scale, end[taps - 1, :taps]])
     result = np.vstack([powers[:, :side], end[side - 1, :side]]).T
     return Way(side, pixels, kernel, result, **limits)
+
+
+def doubling(*points: float, **limits: int) -> Way:
+    """Winograd's way for lines of which each pixel is there twice.
+
+    Of three such pixels, as a kernel sees them, two are the same: the last two of an
+    even result, and the first two of an odd one. So there are two kernels of two.
+
+    Args:
+        points: As many as a line has pixels.
+        limits: As `way` takes them.
+
+    Returns:
+        It.
+    """
+    own = way(*points, taps=2, **limits)
+    halves = [[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]
+    pixels = [np.pad(own.pixels, ((0, 0), ends)) for ends in ((0, 1), (1, 0))]
+    kernels = [own.kernel @ half for half in halves]
+    return own._replace(pixels=np.vstack(pixels), kernel=np.vstack(kernels))
 
 
 #: F(2x2, 3x3), off by half as much again as a direct convolution.
@@ -101,16 +128,27 @@ LARGE = way(
 )
 #: The quickest first.
 WAYS = (LARGE, SMALL)
+#: F(2x2, 2x2), four times: 9 of 16 multiplications of four direct ones, and off by
+#: twice as much.
+DOUBLED = doubling(0, 1, min_tiles=256, min_channels=96, piece=2**23)
 
 
-def takes(x, kernel) -> bool:
-    """Whether `convolve` is for tensors of these dtypes and shapes, here and now."""
+def takes(x, kernel, doubled: bool = False) -> bool:
+    """Whether `convolve` is for tensors of these dtypes and shapes, here and now.
+
+    Args:
+        x: Tensor of shape `(batch, height, width, channels)`.
+        kernel: Tensor of shape `(rows, columns, channels, filters)`.
+        doubled: Whether each pixel is to be there twice, by `DOUBLED`.
+    """
     if not tensorflow_cpu.are_active() or None in x.shape:
         return False
     if {keras.backend.standardize_dtype(each.dtype) for each in (x, kernel)} != {
         "float32"
     }:
         return False
+    if doubled:
+        return is_quicker() and DOUBLED.fits(x.shape, kernel.shape)
     return fits(x.shape, kernel.shape)
 
 
@@ -144,7 +182,13 @@ def gradient(dy, kernel):
     return convolve(dy, kernel, backward=True)
 
 
-def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
+def convolve(
+    x,
+    kernel,
+    ahead: Callable | None = None,
+    backward: bool = False,
+    way: Way | None = None,
+):
     """A convolution of stride 1 that keeps height and width, in float32.
 
     Args:
@@ -154,9 +198,10 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
             that it is nowhere whole. Takes some rows of an image, a tensor of shape
             `(1, some rows, width, channels)`, and which of the images it is.
         backward: Whether by the kernel turned round, of filters by channels.
+        way: Of `WAYS`, or `DOUBLED`; if `None`, the quickest.
 
     Returns:
-        Tensor of shape `(batch, height, width, filters)`.
+        Tensor of shape `(batch, height, width, filters)`, or with both sides doubled.
 
     Reference:
         Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks",
@@ -167,7 +212,7 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
     batch, height, width, channels = x.shape
     sides, kernel = kernel.shape[2:], tf.convert_to_tensor(kernel)
     filters = sides[0 if backward else 1]
-    way = chosen(x.shape, (3, 3, channels, filters)) or WAYS[-1]
+    way = way or chosen(x.shape, (3, 3, channels, filters)) or WAYS[-1]
     side = way.side
     down, across = -(-height // side), -(-width // side)
     images = 1 if ahead else batch  # of a piece, at most
@@ -176,7 +221,7 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
     x = tf.reshape(x, (-1, group, *x.shape[1:]))
     turned = way.kernel[:, ::-1] if backward else way.kernel
     with tf.control_dependencies([x]):  # not all layers' at once, ahead of the first
-        kernel = _multiplied(turned, tf.reshape(kernel, (9, -1)))
+        kernel = _multiplied(turned, tf.reshape(kernel, (9, -1)), way.parities)
     kernel = tf.reshape(kernel, (-1, *sides))
 
     def convolved(i):
@@ -184,11 +229,13 @@ def convolve(x, kernel, ahead: Callable | None = None, backward: bool = False):
         seen = tensorflow_rows.seen(x, *place, side * rows, side * across, ahead)
         return _piece(way, seen, kernel, group, rows, across, backward)
 
-    shape = group, side * rows, side * across, filters
+    times = way.parities
+    shape = group, times * side * rows, times * side * across, filters
     count = batch // group * parts
     found = tensorflow_pieces.together(convolved, x, count, shape, x.dtype)
-    found = tensorflow_rows.whole(found, batch, height)
-    return found if found.shape[2] == width else found[:, :, :width]
+    found = tensorflow_rows.whole(found, batch, times * height)
+    wide = times * width
+    return found if found.shape[2] == wide else found[:, :, :wide]
 
 
 def piece(way: Way, batch: int, down: int, across: int, channels: int, filters: int):
@@ -210,7 +257,7 @@ def piece(way: Way, batch: int, down: int, across: int, channels: int, filters: 
     >>> piece(SMALL, 2, 8, 8, 1280, 1280)
     (2, 8)
     """
-    size = 4 * (way.side + 2) ** 2
+    size = 4 * len(way.kernel) ** 2
     least = channels * filters // (channels + filters)  # of the kernel's size
     tiles = max(1, least, way.piece // (size * max(channels, filters)))
     if down * across > tiles:
@@ -226,30 +273,30 @@ def _piece(way: Way, x, kernel, group: int, rows: int, across: int, backward: bo
     Args:
         way: How tiles are made.
         x: Tensor of shape `(group, side * rows + 2, side * across + 2, channels)`.
-        kernel: Tensor of shape `((side + 2) ** 2, channels, filters)`.
+        kernel: Tensor of shape `(products ** 2, channels, filters)`.
         group: Images.
         rows: Of tiles.
         across: Tiles of a row.
-        backward: Whether the kernel is `((side + 2) ** 2, filters, channels)`.
+        backward: Whether the kernel is `(products ** 2, filters, channels)`.
 
     Returns:
-        Tensor of shape `(group, side * rows, side * across, filters)`.
+        Tensor of shape `(group, side * rows, side * across, filters)`, or with both
+        sides doubled.
     """
     import tensorflow as tf
 
-    side, channels = way.side, x.shape[-1]
+    side, times, channels = way.side, way.parities, x.shape[-1]
     filters = kernel.shape[1 if backward else 2]
-    count = (side + 2) ** 2
     pixels = tf.gather(tf.reshape(x, (-1, channels)), _seen(side, group, rows, across))
-    pixels = tf.reshape(pixels, (count, -1))
-    pixels = _multiplied(way.pixels, pixels)
-    pixels = tf.reshape(pixels, (count, -1, channels))
+    pixels = tf.reshape(pixels, ((side + 2) ** 2, -1))
+    pixels = _multiplied(way.pixels, pixels, times)
+    pixels = tf.reshape(pixels, (len(way.kernel) ** 2, -1, channels))
     products = matmul(pixels, kernel, transpose_b=backward)
-    products = tf.reshape(products, (count, -1))
+    products = tf.reshape(products, (way.result.shape[1] ** 2, -1))
     found = _multiplied(way.result, products)
-    found = tf.reshape(found, (side, side, group, rows, across, filters))
-    found = tf.transpose(found, (2, 3, 0, 4, 1, 5))
-    return tf.reshape(found, (group, side * rows, side * across, filters))
+    found = tf.reshape(found, (side, side, times, times, group, rows, across, filters))
+    found = tf.transpose(found, (4, 5, 0, 2, 6, 1, 3, 7))
+    return tf.reshape(found, (group, times * side * rows, -1, filters))
 
 
 def _seen(side: int, group: int, rows: int, across: int) -> np.ndarray:
@@ -265,8 +312,14 @@ def _seen(side: int, group: int, rows: int, across: int) -> np.ndarray:
     return (image + found).reshape(len(line) ** 2, -1).astype("int32")
 
 
-def _multiplied(matrix: np.ndarray, x):
-    """What a matrix makes of rows and columns that lie one behind the other in `x`."""
+def _multiplied(matrix: np.ndarray, x, parities: int = 1):
+    """What a matrix makes of rows and columns that lie one behind the other in `x`.
+
+    Those of all parities, of both, lie one behind the other in the result.
+    """
     import tensorflow as tf
 
-    return tf.matmul(tf.constant(np.kron(matrix, matrix), "float32"), x)
+    both = np.kron(matrix, matrix)
+    own = both.reshape(*2 * (parities, len(matrix) // parities), -1)
+    own = own.transpose(1, 3, 0, 2, 4).reshape(both.shape)
+    return tf.matmul(tf.constant(own, "float32"), x)

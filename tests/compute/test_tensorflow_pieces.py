@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kerasdiffusion.compute import backend, tensorflow_cpu, tensorflow_pieces
+from kerasdiffusion.models.layers import Upsample
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="these are TensorFlow's pieces"
@@ -51,7 +52,7 @@ def test_large_images_are_measured_some_rows_at_a_time(
     height, parts, made, monkeypatch
 ):
     x = RANDOM.normal(3.0, size=(2, height, 5, 4)).astype("float32")
-    monkeypatch.setattr(tensorflow_cpu, "MAX_MEASURED", 2 * 5 * 4)
+    monkeypatch.setattr(tensorflow_cpu, "AT_ONCE", 2 * 5 * 4)
     program = backend.Program(
         lambda x: tensorflow_cpu.moments([x[:1], x[1:]]), [], jit_compile=False
     )
@@ -59,6 +60,23 @@ def test_large_images_are_measured_some_rows_at_a_time(
     np.testing.assert_allclose(mean, x.mean(axis=(1, 2)), atol=1e-5)
     np.testing.assert_allclose(variance, x.var(axis=(1, 2)), atol=1e-5)
     assert made == ([parts] * 2 if parts > 1 else [])
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 4, 6), (2, 6, 3, 4)])
+def test_a_large_image_is_doubled_some_rows_at_a_time(shape, made, monkeypatch):
+    monkeypatch.setattr(tensorflow_cpu, "MIN_PIXELS", 0)
+    layer, x = Upsample(5), RANDOM.normal(size=shape).astype("float32")
+    program = backend.Program(layer, [layer], jit_compile=False)
+    expected = backend.to_numpy(layer(x))  # not within a program
+    np.testing.assert_allclose(program(x), expected, atol=1e-5)
+    assert not made
+    row = 4 * shape[2] * 5
+    for most, parts in ((row - 1, shape[1]), (2 * row, -(-shape[1] // 2))):
+        monkeypatch.setattr(tensorflow_cpu, "AT_ONCE", most)
+        program = backend.Program(layer, [layer], jit_compile=False)
+        np.testing.assert_allclose(program(x), expected, atol=1e-5)
+        assert made == [shape[0] * parts]
+        made.clear()
 
 
 def test_there_is_room_for_pieces_when_they_can_be_made():

@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdiffusion.compute import backend, kernels, processor, tensorflow_winograd
-from kerasdiffusion.models.layers import Conv
+from kerasdiffusion.compute import (
+    backend,
+    kernels,
+    processor,
+    tensorflow_cpu,
+    tensorflow_winograd,
+)
+from kerasdiffusion.models.layers import Conv, Upsample
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="this is TensorFlow's convolution"
@@ -117,6 +123,29 @@ def test_any_points_make_a_way(points):
     np.testing.assert_allclose(found, np.correlate(line, kernel), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "shape, filters, most",
+    [((1, 1, 1, 1), 1, 1), ((2, 5, 4, 3), 6, 2**11), ((3, 8, 7, 4), 2, 2**20)],
+)
+@pytest.mark.parametrize("points", [(0, 1), (0, 1, -1, 0.5)])
+def test_an_image_is_doubled_and_convolved(
+    monkeypatch, pieces, shape, filters, points, most
+):
+    limits = dict.fromkeys(("min_tiles", "min_channels"), 0)
+    way = tensorflow_winograd.doubling(*points, **limits, piece=most)
+    monkeypatch.setattr(tensorflow_winograd, "DOUBLED", way)
+    monkeypatch.setattr(tensorflow_winograd, "is_quicker", lambda: True)
+    monkeypatch.setattr(tensorflow_cpu, "MIN_PIXELS", 0)
+    layer, x = Upsample(filters), normal(*shape)
+    layer(x)
+    layer.conv.bias.assign(normal(filters))
+    kernel, bias = map(backend.to_numpy, (layer.conv.kernel, layer.conv.bias))
+    found = backend.Program(layer, [layer], jit_compile=False)(x)
+    expected = defined(x.repeat(2, axis=1).repeat(2, axis=2), kernel) + bias
+    np.testing.assert_allclose(found, expected, atol=5e-5)
+    assert pieces
+
+
 def test_the_gradient_of_its_input_is_made_by_the_kernel_turned_round(any_size, pieces):
     import tensorflow as tf
 
@@ -181,8 +210,6 @@ def test_kernels_of_8_bits_too(any_size, pieces):
 )
 def test_it_is_for_many_pixels_of_many_channels(monkeypatch, shape, filters, side):
     import tensorflow as tf
-
-    from kerasdiffusion.compute import tensorflow_cpu
 
     monkeypatch.setattr(tensorflow_winograd, "is_quicker", lambda: True)
     x = tf.TensorSpec(shape, "float32")
