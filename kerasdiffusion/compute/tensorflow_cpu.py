@@ -28,8 +28,9 @@ MAX_SCORES, PIECE = 2**26, 2**25
 DTYPES = ("float32", "bfloat16")
 #: Images whose normalisation is written out one by one.
 MAX_BATCH = 16
-#: Numbers of an image that are measured, or made of a smaller one, at once: 16 MiB.
-AT_ONCE = 2**22
+#: Numbers of an image that are measured, or made of a smaller one, at once; and of a
+#: larger one, that are measured after each other: 16 and 4 MiB.
+AT_ONCE, MEASURED = 2**22, 2**20
 
 
 #: With these TensorFlow multiplies and convolves by oneDNN, if not told otherwise.
@@ -176,37 +177,50 @@ def moments(images: Sequence) -> tuple:
     import tensorflow as tf
 
     _, height, width, channels = images[0].shape
-    least = min(height, -(-height * width * channels // AT_ONCE))
-    parts = next(n for n in range(least, height + 1) if height % n == 0)
-    count = height // parts * width
+    numbers = height * width * channels
+    if numbers > AT_ONCE:
+        least = min(height, -(-numbers // MEASURED))
+        parts = next(n for n in range(least, height + 1) if height % n == 0)
+        found = [_moments_in_parts(image, parts) for image in images]
+        return tuple(map(tf.stack, zip(*found, strict=True)))
     ones, zeros = (tf.constant(n, "float32", (channels,)) for n in (1, 0))
     none = tf.constant((), "float32")
-
-    def measured(rows):
-        found = tf.raw_ops.FusedBatchNormV3(
-            x=rows,
+    found = [
+        tf.raw_ops.FusedBatchNormV3(
+            x=image,
             scale=ones,
             offset=zeros,
             mean=none,
             variance=none,
             is_training=True,
         )
-        return found.batch_mean, found.batch_variance
+        for image in images
+    ]
+    means = tf.stack([each.batch_mean for each in found])
+    # Theirs are those of a sample, divided by one less.
+    variances = tf.stack([each.batch_variance for each in found])
+    return means, variances * ((height * width - 1) / (height * width))
 
-    def in_parts(image):
-        rows = tf.reshape(image, (parts, 1, -1, width, channels))
-        found = tensorflow_pieces.together(
-            lambda i: tf.stack(measured(rows[i])), rows, parts, (2, channels), "float32"
-        )
-        return tf.unstack(found, axis=1)
 
-    found = map(measured if parts == 1 else in_parts, images)
-    mean, variance = map(tf.stack, zip(*found, strict=True))
-    variance *= (count - 1) / count  # theirs is that of a sample, divided by one less
-    if parts == 1:
-        return mean, variance
-    means, mean = mean, tf.reduce_mean(mean, axis=1)
-    return mean, tf.reduce_mean(variance + tf.square(means - mean[:, None]), axis=1)
+def _moments_in_parts(image, parts: int) -> list:
+    """`moments` of an image, of which each number is read from memory once."""
+    import tensorflow as tf
+
+    _, height, width, channels = image.shape
+    pixels = height * width // parts
+    image = tf.reshape(image, (parts, pixels, channels))
+    share = tf.constant(1 / pixels, "float32", (1, pixels))  # sums by it are quickest
+
+    def measured(i):
+        own = tf.cast(image[i], "float32")
+        mean = tf.matmul(share, own)
+        return tf.concat([mean, tf.matmul(share, tf.square(own - mean))], axis=0)
+
+    shape = 2, channels
+    found = tensorflow_pieces.together(measured, image, parts, shape, "float32")
+    means, variances = tf.unstack(found, axis=1)
+    mean = tf.reduce_mean(means, axis=0)
+    return [mean, tf.reduce_mean(variances + tf.square(means - mean), axis=0)]
 
 
 def over_groups(per_channel, groups: int):
