@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kerasdiffusion.compute import compile_cache, memory, repeats
+from kerasdiffusion.compute import compile_cache, heap, repeats
 from kerasdiffusion.compute.fingerprints import loaded_code, settings
 from kerasdiffusion.compute.rewriting import unexplained, unrewritten
 from kerasdiffusion.storage.reading import parse_json, read_bounded
@@ -133,7 +133,7 @@ class KeptTraces:
         if run is None:
             run = self._traced(args, variables, path)
             if self._sparing:
-                memory.tidy()
+                heap.tidy()
         return run
 
     def _traced(self, args, variables: Sequence, path: Path | None = None) -> Callable:

@@ -13,7 +13,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 
-from kerasdiffusion.compute import memory
+from kerasdiffusion.compute import heap
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def kept_as_traced(function: Callable, jit_compile: bool) -> Callable:
 
     if keras.backend.backend() != "tensorflow" or jit_compile or has_accelerator():
         return function
-    memory.keep_freed_pages()  # else a step faults in each activation and wide kernel
+    heap.keep_freed_pages()  # else a step faults in each activation and wide kernel
 
     @functools.wraps(function)
     def run(*args, **kwargs):

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerasdiffusion.compute import compile_cache, memory, weights_on_disk
+from kerasdiffusion.compute import compile_cache, heap, memory, weights_on_disk
 from kerasdiffusion.compute.fingerprints import loaded_code
 from kerasdiffusion.compute.openvino_models import laid_out, turns
 from kerasdiffusion.storage.whole import clear_leftovers, part_beside, sync
@@ -128,7 +128,7 @@ def keep(path: Path, variables: Sequence, form: Callable | None = None) -> bool:
     except OSError:
         part.unlink(missing_ok=True)
         return False
-    memory.trim()
+    heap.trim()
     threading.Thread(target=_name, args=(part, path), name="weights").start()
     return True
 

@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kerasdiffusion.compute import compile_cache, memory
+from kerasdiffusion.compute import compile_cache, heap, memory
 
 #: Bytes of weights below which they stay in memory: all of them, and each by itself.
 LEAST, LEAST_OF_ONE = 2**27, 2**16
@@ -124,7 +124,7 @@ def moved(
                     _tell(sum(sizes) - at, str(error))
                     break
                 at += size
-        memory.trim()
+        heap.trim()
         return found
 
 
@@ -135,7 +135,7 @@ def given_back() -> Iterator[None]:
         yield
         return
     try:
-        with memory.meanwhile(_give_back, _OFTEN):
+        with heap.meanwhile(_give_back, _OFTEN):
             yield
     finally:
         _give_back()

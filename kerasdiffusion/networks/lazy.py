@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import keras
 
-from kerasdiffusion.compute import backend, memory
+from kerasdiffusion.compute import backend, heap
 from kerasdiffusion.compute.turns import Turn
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
 from kerasdiffusion.models.diffusion_model import DiffusionModel
@@ -60,7 +60,7 @@ class LazyNetworks:
         self._guard, self._turn = threading.RLock(), Turn()
         self._parts, self._arrival, self._guests = {}, None, None
         if low_memory:
-            memory.give_freed_pages_back()
+            heap.give_freed_pages_back()
             parts = self.config.parts
             self._guests = Guests(self._make_bare, self._sources, parts, self._dress)
 

@@ -18,7 +18,7 @@ import numpy as np
 from kerasdiffusion.adapters.algorithms import Change
 from kerasdiffusion.adapters.algorithms.base import narrow_product
 from kerasdiffusion.adapters.algorithms.lora import LowRank
-from kerasdiffusion.compute import memory
+from kerasdiffusion.compute import heap, memory
 from kerasdiffusion.compute.backend import has_accelerator
 from kerasdiffusion.compute.eight_bit import in_eight_bits
 from kerasdiffusion.compute.recycled import Recycled
@@ -42,7 +42,7 @@ class Merging:
     def __init__(self, network, low_memory: bool = False):
         self.network = network
         if not (low_memory or has_accelerator()):
-            memory.keep_freed_pages()  # each tensor has one as large as it on its way
+            heap.keep_freed_pages()  # each tensor has one as large as it on its way
         self._variables = {
             canonical_name(variable.path, network.name): variable
             for variable in stored_variables(network)

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import keras
 
-from kerasdiffusion.compute import backend, memory
+from kerasdiffusion.compute import backend, heap, memory
 from kerasdiffusion.compute.precision import policy
 from kerasdiffusion.compute.shortage import shortage_told
 from kerasdiffusion.models.autoencoder import Decoder, ImageEncoder
@@ -281,7 +281,7 @@ class Guests:
             network = self._networks[part]
             memory.take_back(keras.backend.backend(), network.variables)
         read({part: network}, self._sources)
-        memory.trim()
+        heap.trim()
         if dressed:
             try:
                 self._dress(part, network)

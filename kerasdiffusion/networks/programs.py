@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdiffusion.compute import backend, memory
+from kerasdiffusion.compute import backend, heap
 from kerasdiffusion.networks.control import controller
 from kerasdiffusion.networks.lazy import SMALLEST
 from kerasdiffusion.networks.warming import is_warming, without_steps
@@ -74,7 +74,7 @@ class Programs:
             program = self._compiled(name, network, followers, arrival)
             if name == "denoise" and is_warming():
                 return without_steps(program, args)
-            with memory.trimmed(self.low_memory == SMALLEST):
+            with heap.trimmed(self.low_memory == SMALLEST):
                 outputs = program(*args)
         if name in ("encode", "encode_2"):
             return self._seen(name, outputs, args)
@@ -161,7 +161,7 @@ class Programs:
 
     def _program(self, name: str, function, networks, ready) -> backend.Program:
         if not self.low_memory and not backend.has_accelerator():
-            memory.keep_freed_pages()
+            heap.keep_freed_pages()
         ready = ready if self._goes_ahead else None
         idle = loop.without_rows if name == "denoise" else None
         facts = repr((name, self.precision, self.config))

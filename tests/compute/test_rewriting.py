@@ -5,7 +5,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow.python.eager import context
 
-from kerasdiffusion.compute import memory
+from kerasdiffusion.compute import heap
 from kerasdiffusion.compute.rewriting import kept_as_traced, unexplained
 
 
@@ -17,14 +17,14 @@ def rewrites() -> bool:
 
 def test_a_step_on_a_cpu_is_left_as_it_was_traced_and_keeps_its_pages(monkeypatch):
     kept = []
-    monkeypatch.setattr(memory, "keep_freed_pages", lambda: kept.append(True))
+    monkeypatch.setattr(heap, "keep_freed_pages", lambda: kept.append(True))
     step = kept_as_traced(rewrites, jit_compile=False)
     assert kept == [True]
     assert rewrites() and not step() and rewrites()
 
 
 def test_a_step_that_xla_compiles_is_as_it_is(monkeypatch):
-    monkeypatch.delattr(memory, "keep_freed_pages")
+    monkeypatch.delattr(heap, "keep_freed_pages")
     assert kept_as_traced(rewrites, jit_compile=True) is rewrites
 
 

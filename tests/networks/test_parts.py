@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kerasdiffusion import StableDiffusion
-from kerasdiffusion.compute import backend, memory
+from kerasdiffusion.compute import backend, heap
 from kerasdiffusion.networks.parts import (
     PARTS,
     Arrival,
@@ -85,7 +85,7 @@ def test_one_part_at_a_time_follows_a_picture_too(saved):
 @pytest.mark.parametrize("low_memory", [True, False])
 def test_freed_memory_is_kept_where_memory_is_not_short(saved, monkeypatch, low_memory):
     kept = []
-    monkeypatch.setattr(memory, "keep_freed_pages", lambda: kept.append(True))
+    monkeypatch.setattr(heap, "keep_freed_pages", lambda: kept.append(True))
     model = read(saved, low_memory=low_memory)
     model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
     assert bool(kept) is not low_memory
