@@ -62,7 +62,8 @@ class LazyNetworks:
         if low_memory:
             heap.give_freed_pages_back()
             parts = self.config.parts
-            self._guests = Guests(self._make_bare, self._sources, parts, self._dress)
+            how = self._dress, low_memory == SMALLEST
+            self._guests = Guests(self._make_bare, self._sources, parts, *how)
 
     @property
     def low_memory(self) -> bool | str:

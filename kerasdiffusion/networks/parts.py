@@ -249,6 +249,7 @@ class Guests:
         sources: Where the weights of each part are.
         names: Of the parts.
         dress: Is handed the name and the network of each part that was read.
+        sparing: Whether what reading frees goes back before it is much.
 
     Raises:
         ValueError: If a part has no source, so that it could not be read again.
@@ -260,6 +261,7 @@ class Guests:
         sources: Mapping,
         names: Sequence[str],
         dress: Callable = lambda part, network: None,
+        sparing: bool = False,
     ):
         without = [part for part in names if sources[part] is None]
         if without:
@@ -269,7 +271,7 @@ class Guests:
             )
         self._make, self._sources = make, sources
         self._networks, self._present = {}, None
-        self._dress = dress
+        self._dress, self._sparing = dress, sparing
 
     def enter(self, part: str, dressed: bool = True):
         """The network of a part, with its values; the one before gives up its own."""
@@ -280,7 +282,8 @@ class Guests:
         if network is None:
             network = self._networks[part]
             memory.take_back(keras.backend.backend(), network.variables)
-        read({part: network}, self._sources)
+        with heap.trimmed(self._sparing):
+            read({part: network}, self._sources)
         heap.trim()
         if dressed:
             try:
