@@ -5,8 +5,7 @@
 # glibc's threshold says from which size on a block is mapped by itself. But TensorFlow's threads
 # have heaps of their own, in pieces of 64 MiB at most, and what no piece can hold is mapped all the
 # same, and unmapped when it is freed. With MALLOC_ARENA_MAX=1 all threads have the process's first
-# heap, which grows as it likes, and the threshold is kept. Of a decoder at 512x512 that was a sixth
-# of the time.
+# heap, which grows as it likes, and the threshold is kept.
 #
 # Seen (glibc 2.36): of ten operations on 80 MiB in a row 225,000 pages are faulted in at each call,
 # and with one heap 74,000 to 94,000; on 48 MiB, which a piece holds, 20,000 and 20,000.

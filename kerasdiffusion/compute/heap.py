@@ -19,12 +19,12 @@ STATM = Path("/proc/self/statm")
 
 #: Of glibc's `malloc.h`, and what they are set to: blocks below the one go to and come
 #: from the heap, which keeps up to the other of free memory at its end.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT = {_MMAP_THRESHOLD: 2**30, _TRIM_THRESHOLD: 2**28}
 #: The same where memory is short. Less costs time: all activations would be new pages.
 _GIVEN_BACK = {_MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}
-#: The same of heaps: how many there may be.
-_ONE = {-8: 1}
+#: How many heaps there may be.
+_ONE = {_ARENA_MAX: 1}
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Parts of a model in memory, all or one at a time."""
 
+import contextlib
 import functools
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from kerasdiffusion import StableDiffusion
 from kerasdiffusion.compute import backend, heap
+from kerasdiffusion.networks import parts
 from kerasdiffusion.networks.parts import (
     PARTS,
     Arrival,
@@ -89,6 +91,28 @@ def test_freed_memory_is_kept_where_memory_is_not_short(saved, monkeypatch, low_
     model = read(saved, low_memory=low_memory)
     model.text_to_image(TEXTS[0], seed=0, **SETTINGS)
     assert bool(kept) is not low_memory
+
+
+@pytest.mark.parametrize("low_memory", [True, "smallest"])
+def test_what_reading_frees_goes_back_where_memory_is_shortest(
+    saved, monkeypatch, low_memory
+):
+    within, told, read_as_it_is = [], [], parts.read
+
+    @contextlib.contextmanager
+    def trimmed(is_wanted=True):
+        within.append(is_wanted)
+        yield
+        within.pop()
+
+    def spy(*args):
+        told.append(any(within))
+        read_as_it_is(*args)
+
+    monkeypatch.setattr(heap, "trimmed", trimmed)
+    monkeypatch.setattr(parts, "read", spy)
+    read(saved, low_memory=low_memory).encode_text(TEXTS[0])
+    assert told == [low_memory == "smallest"]
 
 
 def test_a_part_is_compiled_ahead_of_its_weights(saved, monkeypatch):
